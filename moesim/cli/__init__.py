@@ -1,0 +1,1 @@
+"""The command line: each command a thin shell round the Python API."""

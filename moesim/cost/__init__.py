@@ -1,0 +1,1 @@
+"""Counts over capabilities: seconds, and bytes that fit or do not."""

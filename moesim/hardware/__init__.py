@@ -1,0 +1,1 @@
+"""What the machines offer: devices, topology, and rank groups on it."""

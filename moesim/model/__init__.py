@@ -1,0 +1,1 @@
+"""What the network asks for: parameters, FLOP, bytes, tokens; no seconds here."""

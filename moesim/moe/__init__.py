@@ -1,0 +1,1 @@
+"""What the router does to tokens: loads, capacity, drops."""

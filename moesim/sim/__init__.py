@@ -1,0 +1,1 @@
+"""Time passes: processes and streams on simpy."""

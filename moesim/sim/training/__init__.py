@@ -1,0 +1,1 @@
+"""A training step: schedules as data, one interpreter, streams."""

@@ -1,0 +1,50 @@
+"""Quantities with units: a string such as "80 GiB" in YAML, a float in base units in Python."""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
+
+from moesim import units
+
+
+def _reader(dimension: str) -> BeforeValidator:
+    def read(value: Any) -> float:
+        return units.parse(value, dimension)
+
+    return BeforeValidator(read)
+
+
+def _writer(dimension: str) -> PlainSerializer:
+    def write(value: float) -> str:
+        return units.exact(value, dimension)
+
+    return PlainSerializer(write, return_type=str)
+
+
+def _schema(dimension: str) -> WithJsonSchema:
+    kind = units.DIMENSIONS[dimension]
+    spellings = "|".join(sorted(unit.replace("/", "\\/") for unit in kind.scales))
+    number = r"^\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*"
+    return WithJsonSchema(
+        {"type": "string", "pattern": f"{number}({spellings})\\s*$", "examples": [kind.example]}
+    )
+
+
+_NOT_NEGATIVE = Field(ge=0)
+
+Bytes = Annotated[float, _NOT_NEGATIVE, _reader("bytes"), _writer("bytes"), _schema("bytes")]
+BytesPerS = Annotated[
+    float, _NOT_NEGATIVE, _reader("bytes_per_s"), _writer("bytes_per_s"), _schema("bytes_per_s")
+]
+Seconds = Annotated[float, _NOT_NEGATIVE, _reader("s"), _writer("s"), _schema("s")]
+FlopPerS = Annotated[
+    float, _NOT_NEGATIVE, _reader("flop_per_s"), _writer("flop_per_s"), _schema("flop_per_s")
+]
+Watts = Annotated[float, _NOT_NEGATIVE, _reader("w"), _writer("w"), _schema("w")]
+Usd = Annotated[float, _NOT_NEGATIVE, _reader("usd"), _writer("usd"), _schema("usd")]
+UsdPerDeviceHour = Annotated[
+    float, _NOT_NEGATIVE, _reader("usd_per_h"), _writer("usd_per_h"), _schema("usd_per_h")
+]
+Tokens = Annotated[float, _NOT_NEGATIVE, _reader("tokens"), _writer("tokens"), _schema("tokens")]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1, le=10**12)]

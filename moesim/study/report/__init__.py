@@ -1,0 +1,1 @@
+"""What a person reads: terminal text, files, and one HTML page."""
