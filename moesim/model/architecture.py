@@ -58,13 +58,17 @@ class LatentAttention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearAttention:
-    """Gated delta net: a recurrent state instead of a key/value cache."""
+    """Linear attention: a recurrent state per value head instead of a key/value cache."""
 
     key_heads: int
     value_heads: int
     key_head_dim: int
     value_head_dim: int
     conv_kernel: int
+    """Taps of the short convolution over queries, keys and values; 0 is none."""
+    rule: Literal["gated_delta", "lightning"] = "gated_delta"
+    """gated_delta: gates from two small projections (Qwen3-Next); lightning: fixed decay per head,
+    no gate projections, and a norm over all heads (MiniMax-Text-01)."""
 
 
 AttentionKind = GroupedQueryAttention | LatentAttention | LinearAttention
