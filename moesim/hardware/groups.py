@@ -1,0 +1,170 @@
+"""Rank groups on the topology: how many members share a domain, a leaf or a rail.
+
+Ranks are numbered in Megatron's order, fastest first: tp, cp, dp, pp for attention and dense
+layers, etp, ep, edp, pp for experts. Rank r sits in scale-up domain r // domain_size. Answers hold
+for the worst of all groups of a kind; with the usual sizes (powers of two) all groups are alike.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+from moesim.hardware.topology import Topology
+from moesim.hardware.torus import TorusAxis, covered_axes
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The ranks base + i * stride, i < size; such groups tile the whole cluster."""
+
+    size: int
+    stride: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How a group lies over blocks of equally many ranks."""
+
+    blocks: int
+    """Blocks that the most scattered group touches."""
+    members: int
+    """The fewest members of a group in any block that it touches."""
+
+
+def parallel_groups(
+    *, tp: int = 1, cp: int = 1, dp: int = 1, pp: int = 1, ep: int = 1, etp: int = 1
+) -> dict[str, Group]:
+    """Return the rank groups of a parallel layout by name.
+
+    edp follows from tp * cp * dp = etp * ep * edp. dp_cp is the group over which the gradients of
+    dense weights are reduced, etp_ep the one that a token may be sent to.
+
+    Raises ValueError where the expert sizes do not divide the stage.
+    """
+    stage = tp * cp * dp
+    if stage % (etp * ep):
+        raise ValueError(
+            f"tp * cp * dp = {stage} ranks of a stage are no multiple of etp * ep = {etp * ep}"
+        )
+    return {
+        "tp": Group(tp, 1),
+        "cp": Group(cp, tp),
+        "dp": Group(dp, tp * cp),
+        "dp_cp": Group(dp * cp, tp),
+        "pp": Group(pp, stage),
+        "etp": Group(etp, 1),
+        "ep": Group(ep, etp),
+        "etp_ep": Group(etp * ep, 1),
+        "edp": Group(stage // (etp * ep), etp * ep),
+    }
+
+
+def domains(group: Group, topology: Topology) -> int:
+    """Return how many scale-up domains a group touches."""
+    return domain_spread(group, topology).blocks
+
+
+def members_per_domain(group: Group, topology: Topology) -> int:
+    """Return the fewest members of a group that share a domain.
+
+    This member has the most peers outside its domain, so it sends most over scale-out.
+    """
+    return domain_spread(group, topology).members
+
+
+def spans_scale_out(group: Group, topology: Topology) -> bool:
+    """Return whether some members are in different scale-up domains."""
+    return domains(group, topology) > 1
+
+
+def domain_spread(group: Group, topology: Topology) -> Spread:
+    """Return how a group lies over scale-up domains."""
+    return spread(group, topology.devices, topology.scale_up.domain_size)
+
+
+def leaf_spread(group: Group, topology: Topology) -> Spread:
+    """Return how a group lies over leaves; one leaf holds all where the profile names none."""
+    return spread(group, topology.devices, topology.leaf_devices or topology.devices)
+
+
+def spread(group: Group, devices: int, block: int) -> Spread:
+    """Return how groups of `devices` ranks lie over blocks of `block` consecutive ranks.
+
+    Raises ValueError where not even one group fits.
+    """
+    size, stride = group.size, group.stride
+    span = size * stride
+    if span > devices:
+        raise ValueError(f"a group of {size} ranks, {stride} apart, needs {span} devices")
+    if block >= devices or size == 1 or block % span == 0:
+        return Spread(1, size)
+    if stride >= block:
+        return Spread(size, 1)
+    if block % stride == 0 and span % block == 0:
+        return Spread(span // block, block // stride)
+    return _uneven_spread(group, devices, block)
+
+
+def _uneven_spread(group: Group, devices: int, block: int) -> Spread:
+    """Return the worst case over the places in a block where the first member can sit."""
+    blocks, members = 1, group.size
+    for first in _first_places(group, devices, block):
+        touched = (first + (group.size - 1) * group.stride) // block + 1
+        before = [-((first - j * block) // group.stride) for j in range(1, touched)]
+        edges = [0, *before, group.size]
+        counts = [end - start for start, end in pairwise(edges)]
+        blocks, members = max(blocks, touched), min(members, *counts)
+    return Spread(blocks, members)
+
+
+def _first_places(group: Group, devices: int, block: int) -> set[int]:
+    span = group.size * group.stride
+    places: set[int] = set()
+    repeats = block // math.gcd(span, block)
+    for tile in range(min(devices // span, repeats)):
+        places.update((tile * span + offset) % block for offset in range(group.stride))
+        if len(places) == block:
+            break
+    return places
+
+
+def rails_used(group: Group, topology: Topology) -> int:
+    """Return on how many rails the members of one group sit (the most of any group)."""
+    rails, node = topology.rails or 1, topology.devices_per_node
+    width = node // rails
+    distinct = min(group.size, node // math.gcd(group.stride, node))
+    return max(
+        len({(base + i * group.stride) % node // width for i in range(distinct)})
+        for base in range(min(node, group.stride))
+    )
+
+
+def uses_spine(group: Group, topology: Topology) -> bool:
+    """Return whether a group's direct traffic crosses the oversubscribed part of scale-out.
+
+    It does between leaves, and between rails where each rail has its own leaf switch.
+    """
+    if not spans_scale_out(group, topology):
+        return False
+    return leaf_spread(group, topology).blocks > 1 or rails_used(group, topology) > 1
+
+
+def scale_out_bandwidth_bytes_per_s(group: Group, topology: Topology) -> float:
+    """Return what one member of a group can send over scale-out, oversubscription included.
+
+    Raises ValueError where the cluster has no scale-out network.
+    """
+    if topology.scale_out is None:
+        raise ValueError("the cluster has no scale_out network")
+    bandwidth = topology.scale_out.bandwidth_bytes_per_s
+    return bandwidth / topology.oversubscription if uses_spine(group, topology) else bandwidth
+
+
+def torus_axes(group: Group, topology: Topology) -> tuple[TorusAxis, ...] | None:
+    """Return what a group covers of the torus axes, inner first.
+
+    None where scale-up is no torus, or the group is no box of the slice.
+    """
+    if topology.torus is None or spans_scale_out(group, topology):
+        return None
+    return covered_axes(topology.torus, group.size, group.stride)
