@@ -54,7 +54,7 @@ def _user_path(loc: tuple[str | int, ...], data: Any) -> KeyPath:
         is_key = isinstance(data, dict) and part in data
         is_index = isinstance(data, list) and isinstance(part, int) and part < len(data)
         if is_key or is_index:
-            data = data[part]  # type: ignore[index]
+            data = data[part]
             path.append(part)
         elif i == len(loc) - 1 and isinstance(data, dict):
             path.append(part)  # a key that is missing

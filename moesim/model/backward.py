@@ -1,0 +1,64 @@
+"""The backward pass of an operator, as operators again."""
+
+from dataclasses import replace
+
+from moesim.model.operators import (
+    AttentionCore,
+    Collective,
+    CollectiveKind,
+    Compute,
+    Exchange,
+    Gemm,
+    GroupedGemm,
+    LinearAttentionCore,
+    Operator,
+    Pointwise,
+)
+
+_MIRROR: dict[CollectiveKind, CollectiveKind] = {
+    "all_reduce": "all_reduce",
+    "all_gather": "reduce_scatter",
+    "reduce_scatter": "all_gather",
+    "all_to_all": "all_to_all",
+    "send": "send",
+}
+
+
+def backward(operator: Operator) -> tuple[Operator, ...]:
+    """Return what the backward pass of `operator` does.
+
+    A matrix product has two: the gradient of its input and the gradient of its weights. A
+    collective has its mirror image; an exchange sends the gradients the other way.
+    """
+    if isinstance(operator, Collective):
+        return (replace(operator, name=f"{operator.name}_grad", kind=_MIRROR[operator.kind]),)
+    if isinstance(operator, Exchange):
+        return (replace(operator, name=f"{operator.name}_grad"),)
+    return _compute_backward(operator)
+
+
+def _compute_backward(operator: Compute) -> tuple[Compute, ...]:
+    match operator:
+        case Gemm():
+            # weight gradients accumulate in fp32; the product itself runs at the same dtype
+            return (
+                replace(operator, name=f"{operator.name}_dgrad", n=operator.k, k=operator.n),
+                replace(operator, name=f"{operator.name}_wgrad", m=operator.k, k=operator.m),
+            )
+        case GroupedGemm():
+            grad = replace(operator, name=f"{operator.name}_dgrad", n=operator.k, k=operator.n)
+            return (grad, replace(operator, name=f"{operator.name}_wgrad"))
+        case AttentionCore():
+            return (replace(operator, name=f"{operator.name}_grad", matmuls=5),)
+        case LinearAttentionCore():
+            return (replace(operator, name=f"{operator.name}_grad", products=6),)
+        case Pointwise():
+            # reads the incoming gradient beside what was saved
+            return (
+                replace(
+                    operator,
+                    name=f"{operator.name}_grad",
+                    elements_read=operator.elements_saved + operator.elements_written,
+                    elements_written=operator.elements_read,
+                ),
+            )

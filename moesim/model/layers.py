@@ -1,0 +1,129 @@
+"""The operators of a whole layer, of the embedding and of the logits, for one rank's share."""
+
+from moesim.model.architecture import Architecture, DenseFfn, Layer, MoeFfn
+from moesim.model.attention import attention_operators, cross_attention_operators
+from moesim.model.ffn import ffn_operators
+from moesim.model.operators import Collective, Gemm, Operator, Pointwise
+from moesim.model.shapes import Shape, Shard, local_tokens, sequence_shard_tokens
+
+
+def layer_operators(
+    layer: Layer, hidden: int, shape: Shape, shard: Shard,
+    *, rows: tuple[int, ...] = (), slots: int | None = None,
+) -> list[Operator]:  # fmt: skip
+    """Return the forward operators of `layer` in order.
+
+    `rows` are the rows of each local expert and `slots` the fixed slots per expert and source
+    rank; a layer without experts ignores both.
+    """
+    operators = [
+        norm("attention_norm", hidden, shape, shard),
+        *_enter(hidden, shape, shard),
+        *attention_operators(layer.attention, hidden, shape, shard),
+        *_leave(hidden, shape, shard),
+    ]
+    if layer.cross_attention is not None:
+        operators += [
+            norm("cross_attention_norm", hidden, shape, shard),
+            *_enter(hidden, shape, shard),
+            *cross_attention_operators(layer.cross_attention, hidden, shape, shard),
+            *_leave(hidden, shape, shard),
+        ]
+    operators.append(norm("ffn_norm", hidden, shape, shard))
+    return operators + _ffn_block(layer, hidden, shape, shard, rows, slots)
+
+
+def _ffn_block(
+    layer: Layer, hidden: int, shape: Shape, shard: Shard, rows: tuple[int, ...], slots: int | None
+) -> list[Operator]:
+    inner = ffn_operators(layer.ffn, hidden, shape, shard, rows, slots)
+    # routed experts take their tokens from the sequence shard; a dense part needs all of them
+    if isinstance(layer.ffn, DenseFfn) or _has_dense_part(layer.ffn):
+        return [*_enter(hidden, shape, shard), *inner, *_leave(hidden, shape, shard)]
+    return inner
+
+
+def _has_dense_part(ffn: MoeFfn) -> bool:
+    return bool(ffn.shared_width or ffn.parallel_dense_width)
+
+
+def norm(name: str, hidden: int, shape: Shape, shard: Shard) -> Pointwise:
+    """Return a normalisation with the residual addition before it."""
+    elements = float(sequence_shard_tokens(shape, shard) * hidden)
+    return Pointwise(
+        name=name, module="layernorm", input_from="residual", elements_read=2 * elements,
+        elements_written=2 * elements, elements_saved=elements,
+    )  # fmt: skip
+
+
+def _activation_bytes(hidden: int, shape: Shape, shard: Shard) -> float:
+    return 2.0 * local_tokens(shape, shard) * hidden
+
+
+def _enter(hidden: int, shape: Shape, shard: Shard) -> list[Operator]:
+    if shard.tp == 1 or not shard.sequence_parallel:
+        return []
+    payload = _activation_bytes(hidden, shape, shard)
+    return [_tensor_parallel("tp_all_gather", "all_gather", payload)]
+
+
+def _leave(hidden: int, shape: Shape, shard: Shard) -> list[Operator]:
+    if shard.tp == 1:
+        return []
+    payload = _activation_bytes(hidden, shape, shard)
+    if shard.sequence_parallel:
+        return [_tensor_parallel("tp_reduce_scatter", "reduce_scatter", payload)]
+    return [_tensor_parallel("tp_all_reduce", "all_reduce", payload)]
+
+
+def _tensor_parallel(name: str, kind: str, payload: float) -> Collective:
+    return Collective(
+        name=name, module="tp",
+        kind="all_gather" if kind == "all_gather"
+        else "reduce_scatter" if kind == "reduce_scatter" else "all_reduce",
+        group="tp", payload_bytes=payload,
+    )  # fmt: skip
+
+
+def embedding_operators(hidden: int, shape: Shape, shard: Shard) -> list[Operator]:
+    """Return the look-up of the input embedding."""
+    elements = float(local_tokens(shape, shard) * hidden)
+    lookup = Pointwise(
+        name="embedding", module="embedding", input_from="tokens", elements_read=elements,
+        elements_written=elements, elements_saved=0.0,
+    )  # fmt: skip
+    return [lookup, *_leave(hidden, shape, shard)]
+
+
+def logits_operators(architecture: Architecture, shape: Shape, shard: Shard) -> list[Operator]:
+    """Return final norm, logits and cross-entropy."""
+    tokens, hidden = local_tokens(shape, shard), architecture.hidden
+    vocab = max(1, architecture.vocab // shard.tp)
+    return [
+        norm("final_norm", hidden, shape, shard),
+        *_enter(hidden, shape, shard),
+        Gemm(
+            name="logits", module="logits", input_from="layernorm", m=tokens, n=vocab, k=hidden,
+            dtype="bf16",
+        ),
+        Pointwise(
+            name="cross_entropy", module="logits", input_from="logits",
+            elements_read=float(tokens * vocab), elements_written=float(tokens * vocab),
+            elements_saved=float(tokens * vocab), dtype="fp32",
+        ),
+    ]  # fmt: skip
+
+
+def mtp_operators(architecture: Architecture, shape: Shape, shard: Shard) -> list[Operator]:
+    """Return the projection of one multi-token-prediction module (hidden and embedding to hidden).
+
+    Source: DeepSeek-V3 technical report, arXiv 2412.19437, equation 21.
+    """
+    tokens, hidden = local_tokens(shape, shard), architecture.hidden
+    return [
+        norm("mtp_norm", hidden, shape, shard),
+        Gemm(
+            name="mtp_projection", module="mtp", input_from="layernorm", m=tokens, n=hidden,
+            k=2 * hidden, dtype=shard.dtype,
+        ),
+    ]  # fmt: skip

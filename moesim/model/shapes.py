@@ -1,0 +1,46 @@
+"""The shape of one micro-batch, and how the model is cut over ranks."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """One micro-batch: `sequences` of `length` tokens; `memory_length` encoder tokens each."""
+
+    sequences: int
+    length: int
+    memory_length: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """The share of a layer that one rank holds."""
+
+    tp: int = 1
+    cp: int = 1
+    ep: int = 1
+    etp: int = 1
+    sequence_parallel: bool = True
+    dtype: str = "bf16"
+    """Compute type of the matrix products; everything between them stays bf16."""
+
+
+def local_tokens(shape: Shape, shard: Shard) -> int:
+    """Return the tokens whose attention one rank computes."""
+    return shape.sequences * shape.length // shard.cp
+
+
+def sequence_shard_tokens(shape: Shape, shard: Shard) -> int:
+    """Return the tokens one rank holds between the tensor-parallel regions."""
+    split = shard.tp if shard.sequence_parallel else 1
+    return max(1, local_tokens(shape, shard) // split)
+
+
+def causal_pairs(length: int, window: int | None = None) -> float:
+    """Return the (query, key) pairs of a causal sequence in which a query sees `window` tokens.
+
+    Full: n (n + 1) / 2; with a window w < n: w n - w (w - 1) / 2.
+    """
+    if window is None or window >= length:
+        return length * (length + 1) / 2
+    return window * length - window * (window - 1) / 2

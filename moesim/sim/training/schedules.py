@@ -1,0 +1,109 @@
+"""Pipeline schedules as data: the order in which a stage runs its forward and backward passes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """The forward or backward pass of one micro-batch through one model chunk of a stage."""
+
+    kind: Literal["F", "B"]
+    micro_batch: int
+    chunk: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.kind}{self.micro_batch}.{self.chunk}"
+
+
+Order = tuple[Action, ...]
+
+
+def gpipe(stage: int, stages: int, micro_batches: int, chunks: int = 1) -> Order:
+    """Return all forward passes, then all backward passes (arXiv 1811.06965, figure 2c)."""
+    del stage, stages, chunks
+    forward = [Action("F", i) for i in range(micro_batches)]
+    return (*forward, *(Action("B", i) for i in reversed(range(micro_batches))))
+
+
+def one_f_one_b(stage: int, stages: int, micro_batches: int, chunks: int = 1) -> Order:
+    """Return the order in which a stage keeps at most `stages - stage` micro-batches in flight.
+
+    Source: PipeDream-Flush, arXiv 2006.09503; Megatron-LM schedules.py.
+    """
+    del chunks
+    ahead = min(stages - stage - 1, micro_batches)
+    return _alternate(
+        [Action("F", i) for i in range(micro_batches)],
+        [Action("B", i) for i in range(micro_batches)],
+        ahead,
+    )
+
+
+def interleaved(stage: int, stages: int, micro_batches: int, chunks: int) -> Order:
+    """Return interleaved 1F1B: `chunks` model chunks per stage, groups of `stages` micro-batches.
+
+    Source: arXiv 2104.04473, section 2.2; Megatron-LM schedules.py. Needs micro-batches in
+    multiples of the stages.
+    """
+    total = micro_batches * chunks
+    ahead = min((stages - stage - 1) * 2 + (chunks - 1) * stages, total)
+    if micro_batches == stages:
+        ahead = total  # Megatron runs all forward passes first when there is one group only
+    return _alternate(
+        [Action("F", *_virtual(k, stages, chunks)) for k in range(total)],
+        [Action("B", *_virtual(k, stages, chunks, backward=True)) for k in range(total)],
+        ahead,
+    )
+
+
+def _virtual(k: int, stages: int, chunks: int, *, backward: bool = False) -> tuple[int, int]:
+    """Return micro-batch and chunk of the k-th pass of an interleaved stage."""
+    group, within = divmod(k, stages * chunks)
+    chunk, position = divmod(within, stages)
+    return group * stages + position, chunks - 1 - chunk if backward else chunk
+
+
+def _alternate(forward: list[Action], backward: list[Action], ahead: int) -> Order:
+    """Return `ahead` forward passes, then forward and backward in turn, then the rest."""
+    order = forward[:ahead]
+    for next_forward, next_backward in zip(forward[ahead:], backward, strict=False):
+        order += [next_forward, next_backward]
+    return (*order, *backward[len(forward) - ahead :])
+
+
+SCHEDULES: dict[str, Callable[[int, int, int, int], Order]] = {
+    "gpipe": gpipe,
+    "1f1b": one_f_one_b,
+    "interleaved": interleaved,
+}
+"""The schedules by name."""
+
+
+def most_in_flight(order: Order) -> dict[int, int]:
+    """Return how many micro-batches of each chunk a stage holds at the moment of its fullest.
+
+    The moment is the one at which the sum over chunks is largest.
+    """
+    held: dict[int, int] = {}
+    fullest: dict[int, int] = {}
+    for action in order:
+        held[action.chunk] = held.get(action.chunk, 0) + (1 if action.kind == "F" else -1)
+        if sum(held.values()) > sum(fullest.values()):
+            fullest = dict(held)
+    return fullest
+
+
+def closed_form_s(
+    schedule: str, stages: int, micro_batches: int, chunks: int, forward_s: float, backward_s: float
+) -> float:
+    """Return the time of a step on equal stages when transfers cost nothing.
+
+    gpipe, 1f1b: (m + p - 1)(f + b); interleaved: m (f + b) + (p - 1)(f + b) / v; f and b are of a
+    whole stage (arXiv 2104.04473, section 2.2).
+    """
+    both = forward_s + backward_s
+    if schedule == "interleaved":
+        return micro_batches * both + (stages - 1) * both / chunks
+    return (micro_batches + stages - 1) * both

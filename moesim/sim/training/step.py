@@ -1,0 +1,206 @@
+"""One optimizer step: every pipeline stage is a process that follows its schedule."""
+
+from dataclasses import dataclass, field
+
+import simpy
+
+from moesim.sim.kernel import Clock, Slice, Steps
+from moesim.sim.training.schedules import Action, Order
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of a pass: the stream that is busy, what with, and how long."""
+
+    stream: str
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A forward or backward pass of one micro-batch through one chunk."""
+
+    segments: tuple[Segment, ...]
+    seconds: float
+    layers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTimes:
+    """How long everything takes that a stage does; one entry per chunk where there are chunks."""
+
+    forward: tuple[Pass, ...]
+    backward: tuple[Pass, ...]
+    send_s: float
+    """From this stage to the next, forward, and from it to the one before, backward."""
+    reduce_s: float
+    """Gradient reduction over the data-parallel ranks."""
+    gather_s: float
+    """Gathering of the updated weights."""
+    update_s: float
+    """Optimizer update."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepPlan:
+    """Everything a step needs to be simulated: orders and times, no bytes and no products."""
+
+    orders: tuple[Order, ...]
+    stages: tuple[StageTimes, ...]
+    overlap_reduce: bool
+    overlap_gather: bool
+    overlapped_rate: float
+    """Rate of communication beside compute, as a share of its rate alone."""
+
+
+@dataclass(slots=True)
+class StageLog:
+    """What a stage did in a step, in seconds."""
+
+    busy_s: float = 0.0
+    reduce_exposed_s: float = 0.0
+    gather_exposed_s: float = 0.0
+    update_s: float = 0.0
+    end_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """How long the step took, what each stage did, and every slice of the timeline."""
+
+    seconds: float
+    stages: tuple[StageLog, ...]
+    slices: tuple[Slice, ...]
+
+
+@dataclass(slots=True)
+class _Step:
+    """The state that the stage processes of one step share."""
+
+    plan: StepPlan
+    clock: Clock = field(default_factory=Clock)
+    arrivals: dict[tuple[str, int, int], simpy.Event] = field(default_factory=dict)
+    logs: list[StageLog] = field(default_factory=list)
+    reduced: list[simpy.Event] = field(default_factory=list)
+
+    @property
+    def depth(self) -> int:
+        return len(self.plan.stages) * len(self.plan.stages[0].forward)
+
+    def arrival(self, kind: str, micro_batch: int, position: int) -> simpy.Event:
+        """Return the event that the input of a pass at virtual stage `position` is there."""
+        key = (kind, micro_batch, position)
+        if key not in self.arrivals:
+            self.arrivals[key] = self.clock.event()
+        return self.arrivals[key]
+
+
+def simulate_step(plan: StepPlan) -> StepResult:
+    """Return how one step runs; SimulationError if the schedule cannot be followed."""
+    step = _Step(plan)
+    for stage in range(len(plan.stages)):
+        step.logs.append(StageLog())
+        step.reduced.append(step.clock.event())
+    for stage in range(len(plan.stages)):
+        step.clock.start(f"stage {stage}", _stage(step, stage))
+    seconds = step.clock.run()
+    return StepResult(seconds, tuple(step.logs), tuple(step.clock.slices))
+
+
+def _stage(step: _Step, stage: int) -> Steps:
+    clock, plan, log = step.clock, step.plan, step.logs[stage]
+    times = plan.stages[stage]
+    gathered_s = times.gather_s
+    if gathered_s and not plan.overlap_gather:
+        yield clock.after(gathered_s)
+        clock.record(f"stage {stage} scale-out", "gather weights", 0.0)
+        log.gather_exposed_s = gathered_s
+    elif gathered_s:
+        gathered_s /= plan.overlapped_rate
+        clock.slices.append(Slice(f"stage {stage} scale-out", "gather weights", 0.0, gathered_s))
+    reduce_from: list[float] = []
+    for number, action in enumerate(plan.orders[stage]):
+        yield from _receive(step, stage, action)
+        start_s = clock.now_s
+        work = (times.forward if action.kind == "F" else times.backward)[action.chunk]
+        if _is_last_backward(plan, stage, number, action):
+            reduce_from.append(start_s)
+        yield clock.after(work.seconds)
+        log.busy_s += work.seconds
+        clock.record(f"stage {stage} compute", str(action), start_s)
+        if number == 0 and plan.overlap_gather and gathered_s > clock.now_s:
+            log.gather_exposed_s = gathered_s - clock.now_s
+            yield clock.after(log.gather_exposed_s)
+        _send(step, stage, action)
+    yield from _finish(step, stage, min(reduce_from))
+
+
+def _is_last_backward(plan: StepPlan, stage: int, number: int, action: Action) -> bool:
+    """Tell whether this pass makes the gradients of a chunk final."""
+    if action.kind == "F":
+        return False
+    rest = plan.orders[stage][number + 1 :]
+    chunks = len(plan.stages[stage].backward)
+    return len(rest) < chunks * len(plan.stages) and not any(
+        later.kind == "B" and later.chunk == action.chunk for later in rest
+    )
+
+
+def _receive(step: _Step, stage: int, action: Action) -> Steps:
+    position = action.chunk * len(step.plan.stages) + stage
+    if action.kind == "F" and position == 0:
+        return
+    name = f"stage {stage}"
+    step.clock.waiting[name] = f"the input of {action}"
+    if action.kind == "B" and position == step.depth - 1:
+        yield step.arrival("done", action.micro_batch, position)
+    else:
+        yield step.arrival(action.kind, action.micro_batch, position)
+    step.clock.waiting[name] = f"the end of {action}"
+
+
+def _send(step: _Step, stage: int, action: Action) -> None:
+    stages = len(step.plan.stages)
+    position = action.chunk * stages + stage
+    delay_s = step.plan.stages[stage].send_s if stages > 1 else 0.0
+    if action.kind == "F" and position == step.depth - 1:
+        step.arrival("done", action.micro_batch, position).succeed()
+    elif action.kind == "F":
+        step.clock.trigger_after(step.arrival("F", action.micro_batch, position + 1), delay_s)
+    elif position > 0:
+        step.clock.trigger_after(step.arrival("B", action.micro_batch, position - 1), delay_s)
+
+
+def _finish(step: _Step, stage: int, reduce_from_s: float) -> Steps:
+    """Reduce gradients, wait for the global norm of all stages, update the weights."""
+    clock, plan, log = step.clock, step.plan, step.logs[stage]
+    times = plan.stages[stage]
+    if times.reduce_s:
+        log.reduce_exposed_s, began_s = _exposed_reduction(plan, stage, reduce_from_s, clock.now_s)
+        yield clock.after(log.reduce_exposed_s)
+        clock.record(f"stage {stage} scale-out", "reduce gradients", began_s)
+    step.reduced[stage].succeed()
+    clock.waiting[f"stage {stage}"] = "the gradient norm of all stages"
+    yield clock.environment.all_of(step.reduced)
+    start_s = clock.now_s
+    yield clock.after(times.update_s)
+    clock.record(f"stage {stage} compute", "optimizer", start_s)
+    log.update_s, log.end_s = times.update_s, clock.now_s
+
+
+def _exposed_reduction(
+    plan: StepPlan, stage: int, from_s: float, now_s: float
+) -> tuple[float, float]:
+    """Return how long the reduction goes on after the last backward pass, and when it began.
+
+    Beside compute it runs at a reduced rate, and the gradients of the first layer, a share of
+    1 / layers, are final only when the last backward pass ends.
+    """
+    times = plan.stages[stage]
+    if not plan.overlap_reduce:
+        return times.reduce_s, now_s
+    layers = sum(one.layers for one in times.backward)
+    tail_s = times.reduce_s / max(1, layers)
+    hidden_s = (now_s - from_s) * plan.overlapped_rate
+    return max(tail_s, times.reduce_s - hidden_s), from_s

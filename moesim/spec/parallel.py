@@ -1,0 +1,46 @@
+"""How a model is cut over devices."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from moesim.spec.base import Spec
+
+Degree = Annotated[int, Field(ge=1, le=100_000)]
+
+
+class ParallelSpec(Spec):
+    """Parallel degrees in Megatron's senses; data parallelism takes what is left of the devices."""
+
+    tp: Degree = 1
+    """Tensor parallel: ranks that share every matrix product of a layer."""
+    pp: Degree = 1
+    """Pipeline parallel: stages."""
+    vpp: Degree = 1
+    """Model chunks per stage; above 1 the schedule is interleaved."""
+    cp: Degree = 1
+    """Context parallel: ranks that share the tokens of one sequence."""
+    ep: Degree = 1
+    """Expert parallel: ranks over which the experts of a layer are spread."""
+    etp: Degree | None = None
+    """Tensor parallel inside an expert; left out it equals tp, as in Megatron-LM."""
+    sequence_parallel: bool = True
+    """With tp above 1: norms and residuals hold 1/tp of the tokens each."""
+    schedule: Literal["1f1b", "gpipe"] = "1f1b"
+    """Order of forward and backward passes on a stage; 1f1b with vpp above 1 is interleaved."""
+    dispatcher: Literal["alltoall", "allgather", "deepep"] = "alltoall"
+    """How tokens travel to their experts: one copy per assignment, every token to every rank, or
+    one copy per node and then per rank."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "ParallelSpec":
+        if self.vpp > 1 and self.pp == 1:
+            raise ValueError("vpp above 1 needs pp above 1: there is no pipeline to interleave")
+        if self.vpp > 1 and self.schedule == "gpipe":
+            raise ValueError("vpp above 1 needs schedule 1f1b: gpipe runs one chunk per stage")
+        return self
+
+    @property
+    def expert_tp(self) -> int:
+        """Tensor parallel degree inside an expert, resolved."""
+        return self.tp if self.etp is None else self.etp

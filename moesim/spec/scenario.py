@@ -1,0 +1,88 @@
+"""The scenario: one question to moesim, whole."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from moesim.errors import Problem, ScenarioError
+from moesim.spec.base import Spec
+from moesim.spec.parallel import ParallelSpec
+from moesim.spec.quantities import UsdPerDeviceHour
+from moesim.spec.routing import RoutingSpec
+from moesim.spec.training import TrainingSpec
+from moesim.spec.yaml_text import Document
+
+
+class ClusterChoice(Spec):
+    """The machines, by the name of their profile, and how many devices of them."""
+
+    profile: str
+    """A shipped cluster profile such as dgx-h100, or the path of a YAML file."""
+    devices: Annotated[int, Field(ge=1, le=10_000_000)]
+    """Devices used by the run."""
+    price: UsdPerDeviceHour | None = None
+    """What a device costs per hour; left out, the profile's price holds, where it has one."""
+    oversubscription: Annotated[float, Field(ge=1, le=1000)] | None = None
+    """Bandwidth below over bandwidth above the leaf switches; left out, the profile's."""
+
+
+class BaselineSpec(Spec):
+    """The dense model that runs on the same devices, to compare with."""
+
+    equal: Literal["active_params", "flop", "total_params"] | None = None
+    """Derive a dense twin that is equal in this respect."""
+    model: str | None = None
+    """Or take this dense model: a name or a path, as for `model`."""
+    parallel: ParallelSpec | None = None
+    """Its layout; left out, the fastest one that fits among the usual ones is taken."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "BaselineSpec":
+        if (self.equal is None) == (self.model is None):
+            raise ValueError("give exactly one of equal and model")
+        return self
+
+
+class Scenario(Spec):
+    """What to simulate."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = "scenario"
+    """Short name for files and titles; left out, the name of the file."""
+    description: str = ""
+    """What the scenario is for, in the report's head."""
+    seed: Annotated[int, Field(ge=0, le=2**63)] = 0
+    """Seed of every random draw."""
+    model: str
+    """A named model, the path of a config.json, or the path of a model in moesim's own YAML."""
+    cluster: ClusterChoice
+    """The machines."""
+    software: str = "training-default"
+    """The software profile: a shipped name or the path of a YAML file."""
+    parallel: ParallelSpec = ParallelSpec()
+    """How the model is cut over the devices."""
+    training: TrainingSpec
+    """What is trained."""
+    routing: RoutingSpec = RoutingSpec()
+    """How tokens find their experts."""
+    baseline: BaselineSpec | None = None
+    """The dense model to compare with."""
+
+    _document: Document = PrivateAttr(default_factory=lambda: Document({}))
+    _folder: Path = PrivateAttr(default_factory=Path)
+
+    def origin(self, document: Document, folder: Path) -> "Scenario":
+        """Remember where the scenario was read, for messages and relative paths."""
+        self._document = document
+        self._folder = folder
+        return self
+
+    def path_of(self, name: str) -> str:
+        """Return `name` as a path relative to the scenario's folder, if it names a file there."""
+        looks_like_path = name.endswith((".json", ".yaml", ".yml")) or "/" in name
+        return str(self._folder / name) if looks_like_path else name
+
+    def error(self, key: str, message: str) -> ScenarioError:
+        """Return the error that `key` (dotted) of this scenario is wrong, where it stands."""
+        path = tuple(key.split("."))
+        return ScenarioError([Problem(key, message, *self._document.at(path))])

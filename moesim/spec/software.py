@@ -1,0 +1,41 @@
+"""A software profile: what an engine or trainer adds to the hardware, every figure sourced."""
+
+from moesim.spec.base import Spec
+from moesim.spec.quantities import Bytes, Fraction, Seconds
+from moesim.spec.sourced import Figure
+
+
+class EfficiencySpec(Spec):
+    """Shares of the datasheet peak that kernels reach."""
+
+    gemm: Figure[Fraction]
+    """Matrix products, of peak FLOP/s."""
+    grouped_gemm: Figure[Fraction]
+    """Expert matrix products, of peak FLOP/s."""
+    attention: Figure[Fraction]
+    """Fused attention, of peak FLOP/s."""
+    memory: Figure[Fraction]
+    """Kernels bound by memory, of its bandwidth."""
+    scale_up: Figure[Fraction]
+    """Collectives inside the scale-up domain, of the link's bandwidth."""
+    scale_out: Figure[Fraction]
+    """Collectives between domains, of the network's bandwidth."""
+    overlapped: Figure[Fraction]
+    """Rate of communication that runs beside compute, of its rate alone."""
+
+
+class SoftwareSpec(Spec):
+    """A trainer or engine, by name and version."""
+
+    name: str
+    """Name of the software and, where it matters, its version."""
+    description: str = ""
+    """What it stands for."""
+    efficiency: EfficiencySpec
+    """Shares of the datasheet peak that its kernels reach."""
+    kernel_launch: Figure[Seconds]
+    """Time a kernel takes at least."""
+    reserved_memory: Figure[Bytes]
+    """Device memory taken by the driver context, the framework and communication buffers."""
+    fragmentation: Figure[Fraction]
+    """Share of the activations lost to allocator fragmentation."""

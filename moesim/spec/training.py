@@ -1,0 +1,99 @@
+"""What is trained: batch, sequence, precision, optimizer, recomputation."""
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+
+from moesim.errors import nearest
+from moesim.spec.base import Spec
+from moesim.spec.quantities import Tokens
+
+Batch = Annotated[int, Field(ge=1, le=10**8)]
+Length = Annotated[int, Field(ge=1, le=10**7)]
+Module = Literal["full", "layernorm", "core_attn", "mla_up_proj", "moe_act", "mlp", "moe"]
+_MODULES = get_args(Module)
+
+
+def _modules(value: Any) -> Any:
+    """Read `none`, `full` or a list of modules as a tuple of names."""
+    if value == "none":
+        return ()
+    if value == "full":
+        return ("full",)
+    names = [name for name in _MODULES if name != "full"]
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ValueError(f"must be none, full, or a list of modules out of: {', '.join(names)}")
+    for name in value:
+        if name not in names:
+            raise ValueError(
+                f"unknown module '{name}'.{nearest(name, names)} Allowed: {', '.join(names)}"
+            )
+    return tuple(value)
+
+
+Recompute = Annotated[
+    tuple[Module, ...],
+    BeforeValidator(_modules),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": ["none", "full"]},
+                {"type": "array", "items": {"enum": [m for m in _MODULES if m != "full"]}},
+            ]
+        }
+    ),
+]
+
+
+class OptimizerSpec(Spec):
+    """What updates the weights, and where its state lies."""
+
+    kind: Literal["adam", "adafactor", "sgd"] = "adam"
+    """adam: two moments per weight; adafactor: row and column averages; sgd: no moments."""
+    distributed: bool = True
+    """Whether master weights and moments are spread over the data-parallel ranks (ZeRO-1)."""
+    gradient_dtype: Literal["fp32", "bf16"] = "fp32"
+    """Type in which gradients are kept and reduced."""
+
+
+class OverlapSpec(Spec):
+    """Communication that runs beside compute."""
+
+    grad_reduce: bool = True
+    """Reduce gradients while the last backward passes still run."""
+    param_gather: bool = True
+    """Gather the updated weights while the first forward passes run."""
+
+
+class TrainingSpec(Spec):
+    """A training step."""
+
+    sequence_length: Length
+    """Tokens per sequence; for an encoder-decoder model those of the encoder."""
+    target_length: Length | None = None
+    """Tokens per sequence in the decoder of an encoder-decoder model."""
+    global_batch: Batch
+    """Sequences per optimizer step, over all devices."""
+    micro_batch: Batch = 1
+    """Sequences that one forward pass takes."""
+    precision: Literal["bf16", "fp16", "fp8", "fp32"] = "bf16"
+    """Type of the matrix products."""
+    recompute: Recompute = ()
+    """What is computed again in the backward pass instead of kept: none, full (only the input of
+    each layer is kept), or a list of modules."""
+    optimizer: OptimizerSpec = OptimizerSpec()
+    """What updates the weights."""
+    overlap: OverlapSpec = OverlapSpec()
+    """Communication that runs beside compute."""
+    steps: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """Steps to simulate; with random loads each draws its own."""
+    tokens: Tokens | None = None
+    """Tokens to train on in all, such as `2 Ttokens`; gives days and cost."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "TrainingSpec":
+        if self.micro_batch > self.global_batch:
+            raise ValueError(
+                f"micro_batch {self.micro_batch} is larger than global_batch {self.global_batch}"
+            )
+        return self
