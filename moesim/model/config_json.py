@@ -22,7 +22,10 @@ def read_config(path: Path) -> Architecture:
 
     Raises ModelError that names the file, and what is wrong there.
     """
-    file = path / "config.json" if path.is_dir() else path
+    try:
+        file = path / "config.json" if path.is_dir() else path
+    except OSError as error:  # a name that is too long, say
+        raise ModelError(f"cannot read {path}: {error.strerror}") from None
     name = file.resolve().parent.name if file.name == "config.json" else file.stem
     return architecture_from(_parsed(file), name or "model", str(file))
 
