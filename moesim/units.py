@@ -63,7 +63,9 @@ def parse(text: object, dimension: str) -> float:
         raise ValueError(f"write a number with its unit, for example '{kind.example}'")
     match = _NUMBER.match(text)
     if match is None:
-        raise ValueError(f"'{text}' is not a number with a unit; write for example '{kind.example}'")
+        raise ValueError(
+            f"'{text}' is not a number with a unit; write for example '{kind.example}'"
+        )
     number, unit = match.groups()
     if not unit:
         raise ValueError(f"'{text}' lacks its unit; write for example '{kind.example}'")

@@ -5,6 +5,7 @@ from moesim.model.architecture import (
     GroupedQueryAttention,
     LatentAttention,
     LinearAttention,
+    SparseIndexer,
 )
 from moesim.model.operators import (
     AttentionCore,
@@ -14,7 +15,13 @@ from moesim.model.operators import (
     Operator,
     Pointwise,
 )
-from moesim.model.shapes import Shape, Shard, causal_pairs, local_tokens
+from moesim.model.shapes import (
+    Shape,
+    Shard,
+    causal_pairs,
+    local_tokens,
+    sequence_shard_tokens,
+)
 
 
 def attention_operators(
@@ -30,7 +37,8 @@ def attention_operators(
             return _linear(attention, hidden, shape, shard)
 
 
-def _gemm(name: str, module: str, source: str, m: int, n: int, k: int, dtype: str) -> Gemm:
+def _gemm(name: str, module: str, source: str, shape: tuple[int, int, int], dtype: str) -> Gemm:
+    m, n, k = shape
     return Gemm(name=name, module=module, input_from=source, m=m, n=n, k=k, dtype=dtype)
 
 
@@ -51,7 +59,7 @@ def _grouped_query(
     length = shape.length
     pairs = causal_pairs(length, attention.window) if attention.causal else float(length * length)
     return [
-        _gemm("qkv_projection", "qkv", "layernorm", tokens, q_out + kv_out, hidden, shard.dtype),
+        _gemm("qkv_projection", "qkv", "layernorm", (tokens, q_out + kv_out, hidden), shard.dtype),
         Pointwise(
             name="rope", module="qkv", input_from="qkv",
             elements_read=tokens * (q_width + kv_width),
@@ -63,7 +71,7 @@ def _grouped_query(
             keys=shape.sequences * length, pairs=shape.sequences * pairs / shard.cp, heads=heads,
             kv_heads=kv_heads, qk_dim=attention.head_dim, v_dim=attention.head_dim, dtype="bf16",
         ),
-        _gemm("output_projection", "proj", "core_attn", tokens, hidden, q_width, shard.dtype),
+        _gemm("output_projection", "proj", "core_attn", (tokens, hidden, q_width), shard.dtype),
     ]  # fmt: skip
 
 
@@ -78,14 +86,14 @@ def cross_attention_operators(
     q_width, kv_width = heads * attention.head_dim, kv_heads * attention.head_dim
     pairs = float(shape.sequences * shape.length * shape.memory_length) / shard.cp
     return [
-        _gemm("cross_q_projection", "qkv", "layernorm", tokens, q_width, hidden, shard.dtype),
-        _gemm("cross_kv_projection", "qkv", "encoder", memory, 2 * kv_width, hidden, shard.dtype),
+        _gemm("cross_q_projection", "qkv", "layernorm", (tokens, q_width, hidden), shard.dtype),
+        _gemm("cross_kv_projection", "qkv", "encoder", (memory, 2 * kv_width, hidden), shard.dtype),
         AttentionCore(
             name="cross_attention", module="core_attn", input_from="qkv", queries=tokens,
             keys=memory * shard.cp, pairs=pairs, heads=heads, kv_heads=kv_heads,
             qk_dim=attention.head_dim, v_dim=attention.head_dim, dtype="bf16",
         ),
-        _gemm("cross_output_projection", "proj", "core_attn", tokens, hidden, q_width, shard.dtype),
+        _gemm("cross_projection", "proj", "core_attn", (tokens, hidden, q_width), shard.dtype),
     ]  # fmt: skip
 
 
@@ -107,71 +115,64 @@ def _latent(attention: LatentAttention, hidden: int, shape: Shape, shard: Shard)
     qk_dim = attention.qk_nope_head_dim + attention.qk_rope_head_dim
     latent = attention.kv_lora_rank + attention.qk_rope_head_dim
     expanded = heads * (attention.qk_nope_head_dim + attention.v_head_dim)
-    operators: list[Operator] = []
-    if attention.q_lora_rank is None:
-        operators.append(
-            _gemm("q_projection", "qkv", "layernorm", tokens, heads * qk_dim, hidden, dtype)
-        )
-        down_width = latent
-    else:
-        down_width = attention.q_lora_rank + latent
+    rank = attention.q_lora_rank
     # the down projections are replicated over tensor parallel ranks, on the sequence shard
-    down_tokens = tokens // shard.tp if shard.sequence_parallel else tokens
-    operators.append(
-        _gemm(
-            "qkv_down_projection",
-            "qkv",
-            "layernorm",
-            max(1, down_tokens),
-            down_width,
-            hidden,
-            dtype,
-        )
-    )
-    if attention.q_lora_rank is not None:
-        operators.append(
-            _gemm("q_up_projection", "mla_up_proj", "layernorm", tokens, heads * qk_dim,
-                  attention.q_lora_rank, dtype)
-        )  # fmt: skip
-    operators.append(
-        _gemm("kv_up_projection", "mla_up_proj", "layernorm", tokens, expanded,
-              attention.kv_lora_rank, dtype)
-    )  # fmt: skip
+    down_tokens = sequence_shard_tokens(shape, shard)
+    down = (down_tokens, (rank or 0) + latent, hidden)
+    query = (tokens, heads * qk_dim, rank or hidden)
+    value_width = heads * attention.v_head_dim
     return [
-        *operators,
+        _gemm("qkv_down_projection", "qkv", "layernorm", down, dtype),
+        _gemm("q_up_projection", "mla_up_proj" if rank else "qkv", "layernorm", query, dtype),
+        _gemm(
+            "kv_up_projection", "mla_up_proj", "qkv", (tokens, expanded, attention.kv_lora_rank),
+            dtype,
+        ),
         *_gather_context(latent, shape, shard),
-        *_latent_core(attention, heads, qk_dim, shape, shard),
-        _gemm("output_projection", "proj", "core_attn", tokens, hidden,
-              heads * attention.v_head_dim, dtype),
+        *_latent_core(attention, qk_dim, hidden, shape, shard),
+        _gemm("output_projection", "proj", "core_attn", (tokens, hidden, value_width), dtype),
     ]  # fmt: skip
 
 
 def _latent_core(
-    attention: LatentAttention, heads: int, qk_dim: int, shape: Shape, shard: Shard
+    attention: LatentAttention, qk_dim: int, hidden: int, shape: Shape, shard: Shard
 ) -> list[Operator]:
-    tokens = local_tokens(shape, shard)
-    keys = shape.sequences * shape.length
-    pairs = shape.sequences * causal_pairs(shape.length) / shard.cp
-    core = AttentionCore(
-        name="attention", module="core_attn", input_from="mla_up_proj", queries=tokens, keys=keys,
-        pairs=pairs, heads=heads, kv_heads=heads, qk_dim=qk_dim, v_dim=attention.v_head_dim,
-        dtype="bf16",
-    )  # fmt: skip
+    """Attention over all keys or, behind a sparse indexer, over the top_k it chooses."""
+    heads = _per_rank(attention.heads, shard.tp)
     indexer = attention.indexer
+    seen = indexer.top_k if indexer else None
+    core = AttentionCore(
+        name="attention", module="core_attn", input_from="mla_up_proj",
+        queries=local_tokens(shape, shard), keys=shape.sequences * shape.length,
+        pairs=shape.sequences * causal_pairs(shape.length, seen) / shard.cp,
+        heads=heads, kv_heads=heads, qk_dim=qk_dim, v_dim=attention.v_head_dim, dtype="bf16",
+    )  # fmt: skip
     if indexer is None:
         return [core]
-    # every pair is scored by the small heads; the main heads then see top_k keys per query
+    return [*_indexer(indexer, attention.q_lora_rank or hidden, hidden, shape, shard), core]
+
+
+def _indexer(
+    indexer: SparseIndexer, query_from: int, hidden: int, shape: Shape, shard: Shard
+) -> list[Operator]:
+    """Every pair is scored by the indexer's small heads, which tensor parallelism does not cut.
+
+    Source: DeepSeek-V3.2 technical report, section 2.1, equation 1.
+    """
+    tokens, dtype = local_tokens(shape, shard), shard.dtype
+    width = indexer.heads * indexer.head_dim
     return [
-        AttentionCore(
-            name="indexer", module="core_attn", input_from="qkv", queries=tokens, keys=keys,
-            pairs=pairs, heads=indexer.heads, kv_heads=1, qk_dim=indexer.head_dim, v_dim=0,
-            dtype=shard.dtype,
+        _gemm("indexer_q_projection", "qkv", "layernorm", (tokens, width, query_from), dtype),
+        _gemm(
+            "indexer_k_projection", "qkv", "layernorm",
+            (tokens, indexer.head_dim + indexer.heads, hidden), dtype,
         ),
         AttentionCore(
-            name="attention", module="core_attn", input_from="mla_up_proj", queries=tokens,
-            keys=keys, heads=heads, kv_heads=heads, qk_dim=qk_dim, v_dim=attention.v_head_dim,
-            dtype="bf16",
-            pairs=shape.sequences * causal_pairs(shape.length, indexer.top_k) / shard.cp,
+            name="indexer", module="core_attn", input_from="qkv", queries=tokens,
+            keys=shape.sequences * shape.length,
+            pairs=shape.sequences * causal_pairs(shape.length) / shard.cp,
+            heads=indexer.heads, kv_heads=1, qk_dim=indexer.head_dim, v_dim=0, matmuls=2,
+            dtype=dtype,
         ),
     ]  # fmt: skip
 
@@ -182,18 +183,26 @@ def _linear(attention: LinearAttention, hidden: int, shape: Shape, shard: Shard)
     value_heads = _per_rank(attention.value_heads, shard.tp)
     value_width = value_heads * attention.value_head_dim
     mixed = 2 * key_width + value_width
+    into = (tokens, mixed + value_width, hidden)
+    operators: list[Operator] = [_gemm("linear_projection", "qkv", "layernorm", into, dtype)]
+    gated = attention.rule == "gated_delta"
+    if gated:
+        gates = (tokens, 2 * value_heads, hidden)
+        operators.append(_gemm("linear_gate_projection", "qkv", "layernorm", gates, dtype))
+    if attention.conv_kernel:
+        elements = float(tokens * mixed)
+        operators.append(
+            Pointwise(
+                name="short_convolution", module="qkv", input_from="qkv", elements_read=elements,
+                elements_written=elements, elements_saved=elements,
+            )
+        )  # fmt: skip
     return [
-        _gemm("linear_qkvz_projection", "qkv", "layernorm", tokens, mixed + value_width, hidden, dtype),
-        _gemm("linear_gate_projection", "qkv", "layernorm", tokens, 2 * value_heads, hidden, dtype),
-        Pointwise(
-            name="short_convolution", module="qkv", input_from="qkv",
-            elements_read=tokens * mixed, elements_written=tokens * mixed,
-            elements_saved=tokens * mixed,
-        ),
+        *operators,
         LinearAttentionCore(
-            name="gated_delta_rule", module="core_attn", input_from="qkv", tokens=tokens,
+            name="linear_attention", module="core_attn", input_from="qkv", tokens=tokens,
             heads=value_heads, key_dim=attention.key_head_dim,
-            value_dim=attention.value_head_dim, dtype="bf16",
+            value_dim=attention.value_head_dim, dtype="bf16", products=3 if gated else 2,
         ),
-        _gemm("output_projection", "proj", "core_attn", tokens, hidden, value_width, dtype),
+        _gemm("output_projection", "proj", "core_attn", (tokens, hidden, value_width), dtype),
     ]  # fmt: skip

@@ -51,7 +51,7 @@ def _compute_backward(operator: Compute) -> tuple[Compute, ...]:
         case AttentionCore():
             return (replace(operator, name=f"{operator.name}_grad", matmuls=5),)
         case LinearAttentionCore():
-            return (replace(operator, name=f"{operator.name}_grad", products=6),)
+            return (replace(operator, name=f"{operator.name}_grad", products=2 * operator.products),)
         case Pointwise():
             # reads the incoming gradient beside what was saved
             return (

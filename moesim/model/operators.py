@@ -67,9 +67,10 @@ class AttentionCore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearAttentionCore:
-    """Gated delta rule: per token and value head a read, a correction and a write of the state.
+    """A recurrent state of [key_dim, value_dim] per value head, updated and read for each token.
 
-    Each is one [key_dim, value_dim] product (Gated DeltaNet, arXiv 2412.06464, equation 10).
+    `products` counts the state-sized products per token: write and read, and for the gated delta
+    rule the correction between them (Gated DeltaNet, arXiv 2412.06464, equation 10).
     """
 
     name: str

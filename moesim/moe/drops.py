@@ -1,6 +1,7 @@
 """The share of assignments that find no slot, in closed form.
 
-D = E / (k T) * sum over n > C of (n - C) P(load = n), for T tokens, E experts, k choices and C slots.
+D = E / (k T) * sum over n > C of (n - C) P(load = n)
+for T tokens, E experts, k choices and C slots.
 """
 
 from math import lgamma

@@ -59,7 +59,7 @@ class Clock:
             return
         timeout = self.environment.timeout(delay_s)
         assert timeout.callbacks is not None
-        timeout.callbacks.append(lambda _: event.succeed())
+        timeout.callbacks.append(event.trigger)
 
     def record(self, track: str, name: str, start_s: float) -> None:
         """Record that `name` ran on `track` from `start_s` until now."""

@@ -24,7 +24,7 @@ _Rate = Annotated[BytesPerS, Field(gt=0)]
 _Size = Annotated[Bytes, Field(gt=0)]
 _Peak = Annotated[FlopPerS, Field(gt=0)]
 _Few = Annotated[int, Field(ge=1, le=4096)]
-_Ratio = Annotated[float, Field(ge=1, le=1000, strict=False)]
+_Ratio = Annotated[float, Field(ge=1, le=1000)]
 _Axes = Annotated[Listed[_Few], Field(min_length=1, max_length=6)]
 
 

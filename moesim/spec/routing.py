@@ -32,9 +32,9 @@ class CapacitySpec(Spec):
 
     factor: Annotated[float, Field(gt=0, le=1e6)]
     """Capacity factor: slots over the mean load, by `formula`."""
-    formula: Literal[
-        "megatron", "deepspeed", "tutel", "megablocks", "switch", "flaxformer"
-    ] = "megatron"
+    formula: Literal["megatron", "deepspeed", "tutel", "megablocks", "switch", "flaxformer"] = (
+        "megatron"
+    )
     """Whose rule turns the factor into slots; switch and flaxformer leave top-k out."""
     min_slots: Annotated[int, Field(ge=0, le=10**9)] = 1
     """Slots an expert has at least."""

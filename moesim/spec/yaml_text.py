@@ -11,8 +11,13 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import AliasEvent, MappingStartEvent, SequenceStartEvent
-from ruamel.yaml.events import MappingEndEvent, SequenceEndEvent
+from ruamel.yaml.events import (
+    AliasEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from moesim.errors import Problem, ScenarioError
@@ -101,8 +106,10 @@ def _check_events(events: Iterator[Any], file: str) -> None:
         depth += isinstance(event, (MappingStartEvent, SequenceStartEvent))
         depth -= isinstance(event, (MappingEndEvent, SequenceEndEvent))
         if aliases > MAX_ALIASES or depth > MAX_LEVELS:
-            what = f"more than {MAX_ALIASES} aliases" if aliases > MAX_ALIASES else (
-                f"more than {MAX_LEVELS} levels"
+            what = (
+                f"more than {MAX_ALIASES} aliases"
+                if aliases > MAX_ALIASES
+                else (f"more than {MAX_LEVELS} levels")
             )
             mark = event.start_mark
             raise _error(file, mark.line + 1, mark.column + 1, what)
@@ -140,7 +147,9 @@ class _Builder:
             return self._mapping(node, path)
         if isinstance(node, SequenceNode):
             return [self._item(child, (*path, i)) for i, child in enumerate(node.value)]
-        return self._scalar(node, path)
+        if isinstance(node, ScalarNode):
+            return self._scalar(node, path)
+        raise _error(self.file, 1, 1, "the file has something that is no YAML value")
 
     def _item(self, node: Node, path: Path) -> Any:
         self.positions[path] = self._position(node)

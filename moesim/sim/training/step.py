@@ -4,42 +4,9 @@ from dataclasses import dataclass, field
 
 import simpy
 
+from moesim.cost.times import StageCost
 from moesim.sim.kernel import Clock, Slice, Steps
 from moesim.sim.training.schedules import Action, Order
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A stretch of a pass: the stream that is busy, what with, and how long."""
-
-    stream: str
-    name: str
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """A forward or backward pass of one micro-batch through one chunk."""
-
-    segments: tuple[Segment, ...]
-    seconds: float
-    layers: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageTimes:
-    """How long everything takes that a stage does; one entry per chunk where there are chunks."""
-
-    forward: tuple[Pass, ...]
-    backward: tuple[Pass, ...]
-    send_s: float
-    """From this stage to the next, forward, and from it to the one before, backward."""
-    reduce_s: float
-    """Gradient reduction over the data-parallel ranks."""
-    gather_s: float
-    """Gathering of the updated weights."""
-    update_s: float
-    """Optimizer update."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +14,7 @@ class StepPlan:
     """Everything a step needs to be simulated: orders and times, no bytes and no products."""
 
     orders: tuple[Order, ...]
-    stages: tuple[StageTimes, ...]
+    stages: tuple[StageCost, ...]
     overlap_reduce: bool
     overlap_gather: bool
     overlapped_rate: float
@@ -99,9 +66,8 @@ class _Step:
 def simulate_step(plan: StepPlan) -> StepResult:
     """Return how one step runs; SimulationError if the schedule cannot be followed."""
     step = _Step(plan)
-    for stage in range(len(plan.stages)):
-        step.logs.append(StageLog())
-        step.reduced.append(step.clock.event())
+    step.logs = [StageLog() for _ in plan.stages]
+    step.reduced = [step.clock.event() for _ in plan.stages]
     for stage in range(len(plan.stages)):
         step.clock.start(f"stage {stage}", _stage(step, stage))
     seconds = step.clock.run()
@@ -114,11 +80,13 @@ def _stage(step: _Step, stage: int) -> Steps:
     gathered_s = times.gather_s
     if gathered_s and not plan.overlap_gather:
         yield clock.after(gathered_s)
-        clock.record(f"stage {stage} scale-out", "gather weights", 0.0)
+        clock.record(f"stage {stage} data-parallel", "gather weights", 0.0)
         log.gather_exposed_s = gathered_s
     elif gathered_s:
         gathered_s /= plan.overlapped_rate
-        clock.slices.append(Slice(f"stage {stage} scale-out", "gather weights", 0.0, gathered_s))
+        clock.slices.append(
+            Slice(f"stage {stage} data-parallel", "gather weights", 0.0, gathered_s)
+        )
     reduce_from: list[float] = []
     for number, action in enumerate(plan.orders[stage]):
         yield from _receive(step, stage, action)
@@ -179,7 +147,7 @@ def _finish(step: _Step, stage: int, reduce_from_s: float) -> Steps:
     if times.reduce_s:
         log.reduce_exposed_s, began_s = _exposed_reduction(plan, stage, reduce_from_s, clock.now_s)
         yield clock.after(log.reduce_exposed_s)
-        clock.record(f"stage {stage} scale-out", "reduce gradients", began_s)
+        clock.record(f"stage {stage} data-parallel", "reduce gradients", began_s)
     step.reduced[stage].succeed()
     clock.waiting[f"stage {stage}"] = "the gradient norm of all stages"
     yield clock.environment.all_of(step.reduced)

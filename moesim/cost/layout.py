@@ -1,0 +1,59 @@
+"""A parallel layout on a topology: degrees, rank groups, and the networks between them."""
+
+from dataclasses import dataclass
+
+from moesim.cost.collectives import Network, network
+from moesim.cost.software import Software
+from moesim.hardware.groups import Group, parallel_groups
+from moesim.hardware.topology import Topology
+from moesim.model.shapes import Shard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How a model is cut over devices, every degree resolved."""
+
+    tp: int
+    pp: int
+    vpp: int
+    cp: int
+    ep: int
+    etp: int
+    dp: int
+    sequence_parallel: bool
+    schedule: str
+    dispatcher: str
+
+    @property
+    def edp(self) -> int:
+        """Replicas of each expert."""
+        return self.tp * self.cp * self.dp // (self.ep * self.etp)
+
+    @property
+    def devices(self) -> int:
+        """Devices in all."""
+        return self.tp * self.cp * self.dp * self.pp
+
+
+def shard(layout: Layout, dtype: str) -> Shard:
+    """Return the share of a layer that one rank of `layout` holds."""
+    return Shard(
+        tp=layout.tp,
+        cp=layout.cp,
+        ep=layout.ep,
+        etp=layout.etp,
+        sequence_parallel=layout.sequence_parallel,
+        dtype=dtype,
+    )
+
+
+def groups(layout: Layout) -> dict[str, Group]:
+    """Return the rank groups of `layout` by name."""
+    return parallel_groups(
+        tp=layout.tp, cp=layout.cp, dp=layout.dp, pp=layout.pp, ep=layout.ep, etp=layout.etp
+    )
+
+
+def networks(layout: Layout, topology: Topology, software: Software) -> dict[str, Network]:
+    """Return the network between the ranks of each group."""
+    return {name: network(group, topology, software) for name, group in groups(layout).items()}

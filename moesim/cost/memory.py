@@ -1,0 +1,72 @@
+"""Bytes on one rank of a stage, and whether they fit."""
+
+from dataclasses import dataclass, fields
+
+from moesim.cost.layout import Layout
+from moesim.cost.optimizer import state_bytes
+from moesim.cost.parameters import stage_params
+from moesim.cost.pipeline import Chunk
+from moesim.cost.recomputation import kept_bytes
+from moesim.cost.software import Software
+from moesim.cost.work import Block, Job, Loads, blocks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageMemory:
+    """Peak bytes on one rank of a stage, by what they hold."""
+
+    attention_weights: float
+    ffn_weights: float
+    expert_weights: float
+    embedding_weights: float
+    gradients: float
+    optimizer_states: float
+    activations: float
+    working_set: float
+    """What one layer needs while it runs, beyond what is kept."""
+    fragmentation: float
+    reserved: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return sum(float(getattr(self, field.name)) for field in fields(self))
+
+
+def stage_memory(
+    job: Job, stage: list[Chunk], loads: Loads, in_flight: dict[int, int],
+    layout: Layout, software: Software,
+) -> StageMemory:  # fmt: skip
+    """Return the peak of one rank; `in_flight` is how many micro-batches each chunk holds."""
+    params = stage_params(job.architecture, stage, job.shard)
+    rule = job.optimizer
+    work = [blocks(job, chunk, loads) for chunk in stage]
+    kept = sum(
+        count * sum(_kept(block, job.recompute) for block in work[chunk])
+        for chunk, count in in_flight.items()
+    )
+    working = max(_working_set(block, job.recompute) for found in work for block in found)
+    weight = rule.weight_bytes
+    return StageMemory(
+        attention_weights=weight * (params.attention + params.router_and_norms),
+        ffn_weights=weight * (params.dense_ffn + params.shared_experts),
+        expert_weights=weight * params.routed_experts,
+        embedding_weights=weight * params.embeddings,
+        gradients=rule.gradient_bytes * params.total,
+        optimizer_states=state_bytes(params, rule, layout),
+        activations=kept,
+        working_set=working,
+        fragmentation=software.fragmentation_fraction * (kept + working),
+        reserved=software.reserved_memory_bytes,
+    )
+
+
+def _kept(block: Block, recompute: tuple[str, ...]) -> float:
+    return kept_bytes(block.operators, recompute if block.is_layer else ())
+
+
+def _working_set(block: Block, recompute: tuple[str, ...]) -> float:
+    """Return what recomputing one block brings back while its backward pass runs."""
+    if not block.is_layer:
+        return 0.0
+    return kept_bytes(block.operators, ()) - kept_bytes(block.operators, recompute)

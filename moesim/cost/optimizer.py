@@ -1,0 +1,67 @@
+"""What the optimizer keeps per parameter, and how long an update takes."""
+
+from dataclasses import dataclass
+
+from moesim.cost.layout import Layout
+from moesim.cost.parameters import StageParams
+from moesim.cost.software import Software
+from moesim.hardware.device import Device
+
+_STATE_BYTES = {"adam": 8.0, "adafactor": 0.0, "sgd": 0.0}
+"""Moments in fp32. Adafactor keeps row and column averages only (arXiv 1804.04235, section 4),
+thousandths of a byte per parameter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerRule:
+    """Bytes per parameter of weights, gradients, master weights and moments."""
+
+    kind: str
+    distributed: bool
+    weight_bytes: float
+    gradient_bytes: float
+    master_bytes: float
+
+    @property
+    def state_bytes(self) -> float:
+        """Master weights and moments, per parameter."""
+        return self.master_bytes + _STATE_BYTES[self.kind]
+
+
+def optimizer_rule(
+    kind: str, precision: str, gradient_dtype: str, *, distributed: bool
+) -> OptimizerRule:
+    """Return the bytes per parameter of mixed-precision training.
+
+    18 bytes with Adam and fp32 gradients, 6 of them in place and 12 to spread: Megatron-LM
+    theoretical_memory_usage.py @d98e8a64. fp8 training keeps bf16 weights and an fp8 copy.
+    """
+    weight = {"fp32": 4.0, "fp8": 3.0}.get(precision, 2.0)
+    return OptimizerRule(
+        kind=kind,
+        distributed=distributed,
+        weight_bytes=weight,
+        gradient_bytes={"fp32": 4.0, "bf16": 2.0}[gradient_dtype],
+        master_bytes=0.0 if precision == "fp32" else 4.0,
+    )
+
+
+def owned_params(params: StageParams, rule: OptimizerRule, layout: Layout) -> float:
+    """Return the parameters that one rank updates."""
+    if not rule.distributed:
+        return params.total
+    return params.dense / (layout.dp * layout.cp) + params.routed_experts / layout.edp
+
+
+def state_bytes(params: StageParams, rule: OptimizerRule, layout: Layout) -> float:
+    """Return the bytes of master weights and moments on one rank."""
+    return rule.state_bytes * owned_params(params, rule, layout)
+
+
+def update_s(
+    params: StageParams, rule: OptimizerRule, layout: Layout, device: Device, software: Software
+) -> float:
+    """Return the seconds of an update: states read and written, gradient read, weight written."""
+    per_param = 2 * rule.state_bytes + rule.gradient_bytes + rule.weight_bytes
+    rate = device.memory_bandwidth_bytes_per_s * software.memory_fraction
+    return owned_params(params, rule, layout) * per_param / rate + software.kernel_launch_s

@@ -1,0 +1,129 @@
+"""How many parameters one rank of a stage holds, dense and expert apart.
+
+They are apart because they are replicated over different groups: dense weights over dp * cp,
+experts over edp, so their gradients and optimizer states are spread differently.
+"""
+
+from dataclasses import dataclass
+
+from moesim.cost.pipeline import Chunk
+from moesim.model.architecture import Architecture, LatentAttention, Layer, MoeFfn, layers_of
+from moesim.model.parameters import (
+    attention_params,
+    embedding_params,
+    expert_params,
+    ffn_params,
+    final_norm_params,
+    layer_params,
+    lm_head_params,
+    norm_params,
+    router_params,
+    shared_expert_params,
+)
+from moesim.model.shapes import Shard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageParams:
+    """Parameters on one rank, by what they are."""
+
+    attention: float = 0.0
+    dense_ffn: float = 0.0
+    shared_experts: float = 0.0
+    routed_experts: float = 0.0
+    router_and_norms: float = 0.0
+    embeddings: float = 0.0
+
+    @property
+    def dense(self) -> float:
+        """Everything that every data-parallel rank holds."""
+        return self.total - self.routed_experts
+
+    @property
+    def total(self) -> float:
+        """All parameters of the rank."""
+        return (
+            self.attention + self.dense_ffn + self.shared_experts + self.routed_experts
+            + self.router_and_norms + self.embeddings
+        )  # fmt: skip
+
+
+def stage_params(architecture: Architecture, stage: list[Chunk], shard: Shard) -> StageParams:
+    """Return what one rank of a stage holds."""
+    parts = [_layer(placed.layer, architecture.hidden, shard) for c in stage for placed in c.layers]
+    last = list(layers_of(architecture.decoder))[-1]
+    for chunk in stage:
+        parts += [_mtp(architecture, last, shard) for _ in range(chunk.mtp_layers)]
+        parts.append(_ends(architecture, chunk, shard))
+    return add(parts)
+
+
+def add(parts: list[StageParams]) -> StageParams:
+    """Return the sum of `parts`."""
+    return StageParams(
+        attention=sum(p.attention for p in parts),
+        dense_ffn=sum(p.dense_ffn for p in parts),
+        shared_experts=sum(p.shared_experts for p in parts),
+        routed_experts=sum(p.routed_experts for p in parts),
+        router_and_norms=sum(p.router_and_norms for p in parts),
+        embeddings=sum(p.embeddings for p in parts),
+    )
+
+
+def _layer(layer: Layer, hidden: int, shard: Shard) -> StageParams:
+    attention = _attention(layer, hidden, shard)
+    whole_attention = attention_params(layer.attention, hidden)
+    if layer.cross_attention is not None:
+        cross = attention_params(layer.cross_attention, hidden)
+        attention += cross / shard.tp
+        whole_attention += cross
+    ffn = layer.ffn
+    rest = layer_params(layer, hidden) - whole_attention - ffn_params(ffn, hidden)
+    if not isinstance(ffn, MoeFfn):
+        dense = ffn_params(ffn, hidden) / shard.tp
+        return StageParams(attention=attention, dense_ffn=dense, router_and_norms=float(rest))
+    experts = ffn.num_experts / shard.ep * expert_params(ffn, hidden) / shard.etp
+    shared = shared_expert_params(ffn, hidden)
+    router = router_params(ffn, hidden)
+    routed_whole = ffn.num_experts * expert_params(ffn, hidden)
+    beside = ffn_params(ffn, hidden) - routed_whole - shared - router
+    return StageParams(
+        attention=attention,
+        dense_ffn=beside / shard.tp,
+        shared_experts=shared / shard.tp,
+        routed_experts=experts,
+        router_and_norms=float(rest + router),
+    )
+
+
+def _attention(layer: Layer, hidden: int, shard: Shard) -> float:
+    """Tensor parallelism cuts the projections; the down projections of MLA stay whole."""
+    attention = layer.attention
+    whole = attention_params(attention, hidden)
+    if not isinstance(attention, LatentAttention):
+        return whole / shard.tp
+    down = hidden * (attention.kv_lora_rank + attention.qk_rope_head_dim)
+    down += hidden * (attention.q_lora_rank or 0)
+    return down + (whole - down) / shard.tp
+
+
+def _mtp(architecture: Architecture, last: Layer, shard: Shard) -> StageParams:
+    """One more layer, two norms, and the projection from twice the hidden width."""
+    hidden = architecture.hidden
+    layer = _layer(last, hidden, shard)
+    extra = 2.0 * hidden * hidden + 3 * norm_params(architecture.norm, hidden)
+    return add([layer, StageParams(router_and_norms=extra)])
+
+
+def _ends(architecture: Architecture, chunk: Chunk, shard: Shard) -> StageParams:
+    tables = 0.0
+    if chunk.has_embedding:
+        tables += embedding_params(architecture)
+    if chunk.has_logits:
+        tables += lm_head_params(architecture)
+        # with tied embeddings or MTP a last stage apart from the first needs its own copy
+        if not chunk.has_embedding and (architecture.tied_embeddings or chunk.mtp_layers):
+            tables += embedding_params(architecture)
+    norms = final_norm_params(architecture) if chunk.has_logits else 0
+    extra = architecture.extra_params if chunk.has_embedding else 0
+    return StageParams(embeddings=tables / shard.tp, router_and_norms=float(norms + extra))

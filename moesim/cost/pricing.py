@@ -1,0 +1,81 @@
+"""Seconds of any operator on a machine: the one place where counts meet capabilities."""
+
+from dataclasses import dataclass
+
+from moesim.cost.collectives import Network, collective_s, exchange_s
+from moesim.cost.kernels import roofline_s
+from moesim.cost.layout import Layout, networks
+from moesim.cost.software import Software
+from moesim.cost.times import Stream, Timed
+from moesim.hardware.device import Device
+from moesim.hardware.topology import Topology
+from moesim.model.operators import DTYPE_BYTES, Collective, Exchange, Operator
+from moesim.moe.traffic import DISPATCHERS, Destinations, Rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """The device, the software on it, and the networks of a parallel layout."""
+
+    device: Device
+    software: Software
+    layout: Layout
+    networks: dict[str, Network]
+
+
+def machine(device: Device, topology: Topology, software: Software, layout: Layout) -> Machine:
+    """Return what operators of `layout` are priced on."""
+    return Machine(
+        device=device,
+        software=software,
+        layout=layout,
+        networks=networks(layout, topology, software),
+    )
+
+
+def price(operator: Operator, on: Machine, skew: float = 1.0) -> Timed:
+    """Return how long `operator` takes on one rank of `on`.
+
+    `skew` is the rows of the fullest rank over the mean: an exchange ends when the fullest rank
+    has received everything.
+    """
+    if isinstance(operator, Collective):
+        net = on.networks[operator.group]
+        seconds = collective_s(operator.kind, operator.payload_bytes, net) * operator.count
+        return Timed(seconds + _launch_s(seconds, on), _stream(net), "assumed")
+    if isinstance(operator, Exchange):
+        net = on.networks["ep"]
+        rows = rows_sent(operator, on)
+        per_row = operator.tokens * operator.hidden * DTYPE_BYTES[operator.dtype]
+        seconds = exchange_s(rows.scale_up * per_row * skew, rows.scale_out * per_row * skew, net)
+        return Timed((seconds + _launch_s(seconds, on)) * operator.count, _stream(net), "assumed")
+    return Timed(roofline_s(operator, on.device, on.software), "compute", "assumed")
+
+
+def rows_sent(operator: Exchange, on: Machine) -> Rows:
+    """Return the rows per token that one rank sends, by the layout's dispatcher."""
+    net = on.networks["ep"]
+    if net.size == 1:
+        return Rows(0.0, 0.0)
+    where = Destinations(
+        experts=operator.num_experts,
+        top_k=operator.top_k,
+        ranks=net.size,
+        domains=net.domains,
+        groups=operator.groups,
+        groups_per_token=operator.groups_per_token,
+    )
+    rows = DISPATCHERS[on.layout.dispatcher](where)
+    if operator.slots is None or on.layout.dispatcher != "alltoall":
+        return rows
+    # padded buffers travel whole: slots per expert and rank, filled or not
+    copies = operator.slots * operator.num_experts / operator.tokens / operator.top_k
+    return Rows(rows.scale_up * copies, rows.scale_out * copies)
+
+
+def _launch_s(seconds: float, on: Machine) -> float:
+    return on.software.kernel_launch_s if seconds > 0.0 else 0.0
+
+
+def _stream(net: Network) -> Stream:
+    return "scale-out" if net.domains > 1 else "scale-up"

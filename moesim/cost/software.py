@@ -1,0 +1,68 @@
+"""A software profile as numbers in base units, found by name or path."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from moesim.hardware.figures import SourcedFigure, sourced
+from moesim.spec.shipped import find_named, shipped
+from moesim.spec.software import EfficiencySpec, SoftwareSpec
+from moesim.spec.validate import load
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Software:
+    """What a trainer or engine makes of the hardware; fractions are of the datasheet peak."""
+
+    name: str
+    gemm_fraction: float
+    grouped_gemm_fraction: float
+    attention_fraction: float
+    memory_fraction: float
+    scale_up_fraction: float
+    scale_out_fraction: float
+    overlapped_fraction: float
+    kernel_launch_s: float
+    reserved_memory_bytes: float
+    fragmentation_fraction: float
+    figures: tuple[SourcedFigure, ...] = ()
+
+
+def load_software(name_or_path: str) -> Software:
+    """Return a shipped software profile by name, or the one in a .yaml file.
+
+    Raises ScenarioError for an unknown name or a file with mistakes in it.
+    """
+    is_path = name_or_path.endswith((".yaml", ".yml"))
+    folder = shipped("hwprofiles") / "software"
+    path = Path(name_or_path) if is_path else find_named(folder, name_or_path, "software profile")
+    return software(load(SoftwareSpec, path))
+
+
+def software(spec: SoftwareSpec) -> Software:
+    """Return the profile as a record."""
+    efficiency = spec.efficiency
+    return Software(
+        name=spec.name,
+        gemm_fraction=efficiency.gemm.value,
+        grouped_gemm_fraction=efficiency.grouped_gemm.value,
+        attention_fraction=efficiency.attention.value,
+        memory_fraction=efficiency.memory.value,
+        scale_up_fraction=efficiency.scale_up.value,
+        scale_out_fraction=efficiency.scale_out.value,
+        overlapped_fraction=efficiency.overlapped.value,
+        kernel_launch_s=spec.kernel_launch.value,
+        reserved_memory_bytes=spec.reserved_memory.value,
+        fragmentation_fraction=spec.fragmentation.value,
+        figures=_figures(spec),
+    )
+
+
+def _figures(spec: SoftwareSpec) -> tuple[SourcedFigure, ...]:
+    subject = f"software {spec.name}"
+    found: list[SourcedFigure] = []
+    for name in EfficiencySpec.model_fields:
+        found += sourced(subject, f"efficiency.{name}", getattr(spec.efficiency, name))
+    found += sourced(subject, "kernel_launch", spec.kernel_launch, "s")
+    found += sourced(subject, "reserved_memory", spec.reserved_memory, "bytes")
+    found += sourced(subject, "fragmentation", spec.fragmentation)
+    return tuple(found)

@@ -1,0 +1,118 @@
+"""Seconds of everything a pipeline stage does in a training step."""
+
+from collections.abc import Iterable
+
+from moesim.cost.collectives import collective_s, send_s
+from moesim.cost.optimizer import update_s
+from moesim.cost.parameters import StageParams, stage_params
+from moesim.cost.pipeline import Chunk
+from moesim.cost.pricing import Machine, price
+from moesim.cost.recomputation import again
+from moesim.cost.times import Part, PassCost, StageCost, pass_cost
+from moesim.cost.work import Block, Job, Loads, blocks
+from moesim.model.backward import backward
+from moesim.model.operators import Collective, CollectiveKind, Exchange, Operator
+from moesim.model.shapes import sequence_shard_tokens
+
+PARTS = {
+    "layernorm": "norms",
+    "qkv": "attention projections",
+    "mla_up_proj": "attention projections",
+    "proj": "attention projections",
+    "core_attn": "attention",
+    "mlp": "dense FFN",
+    "router": "router",
+    "moe": "experts",
+    "moe_act": "experts",
+    "embedding": "embedding",
+    "logits": "logits",
+    "mtp": "MTP projection",
+}
+"""The names under which reports show what a module computes."""
+
+TRANSFERS = {"tp": "tensor parallel", "cp": "context parallel", "etp": "expert tensor parallel"}
+"""The names under which reports show the transfers of a parallel group."""
+
+
+def stage_cost(job: Job, stage: list[Chunk], loads: Loads, on: Machine) -> StageCost:
+    """Return how long everything takes that one rank of a stage does."""
+    work = [blocks(job, chunk, loads) for chunk in stage]
+    params = stage_params(job.architecture, stage, job.shard)
+    rule = job.optimizer
+    return StageCost(
+        forward=tuple(forward_pass(found, on) for found in work),
+        backward=tuple(backward_pass(found, on, job.recompute) for found in work),
+        send_s=_send_s(job, on),
+        reduce_s=_over_replicas_s(params, rule.gradient_bytes, on, scatter_only=rule.distributed),
+        gather_s=_over_replicas_s(params, rule.weight_bytes, on, scatter_only=True)
+        if rule.distributed
+        else 0.0,
+        update_s=update_s(params, rule, on.layout, on.device, on.software),
+    )
+
+
+def forward_pass(found: list[Block], on: Machine) -> PassCost:
+    """Return the forward pass of one micro-batch through these blocks."""
+    cache: dict[int, list[Part]] = {}
+    parts: list[Part] = []
+    for block in found:
+        if id(block) not in cache:
+            cache[id(block)] = _parts(block.operators, on, block.skew)
+        parts += cache[id(block)]
+    return pass_cost(parts, sum(block.is_layer for block in found))
+
+
+def backward_pass(found: list[Block], on: Machine, recompute: tuple[str, ...]) -> PassCost:
+    """Return the backward pass, with what is computed again before each block's gradients."""
+    cache: dict[int, list[Part]] = {}
+    parts: list[Part] = []
+    for block in reversed(found):
+        if id(block) not in cache:
+            repeated = again(block.operators, recompute) if block.is_layer else []
+            grads = [g for op in reversed(block.operators) for g in backward(op)]
+            cache[id(block)] = [
+                *(Part(p.stream, "recomputation" if p.stream == "compute" else p.name, p.seconds)
+                  for p in _parts(repeated, on, block.skew)),
+                *_parts(grads, on, block.skew),
+            ]  # fmt: skip
+        parts += cache[id(block)]
+    return pass_cost(parts, sum(block.is_layer for block in found))
+
+
+def _parts(operators: Iterable[Operator], on: Machine, skew: float) -> list[Part]:
+    parts = []
+    for operator in operators:
+        timed = price(operator, on, skew)
+        parts.append(Part(timed.stream, part_name(operator), timed.seconds))
+    return parts
+
+
+def part_name(operator: Operator) -> str:
+    """Return the name under which reports show `operator`."""
+    if isinstance(operator, Exchange):
+        return operator.name.removesuffix("_grad")
+    if isinstance(operator, Collective):
+        return TRANSFERS.get(operator.group, operator.group)
+    return PARTS[operator.module]
+
+
+def _send_s(job: Job, on: Machine) -> float:
+    """Return the seconds of handing a micro-batch's activations to the next stage."""
+    if on.layout.pp == 1:
+        return 0.0
+    tokens = sequence_shard_tokens(job.batch.decoder, job.shard)
+    return send_s(2.0 * tokens * job.architecture.hidden, on.networks["pp"])
+
+
+def _over_replicas_s(
+    params: StageParams, bytes_per_param: float, on: Machine, *, scatter_only: bool
+) -> float:
+    """Return the seconds of reducing gradients or gathering weights over all replicas.
+
+    Dense weights are replicated over dp * cp, experts over edp; the two follow each other. A
+    distributed optimizer needs only half of an all-reduce: each rank's own share.
+    """
+    kind: CollectiveKind = "reduce_scatter" if scatter_only else "all_reduce"
+    dense_s = collective_s(kind, params.dense * bytes_per_param, on.networks["dp_cp"])
+    experts_s = collective_s(kind, params.routed_experts * bytes_per_param, on.networks["edp"])
+    return dense_s + experts_s

@@ -1,0 +1,65 @@
+"""What a cost is: seconds on a stream, with the kind of knowledge behind it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Tag = Literal["measured", "fitted", "transferred", "roofline", "assumed"]
+"""How well a time is known: measured, fitted, transferred from another device, from the datasheet
+alone, or with an assumed efficiency."""
+
+Stream = Literal["compute", "scale-up", "scale-out"]
+"""What is busy meanwhile: the device, the network inside domains, the network between them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """How long an operator takes, on which stream, and how well that is known."""
+
+    seconds: float
+    stream: Stream
+    tag: Tag
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A stretch of a pass: the stream that is busy, what with, and how long."""
+
+    stream: Stream
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PassCost:
+    """A forward or backward pass of one micro-batch through one chunk of layers."""
+
+    parts: tuple[Part, ...]
+    seconds: float
+    layers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageCost:
+    """How long everything takes that a stage does; one entry per chunk where there are chunks."""
+
+    forward: tuple[PassCost, ...]
+    backward: tuple[PassCost, ...]
+    send_s: float
+    """Activations to the next stage, and their gradients to the one before."""
+    reduce_s: float
+    """Gradient reduction over the data-parallel ranks."""
+    gather_s: float
+    """Gathering of the updated weights."""
+    update_s: float
+    """Optimizer update."""
+
+
+def pass_cost(parts: list[Part], layers: int) -> PassCost:
+    """Return `parts` as a pass, equal neighbours joined."""
+    joined: list[Part] = []
+    for part in parts:
+        if joined and (joined[-1].stream, joined[-1].name) == (part.stream, part.name):
+            joined[-1] = Part(part.stream, part.name, joined[-1].seconds + part.seconds)
+        elif part.seconds > 0:
+            joined.append(part)
+    return PassCost(tuple(joined), sum(part.seconds for part in joined), layers)

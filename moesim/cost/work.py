@@ -1,0 +1,111 @@
+"""What one rank of a stage computes for a micro-batch: the operators of its chunk."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from moesim.cost.optimizer import OptimizerRule
+from moesim.cost.pipeline import Chunk, Placed
+from moesim.model.architecture import Architecture, MoeFfn, layers_of
+from moesim.model.layers import (
+    embedding_operators,
+    layer_operators,
+    logits_operators,
+    mtp_operators,
+)
+from moesim.model.operators import Operator
+from moesim.model.shapes import Shape, Shard
+from moesim.moe.assignment import LayerLoad
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """The shape of a micro-batch in the encoder and in the decoder."""
+
+    decoder: Shape
+    encoder: Shape | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A layer, or an end of the network, as operators; `skew` is its exchange imbalance."""
+
+    operators: list[Operator]
+    skew: float = 1.0
+    is_layer: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What is trained, with everything that one rank needs to know of it."""
+
+    architecture: Architecture
+    batch: Batch
+    shard: Shard
+    recompute: tuple[str, ...]
+    optimizer: OptimizerRule
+
+
+Loads = Mapping[int, LayerLoad]
+"""What routing did, by the number of the layer."""
+
+
+def blocks(job: Job, chunk: Chunk, loads: Loads) -> list[Block]:
+    """Return the forward work of a chunk, block by block in order."""
+    architecture, batch, shard = job.architecture, job.batch, job.shard
+    found: list[Block] = []
+    cache: dict[tuple[object, ...], Block] = {}
+    if chunk.has_embedding:
+        found += _embeddings(architecture, batch, shard)
+    for placed in chunk.layers:
+        load = loads.get(placed.number)
+        key = (placed.layer, placed.in_encoder, load and (load.fullest_rows, load.rank_imbalance))
+        if key not in cache:
+            cache[key] = _layer(architecture, placed, batch, shard, load)
+        found.append(cache[key])
+    for number in range(chunk.mtp_layers):
+        found += _mtp(architecture, number, batch, shard, loads)
+    if chunk.has_logits:
+        logits = logits_operators(architecture, batch.decoder, shard)
+        found.append(Block(logits, is_layer=False))
+    return found
+
+
+def _embeddings(architecture: Architecture, batch: Batch, shard: Shard) -> list[Block]:
+    shapes = [shape for shape in (batch.encoder, batch.decoder) if shape is not None]
+    return [
+        Block(embedding_operators(architecture.hidden, shape, shard), is_layer=False)
+        for shape in shapes
+    ]
+
+
+def _layer(
+    architecture: Architecture, placed: Placed, batch: Batch, shard: Shard, load: LayerLoad | None
+) -> Block:
+    shape = batch.encoder if placed.in_encoder and batch.encoder else batch.decoder
+    rows: tuple[int, ...] = ()
+    slots, skew = None, 1.0
+    if isinstance(placed.layer.ffn, MoeFfn) and load is not None:
+        rows, slots, skew = load.fullest_rows, load.padded_slots, load.rank_imbalance
+    operators = layer_operators(
+        placed.layer, architecture.hidden, shape, shard, rows=rows, slots=slots
+    )
+    return Block(operators, skew)
+
+
+def mtp_number(architecture: Architecture, module: int) -> int:
+    """Return the layer number of a multi-token-prediction module."""
+    return architecture.num_layers + module
+
+
+def _mtp(
+    architecture: Architecture, module: int, batch: Batch, shard: Shard, loads: Loads
+) -> list[Block]:
+    """One more layer like the last, its projection before it and its own logits after it."""
+    last = list(layers_of(architecture.decoder))[-1]
+    number = mtp_number(architecture, module)
+    layer = _layer(architecture, Placed(number, last), batch, shard, loads.get(number))
+    projection = mtp_operators(architecture, batch.decoder, shard)
+    return [
+        Block([*projection, *layer.operators], layer.skew),
+        Block(logits_operators(architecture, batch.decoder, shard), is_layer=False),
+    ]

@@ -1,0 +1,166 @@
+"""From a scenario to everything a simulation needs, with every default and degree resolved."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from moesim.cost.layout import Layout, shard
+from moesim.cost.optimizer import optimizer_rule
+from moesim.cost.software import Software, load_software
+from moesim.cost.work import Batch, Job
+from moesim.errors import ScenarioError
+from moesim.hardware.profiles import load_accelerator, load_cluster
+from moesim.hardware.topology import Cluster, cluster
+from moesim.model.architecture import Architecture
+from moesim.model.named import load_model
+from moesim.model.shapes import Shape
+from moesim.spec.parallel import ParallelSpec
+from moesim.spec.scenario import Scenario
+from moesim.study.validity import check_batch, check_layout, check_model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """A training run, resolved: what is trained, on what, cut how."""
+
+    title: str
+    """How reports call it."""
+    scenario: Scenario
+    architecture: Architecture
+    cluster: Cluster
+    software: Software
+    layout: Layout
+    job: Job
+    micro_batches: int
+    """Micro-batches per step and data-parallel rank."""
+
+
+def resolve(scenario: Scenario) -> Training:
+    """Return the run that `scenario` describes.
+
+    Raises ScenarioError, with file, line and column, where keys contradict each other or the
+    model; ModelError and ProfileError where these lack something.
+    """
+    architecture = _model(scenario, "model", scenario.model)
+    machines = _cluster(scenario)
+    software = _software(scenario)
+    return training(scenario, architecture, machines, software, scenario.parallel)
+
+
+def training(
+    scenario: Scenario, architecture: Architecture, machines: Cluster, software: Software,
+    parallel: ParallelSpec, *, key: str = "parallel",
+) -> Training:  # fmt: skip
+    """Return the run of `architecture` cut by `parallel`; `key` is where the layout stands."""
+    check_model(scenario, architecture)
+    layout = resolve_layout(scenario, parallel, machines.topology.devices, key)
+    check_layout(scenario, architecture, layout, key)
+    micro_batches = check_batch(scenario, layout, key)
+    return Training(
+        title=architecture.name,
+        scenario=scenario,
+        architecture=architecture,
+        cluster=machines,
+        software=software,
+        layout=layout,
+        job=_job(scenario, architecture, layout),
+        micro_batches=micro_batches,
+    )
+
+
+def resolve_layout(scenario: Scenario, parallel: ParallelSpec, devices: int, key: str) -> Layout:
+    """Return `parallel` with data parallelism taking what is left of the devices."""
+    model_parallel = parallel.tp * parallel.cp * parallel.pp
+    if devices % model_parallel:
+        raise scenario.error(
+            key, f"tp * cp * pp = {model_parallel} must divide the {devices} devices"
+        )
+    dp = devices // model_parallel
+    stage, experts = parallel.tp * parallel.cp * dp, parallel.ep * parallel.expert_tp
+    if stage % experts:
+        raise scenario.error(
+            f"{key}.ep",
+            f"ep * etp = {experts} must divide tp * cp * dp = {stage}, the devices of a stage"
+            + (" (etp left out equals tp)" if parallel.etp is None and parallel.tp > 1 else ""),
+        )
+    return Layout(
+        tp=parallel.tp, pp=parallel.pp, vpp=parallel.vpp, cp=parallel.cp, ep=parallel.ep,
+        etp=parallel.expert_tp, dp=dp, sequence_parallel=parallel.sequence_parallel,
+        schedule="interleaved" if parallel.vpp > 1 else parallel.schedule,
+        dispatcher=parallel.dispatcher,
+    )  # fmt: skip
+
+
+def _job(scenario: Scenario, architecture: Architecture, layout: Layout) -> Job:
+    spec = scenario.training
+    sequences = spec.micro_batch
+    decoder = Shape(sequences=sequences, length=spec.sequence_length)
+    encoder = None
+    if architecture.encoder:
+        encoder = Shape(sequences=sequences, length=spec.sequence_length)
+        decoder = Shape(
+            sequences=sequences,
+            length=spec.target_length or spec.sequence_length,
+            memory_length=spec.sequence_length,
+        )
+    rule = optimizer_rule(
+        spec.optimizer.kind, spec.precision, spec.optimizer.gradient_dtype,
+        distributed=spec.optimizer.distributed,
+    )  # fmt: skip
+    return Job(
+        architecture=architecture,
+        batch=Batch(decoder=decoder, encoder=encoder),
+        shard=shard(layout, spec.precision),
+        recompute=spec.recompute,
+        optimizer=rule,
+    )
+
+
+def _placed(scenario: Scenario, key: str, error: ScenarioError) -> ScenarioError:
+    """Give a problem that names no file the place of `key` in the scenario."""
+    if any(problem.file for problem in error.problems):
+        return error
+    return scenario.error(key, error.problems[0].message)
+
+
+def _model(scenario: Scenario, key: str, name: str) -> Architecture:
+    try:
+        return load_model(scenario.path_of(name))
+    except ScenarioError as error:
+        raise _placed(scenario, key, error) from None
+
+
+def baseline_model(scenario: Scenario, name: str) -> Architecture:
+    """Return the architecture of a named baseline."""
+    return _model(scenario, "baseline.model", name)
+
+
+def _cluster(scenario: Scenario) -> Cluster:
+    choice = scenario.cluster
+    try:
+        path = scenario.path_of(choice.profile)
+        spec = load_cluster(path)
+        accelerator = load_accelerator(spec.accelerator, Path(path).parent)
+    except ScenarioError as error:
+        raise _placed(scenario, "cluster.profile", error) from None
+    try:
+        machines = cluster(spec, accelerator, choice.devices)
+    except ValueError as error:
+        raise scenario.error("cluster.devices", str(error)) from None
+    return _with_choice(machines, choice.price, choice.oversubscription)
+
+
+def _with_choice(machines: Cluster, price: float | None, oversubscription: float | None) -> Cluster:
+    if price is not None:
+        device = replace(machines.device, price_usd_per_device_hour=price)
+        machines = replace(machines, device=device)
+    if oversubscription is not None:
+        topology = replace(machines.topology, oversubscription=oversubscription)
+        machines = replace(machines, topology=topology)
+    return machines
+
+
+def _software(scenario: Scenario) -> Software:
+    try:
+        return load_software(scenario.path_of(scenario.software))
+    except ScenarioError as error:
+        raise _placed(scenario, "software", error) from None

@@ -1,0 +1,192 @@
+"""Simulates a resolved training run: memory, then step after step."""
+
+from collections import defaultdict
+
+from moesim.cost.memory import StageMemory, stage_memory
+from moesim.cost.pipeline import Chunk, chunks
+from moesim.cost.pricing import Machine, machine
+from moesim.cost.recomputation import again
+from moesim.cost.stage import stage_cost
+from moesim.cost.times import StageCost
+from moesim.cost.work import Loads
+from moesim.hardware.device import peak
+from moesim.model.architecture import layers_of
+from moesim.model.flop import forward_flop, whole_layer
+from moesim.model.operators import flop
+from moesim.sim.training.schedules import SCHEDULES, Order, most_in_flight
+from moesim.sim.training.step import StepPlan, StepResult, simulate_step
+from moesim.study.outcome import Metrics, Outcome, Share, Step
+from moesim.study.resolve import Training
+from moesim.study.routing import draw
+
+
+def simulate(run: Training) -> Outcome:
+    """Return what `run` comes to."""
+    on = machine(run.cluster.device, run.cluster.topology, run.software, run.layout)
+    stages = chunks(run.architecture, run.layout.pp, run.layout.vpp)
+    orders = stage_orders(run)
+    loads = draw(run, 0)
+    results: list[StepResult] = []
+    steps: list[Step] = []
+    first_costs: tuple[StageCost, ...] = ()
+    for number in range(run.scenario.training.steps):
+        drawn = loads if number == 0 else draw(run, number)
+        if number == 0 or run.scenario.routing.load.law != "even":
+            costs = stage_costs(run, stages, drawn, on)
+            result = simulate_step(plan(run, orders, costs))
+        first_costs = first_costs or costs
+        results.append(result)
+        steps.append(_step(number, result, drawn))
+    breakdown = _breakdown(run, first_costs, results[0])
+    return Outcome(
+        run=run,
+        metrics=_metrics(run, steps, breakdown),
+        steps=tuple(steps),
+        breakdown=breakdown,
+        memory=tuple(memory(run, stages, orders, loads)),
+        stages=first_costs,
+        first=results[0],
+        loads=loads,
+        slices=results[0].slices,
+    )
+
+
+def stage_orders(run: Training) -> tuple[Order, ...]:
+    """Return the schedule of every stage."""
+    layout = run.layout
+    schedule = SCHEDULES[layout.schedule]
+    return tuple(
+        schedule(stage, layout.pp, run.micro_batches, layout.vpp) for stage in range(layout.pp)
+    )
+
+
+def stage_costs(
+    run: Training, stages: list[list[Chunk]], loads: Loads, on: Machine
+) -> tuple[StageCost, ...]:
+    """Return the times of every stage; equal stages are priced once."""
+    known: dict[object, StageCost] = {}
+    costs = []
+    for stage in stages:
+        key = tuple(_likeness(chunk, loads) for chunk in stage)
+        if key not in known:
+            known[key] = stage_cost(run.job, stage, loads, on)
+        costs.append(known[key])
+    return tuple(costs)
+
+
+def _likeness(chunk: Chunk, loads: Loads) -> object:
+    """Return what two chunks must share to cost the same."""
+    layers = tuple((p.layer, p.in_encoder, id(loads.get(p.number))) for p in chunk.layers)
+    return (chunk.has_embedding, chunk.has_logits, chunk.mtp_layers, layers)
+
+
+def plan(run: Training, orders: tuple[Order, ...], costs: tuple[StageCost, ...]) -> StepPlan:
+    """Return what the simulation needs to know of a step."""
+    overlap = run.scenario.training.overlap
+    return StepPlan(
+        orders=orders,
+        stages=costs,
+        overlap_reduce=overlap.grad_reduce,
+        overlap_gather=overlap.param_gather,
+        overlapped_rate=run.software.overlapped_fraction,
+    )
+
+
+def memory(
+    run: Training, stages: list[list[Chunk]], orders: tuple[Order, ...], loads: Loads
+) -> list[StageMemory]:
+    """Return the peak memory of one rank of each stage."""
+    return [
+        stage_memory(run.job, stage, loads, most_in_flight(order), run.layout, run.software)
+        for stage, order in zip(stages, orders, strict=True)
+    ]
+
+
+def _step(number: int, result: StepResult, loads: Loads) -> Step:
+    imbalances = [load.rank_imbalance for load in loads.values()]
+    return Step(
+        number=number,
+        seconds=result.seconds,
+        routed=sum(load.routed for load in loads.values()),
+        dropped=sum(load.dropped for load in loads.values()),
+        imbalance=sum(imbalances) / len(imbalances) if imbalances else 1.0,
+    )
+
+
+def _breakdown(
+    run: Training, costs: tuple[StageCost, ...], result: StepResult
+) -> tuple[Share, ...]:
+    """Return where the time of a step goes, averaged over stages; idle is what is left."""
+    seconds: dict[tuple[str, str], float] = defaultdict(float)
+    for cost, log in zip(costs, result.stages, strict=True):
+        for one in (*cost.forward, *cost.backward):
+            for part in one.parts:
+                kind = "compute" if part.stream == "compute" else "exposed"
+                seconds[part.name, kind] += part.seconds * run.micro_batches
+        seconds["gradient reduction", "exposed"] += log.reduce_exposed_s
+        seconds["weight gathering", "exposed"] += log.gather_exposed_s
+        seconds["optimizer", "compute"] += log.update_s
+    stages = len(costs)
+    shares = [Share(name, kind, total / stages) for (name, kind), total in seconds.items() if total]
+    idle = result.seconds - sum(share.seconds for share in shares)
+    if run.layout.pp > 1:
+        shares.append(Share("pipeline bubble", "idle", max(0.0, idle)))
+    return tuple(shares)
+
+
+def _metrics(run: Training, steps: list[Step], breakdown: tuple[Share, ...]) -> Metrics:
+    spec, device = run.scenario.training, run.cluster.device
+    devices = run.layout.devices
+    step_s = sum(step.seconds for step in steps) / len(steps)
+    tokens = spec.global_batch * (spec.sequence_length + (spec.target_length or 0))
+    useful = 3 * _forward_flop_per_sequence(run) * spec.global_batch
+    extra = _recomputed_flop_per_sequence(run) * spec.global_batch
+    per_device = useful / step_s / devices
+    top = peak(device, spec.precision)
+    price = device.price_usd_per_device_hour
+    usd_per_s = price * devices / 3600 if price is not None else None
+    first_s = sum(share.seconds for share in breakdown)
+    total_s = spec.tokens / (tokens / step_s) if spec.tokens is not None else None
+    return Metrics(
+        step_s=step_s,
+        tokens_per_step=tokens,
+        tokens_per_s=tokens / step_s,
+        tokens_per_s_per_device=tokens / step_s / devices,
+        model_flop_per_token=useful / tokens,
+        flop_per_s_per_device=per_device,
+        mfu_fraction=per_device / top,
+        hfu_fraction=(useful + extra) / step_s / devices / top,
+        bubble_fraction=_share(breakdown, "idle") / first_s,
+        exposed_fraction=_share(breakdown, "exposed") / first_s,
+        usd_per_million_tokens=usd_per_s * step_s / tokens * 1e6 if usd_per_s is not None else None,
+        energy_at_tdp_j_per_token=device.tdp_w * devices * step_s / tokens
+        if device.tdp_w
+        else None,
+        training_days=total_s / 86400 if total_s is not None else None,
+        training_usd=total_s * usd_per_s if total_s is not None and usd_per_s is not None else None,
+    )
+
+
+def _share(breakdown: tuple[Share, ...], kind: str) -> float:
+    return sum(share.seconds for share in breakdown if share.kind == kind)
+
+
+def _forward_flop_per_sequence(run: Training) -> float:
+    batch = run.job.batch
+    return forward_flop(run.architecture, batch.decoder, batch.encoder) / batch.decoder.sequences
+
+
+def _recomputed_flop_per_sequence(run: Training) -> float:
+    batch, architecture = run.job.batch, run.architecture
+    stacks = [(architecture.decoder, batch.decoder), (architecture.encoder, batch.encoder)]
+    total = 0.0
+    for stack, shape in stacks:
+        if shape is None:
+            continue
+        once: dict[object, float] = {}
+        for layer in layers_of(stack):
+            if layer not in once:
+                repeated = again(whole_layer(layer, architecture.hidden, shape), run.job.recompute)
+                once[layer] = sum(flop(op) for op in repeated) / shape.sequences
+            total += once[layer]
+    return total
