@@ -67,7 +67,7 @@ def load_model(name_or_path: str | Path) -> Architecture:
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):
         return _from_yaml(path)
-    if path.suffix == ".json" or _is_directory(path):
+    if path.suffix == ".json" or (text.strip() and _is_directory(path)):
         return read_config(path)
     if isinstance(name_or_path, Path) or "/" in text or _is_file(path):
         raise ModelError(

@@ -165,7 +165,7 @@ class MoeSpec(Spec):
     """Inner width of a dense network beside the experts (Arctic, OpenMoE); 0 is none."""
     groups: Size = 1
     """Groups that the experts are divided into for routing."""
-    groups_per_token: Size = 1
+    groups_per_token: Annotated[Size, Field(validate_default=True)] = 1
     """Groups that one token may reach."""
     capacity_factor: Annotated[float, Field(gt=0, le=1000)] | None = None
     """Capacity factor of the published training recipe; left out, no token is dropped."""
