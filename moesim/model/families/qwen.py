@@ -20,12 +20,12 @@ def qwen2_moe(config: Config) -> Architecture:
     layers = config.layers("num_hidden_layers")
     # The modelling code has these biases unless a later file turns them off.
     bias = config.flag("qkv_bias", default=True)
-    moe = qwen_experts(config, shared=True)
+    ffns = qwen_ffns(config, layers, qwen_experts(config, shared=True))
     windows = _windows(config, layers, alternate=True)
 
     def layer(i: int) -> Layer:
         attention = gqa(config, dim=head_dim(config), qkv_bias=bias, window=windows[i])
-        return Layer(attention=attention, ffn=qwen_ffn(config, i, moe))
+        return Layer(attention=attention, ffn=ffns[i])
 
     return network(config, stack(layers, layer), tied=_tied(config))
 
@@ -42,12 +42,12 @@ def qwen3_moe(config: Config) -> Architecture:
         qk_norm="per_head",
         window=config.size("sliding_window") if sliding else None,
     )
-    moe = qwen_experts(config, shared=False)
+    layers = config.layers("num_hidden_layers")
+    ffns = qwen_ffns(config, layers, qwen_experts(config, shared=False))
 
     def layer(i: int) -> Layer:
-        return Layer(attention=attention, ffn=qwen_ffn(config, i, moe))
+        return Layer(attention=attention, ffn=ffns[i])
 
-    layers = config.layers("num_hidden_layers")
     return network(config, stack(layers, layer), tied=_tied(config))
 
 
@@ -63,13 +63,16 @@ def qwen_experts(config: Config, *, shared: bool) -> MoeFfn:
     )
 
 
-def qwen_ffn(config: Config, layer: int, moe: MoeFfn) -> FfnKind:
-    """Return what layer number `layer` has: experts every `decoder_sparse_step`-th layer."""
+def qwen_ffns(config: Config, layers: int, moe: MoeFfn) -> list[FfnKind]:
+    """Return what each layer has: experts every `decoder_sparse_step`-th layer."""
     # Absent in the newest files (Qwen3.5), where every layer has experts.
     step = config.optional_size("decoder_sparse_step") or 1
-    if layer in config.numbers("mlp_only_layers") or (layer + 1) % step:
-        return DenseFfn(width=config.size("intermediate_size"))
-    return moe
+    without = set(config.numbers("mlp_only_layers"))
+    dense = [i in without or (i + 1) % step != 0 for i in range(layers)]
+    if not any(dense):  # then nothing needs the width of the dense layers
+        return [moe] * layers
+    ffn = DenseFfn(width=config.size("intermediate_size"))
+    return [ffn if here else moe for here in dense]
 
 
 def _dense(config: Config, *, qk_norm: bool) -> Architecture:

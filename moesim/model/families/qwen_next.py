@@ -9,7 +9,7 @@ from moesim.model.architecture import (
 )
 from moesim.model.families.config import Config
 from moesim.model.families.parts import layer_types, network, stack
-from moesim.model.families.qwen import qwen_experts, qwen_ffn
+from moesim.model.families.qwen import qwen_experts, qwen_ffns
 
 
 def qwen3_next(config: Config) -> Architecture:
@@ -44,11 +44,11 @@ def _hybrid(config: Config, *, tied: bool) -> Architecture:
         value_head_dim=config.size("linear_value_head_dim"),
         conv_kernel=config.size("linear_conv_kernel_dim"),
     )
-    moe = qwen_experts(config, shared=True)
+    ffns = qwen_ffns(config, layers, qwen_experts(config, shared=True))
 
     def layer(i: int) -> Layer:
         attention: AttentionKind = softmax if full[i] else linear
-        return Layer(attention=attention, ffn=qwen_ffn(config, i, moe))
+        return Layer(attention=attention, ffn=ffns[i])
 
     return network(
         config,

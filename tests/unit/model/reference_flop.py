@@ -4,7 +4,7 @@ Conventions: training is three times the forward pass; a multiply-add is 2; matr
 attention over the lower triangle counts half of the square (seq / 2 keys per query); router and
 logits in, embedding look-up out; each multi-token-prediction module is one more layer like the
 last, with logits and its projection from 2 x hidden to hidden. Encoder and decoder read `seq`
-tokens each, and the sum is per token of one of them.
+tokens each, and the result is per token of both together.
 """
 
 from moesim.model.architecture import (
@@ -27,7 +27,8 @@ def gflop_per_token_causal(arch: Architecture, seq: int) -> float:
     logits = 2.0 * arch.hidden * arch.vocab
     last = _layer(arch.decoder[-1].layer, arch.hidden, seq)
     module = last + logits + 2.0 * (2 * arch.hidden) * arch.hidden
-    return 3.0 * (layers + logits + arch.mtp_layers * module) / 1e9
+    streams = 2 if arch.encoder else 1
+    return 3.0 * (layers + logits + arch.mtp_layers * module) / streams / 1e9
 
 
 def _layer(layer: Layer, d: int, seq: int) -> float:
