@@ -79,10 +79,11 @@ def _indexer(a: LatentAttention, d: int, seq: int) -> float:
 
 
 def _linear(a: LinearAttention, d: int) -> float:
-    """Projections only: how the state is updated depends on the chunks of the kernel."""
+    """Projections, and the state per value head: written and read, and corrected in between."""
     k, v = a.key_heads * a.key_head_dim, a.value_heads * a.value_head_dim
     gates = 2 * a.value_heads if a.rule == "gated_delta" else 0
-    return 2.0 * d * (2 * k + 3 * v + gates)
+    products = 3 if a.rule == "gated_delta" else 2
+    return 2.0 * d * (2 * k + 3 * v + gates) + 2.0 * products * v * a.key_head_dim
 
 
 def _ffn(ffn: FfnKind, d: int) -> float:
