@@ -1,1 +1,1 @@
-"""The command line: each command a thin shell round the Python API."""
+"""The command line: each command is a thin shell round the Python API."""

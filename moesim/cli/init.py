@@ -1,0 +1,62 @@
+"""`moesim init`: a shipped scenario as a start for one's own."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moesim.cli.guard import Debug, guard
+from moesim.errors import Problem, ScenarioError
+
+
+def init(
+    name: Annotated[
+        str | None, typer.Argument(help="A shipped scenario; left out, all are listed.")
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--as", metavar="FILE", help="Name of the copy; left out: NAME.yaml."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    debug: Debug = False,
+) -> None:
+    """List the shipped scenarios, or copy one.
+
+    The copy is a start for a scenario of your own.
+    """
+    with guard(debug=debug):
+        if name is None:
+            _list()
+        else:
+            _copy(name, file or Path(f"{name}.yaml"), force=force)
+
+
+def _list() -> None:
+    from moesim.spec.shipped import shipped, shipped_names
+
+    folder = shipped("scenarios")
+    names = shipped_names(folder)
+    width = max(map(len, names), default=0)
+    for name in names:
+        about = _first_comment((folder / f"{name}.yaml").read_text(encoding="utf-8"))
+        typer.echo(f"{name:<{width}}  {about}".rstrip())
+
+
+def _first_comment(text: str) -> str:
+    for line in text.splitlines():
+        if line.startswith("#") and "$schema" not in line:
+            return line.lstrip("# ").rstrip()
+    return ""
+
+
+def _copy(name: str, target: Path, *, force: bool) -> None:
+    from moesim.spec.shipped import find_named, shipped
+
+    text = find_named(shipped("scenarios"), name, "scenario").read_text(encoding="utf-8")
+    try:
+        with target.open("w" if force else "x", encoding="utf-8") as handle:
+            handle.write(text)
+    except FileExistsError:
+        message = f"{target} exists; choose another name with --as, or replace it with --force"
+        raise ScenarioError([Problem("", message)]) from None
+    typer.echo(f"Wrote {target}. Next: moesim run {target}")

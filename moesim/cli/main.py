@@ -1,0 +1,53 @@
+"""The command `moesim`: its subcommands, its version, its help."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from moesim.cli.explain import explain
+from moesim.cli.hardware import hardware
+from moesim.cli.init import init
+from moesim.cli.models import models
+from moesim.cli.run import run
+from moesim.cli.schema import schema
+
+app = typer.Typer(
+    name="moesim",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+for _command in (run, init, explain, models, hardware, schema):
+    app.command()(_command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from moesim.version import __version__
+
+        typer.echo(f"moesim {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _moesim(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Simulate Mixture-of-Experts models on clusters: time, memory, cost.
+
+    Start with `moesim init`, then `moesim run SCENARIO`.
+    """
+    del version
+
+
+def main() -> None:
+    """Run the command line; what the terminal cannot show is escaped, not an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    app()

@@ -1,0 +1,107 @@
+"""`moesim run`: simulate a scenario, save the result, show it."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from moesim.cli.guard import DOES_NOT_FIT, AsJson, Debug, guard
+
+if TYPE_CHECKING:
+    from moesim.study.result import Result
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    scenario: str
+    settings: tuple[str, ...]
+    out: Path | None
+    quiet: bool
+    as_json: bool
+
+
+def run(
+    scenario: Annotated[
+        str, typer.Argument(help="A YAML file, or the name of a shipped scenario.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where the result goes; left out: results/NAME, or nowhere with --json.",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a key of the scenario: parallel.tp=8."
+        ),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no report.")] = False,
+    as_json: AsJson = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with code 3 if the model does not fit.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Simulate a scenario and show what it comes to."""
+    with guard(debug=debug):
+        result = _run(_Wish(scenario, tuple(settings or ()), out, quiet, as_json))
+        if check and not result.fits:
+            typer.echo("moesim: the model does not fit into the devices' memory", err=True)
+            raise typer.Exit(DOES_NOT_FIT)
+
+
+def _run(wish: _Wish) -> "Result":
+    from moesim.spec.load import load_scenario
+    from moesim.study.run import run as simulate
+
+    scenario = load_scenario(wish.scenario, wish.settings)
+    with _progress(shown=not (wish.quiet or wish.as_json)) as progress:
+        result = simulate(scenario, progress)
+    folder = wish.out
+    if folder is None and not wish.as_json:
+        folder = Path("results") / scenario.name
+    if folder is not None:
+        result.save(folder)
+    if wish.as_json:
+        typer.echo(json.dumps(result.summary(), indent=2, ensure_ascii=False))
+    elif not wish.quiet:
+        _report(result, folder)
+    return result
+
+
+def _report(result: "Result", folder: Path | None) -> None:
+    from rich.console import Console
+
+    from moesim.study.report.terminal import print_result
+
+    print_result(result, Console())
+    typer.echo(f"Result saved in {folder}")
+
+
+@contextmanager
+def _progress(*, shown: bool) -> Iterator[Progress | None]:
+    """Yield a function that moves a bar on stderr, or None where nobody would see one."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    if not (shown and console.is_terminal):
+        yield None
+        return
+    with Bar(console=console, transient=True) as bar:
+        tasks = {}
+
+        def move(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield move
