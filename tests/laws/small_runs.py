@@ -128,9 +128,7 @@ def with_peak(run: Training, times: float) -> Training:
     """Return `run` on a device whose peaks are `times` as high."""
     device: Device = run.cluster.device
     peaks = tuple((name, rate * times) for name, rate in device.peak_flop_per_s)
-    return replace(
-        run, cluster=replace(run.cluster, device=replace(device, peak_flop_per_s=peaks))
-    )
+    return replace(run, cluster=replace(run.cluster, device=replace(device, peak_flop_per_s=peaks)))
 
 
 def with_network(run: Training, up: float = 1.0, out: float = 1.0) -> Training:
