@@ -1,1 +1,69 @@
-"""moesim."""
+"""moesim: what a Mixture-of-Experts model will do on a cluster.
+
+>>> import moesim
+>>> result = moesim.run(moesim.load_scenario("mixtral-8x7b-64xh100"))
+>>> result.summary()["model"]["metrics"]["step_s"]  # doctest: +SKIP
+
+load_scenario   a scenario from a file or a shipped name
+load_model      an architecture by name, from a config.json or from moesim's own YAML
+run             simulate a scenario
+Result          what came of it: summary, tables, data frames, figures, files
+errors          MoesimError and its children, see moesim.errors
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from moesim.version import __version__
+
+if TYPE_CHECKING:
+    from moesim.errors import (
+        CalibrationError,
+        ModelError,
+        MoesimError,
+        ProfileError,
+        ScenarioError,
+        SimulationError,
+    )
+    from moesim.model.named import load_model
+    from moesim.spec.load import load_scenario
+    from moesim.study.result import Result
+    from moesim.study.run import run
+
+_HOMES = {
+    "CalibrationError": "moesim.errors",
+    "ModelError": "moesim.errors",
+    "MoesimError": "moesim.errors",
+    "ProfileError": "moesim.errors",
+    "Result": "moesim.study.result",
+    "ScenarioError": "moesim.errors",
+    "SimulationError": "moesim.errors",
+    "load_model": "moesim.model.named",
+    "load_scenario": "moesim.spec.load",
+    "run": "moesim.study.run",
+}
+
+__all__ = [
+    "CalibrationError",
+    "ModelError",
+    "MoesimError",
+    "ProfileError",
+    "Result",
+    "ScenarioError",
+    "SimulationError",
+    "__version__",
+    "load_model",
+    "load_scenario",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # each name is imported when it is first used, so that `moesim --help` stays quick
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'moesim' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__

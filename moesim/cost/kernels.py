@@ -1,19 +1,29 @@
-"""Seconds of a kernel on one device: the roofline with the software profile's efficiencies.
+"""Seconds of a kernel on one device: a roofline over whole tiles, with assumed efficiencies.
 
-t = max(FLOP / (peak * e_kind), bytes / (memory bandwidth * e_memory)) + launch
+t = max(FLOP / (peak * e_kind) * padding, bytes / (memory bandwidth * e_memory)) + launch
+
+padding is what whole waves of tiles cost over the exact product: tiles are [tm, tn] with tm and tn
+out of 64, 128 and 256, one tile per compute unit at a time, and the best of the nine is taken.
 """
+
+import math
+from functools import cache
 
 from moesim.cost.software import Software
 from moesim.hardware.device import Device, peak
 from moesim.model.operators import (
     AttentionCore,
     Compute,
+    Gemm,
     GroupedGemm,
     LinearAttentionCore,
     flop,
     read_bytes,
     written_bytes,
 )
+
+TILES = (64, 128, 256)
+"""Tile edges that explain measured products on NVIDIA devices: 64x64 to 256x256."""
 
 
 def roofline_s(operator: Compute, device: Device, software: Software) -> float:
@@ -28,7 +38,7 @@ def roofline_s(operator: Compute, device: Device, software: Software) -> float:
     if work == 0.0:
         return memory_s + launch_s if moved else 0.0
     rate = peak(device, operator.dtype) * _efficiency(operator, software)
-    return max(work / rate, memory_s) + launch_s
+    return max(work / rate * _padding(operator, device), memory_s) + launch_s
 
 
 def _efficiency(operator: Compute, software: Software) -> float:
@@ -39,3 +49,34 @@ def _efficiency(operator: Compute, software: Software) -> float:
             return software.attention_fraction
         case _:
             return software.gemm_fraction
+
+
+def _padding(operator: Compute, device: Device) -> float:
+    units = device.compute_units
+    if units is None:
+        return 1.0
+    match operator:
+        case Gemm():
+            return wave_padding((operator.m,), operator.n, units)
+        case GroupedGemm():
+            return wave_padding(tuple(sorted(operator.rows)), operator.n, units)
+        case _:
+            return 1.0
+
+
+@cache
+def wave_padding(rows: tuple[int, ...], n: int, units: int) -> float:
+    """Return the time of whole waves of tiles over that of the exact products, at least 1.
+
+    Each entry of `rows` is a product of its own with `n` columns; all share the waves. Where the
+    tiles of a product are fewer than the units, the inner dimension is taken to be split over the
+    idle ones, so only the padding of the tiles themselves remains.
+    """
+    exact = sum(rows) * n
+    best = math.inf
+    for tile_m in TILES:
+        for tile_n in TILES:
+            tiles = sum(math.ceil(m / tile_m) for m in rows) * math.ceil(n / tile_n)
+            waves = tiles / units if tiles < units else math.ceil(tiles / units)
+            best = min(best, waves * units * tile_m * tile_n)
+    return max(1.0, best / exact)

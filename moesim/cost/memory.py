@@ -30,7 +30,12 @@ class StageMemory:
     @property
     def total(self) -> float:
         """All of it."""
-        return sum(float(getattr(self, field.name)) for field in fields(self))
+        return sum(size for _, size in self.parts())
+
+    def parts(self) -> list[tuple[str, float]]:
+        """Return what is held, in words, and its bytes; parts of no size are left out."""
+        named = [(f.name.replace("_", " "), float(getattr(self, f.name))) for f in fields(self)]
+        return [(name, size) for name, size in named if size]
 
 
 def stage_memory(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from moesim.cost.layout import Layout
 from moesim.cost.parameters import StageParams
 from moesim.cost.software import Software
-from moesim.hardware.device import Device
+from moesim.hardware.device import Device, host_link_bytes_per_s
 
 _STATE_BYTES = {"adam": 8.0, "adafactor": 0.0, "sgd": 0.0}
 """Moments in fp32. Adafactor keeps row and column averages only (arXiv 1804.04235, section 4),
@@ -18,6 +18,7 @@ class OptimizerRule:
 
     kind: str
     distributed: bool
+    offload: bool
     weight_bytes: float
     gradient_bytes: float
     master_bytes: float
@@ -29,7 +30,7 @@ class OptimizerRule:
 
 
 def optimizer_rule(
-    kind: str, precision: str, gradient_dtype: str, *, distributed: bool
+    kind: str, precision: str, gradient_dtype: str, *, distributed: bool, offload: bool = False
 ) -> OptimizerRule:
     """Return the bytes per parameter of mixed-precision training.
 
@@ -40,6 +41,7 @@ def optimizer_rule(
     return OptimizerRule(
         kind=kind,
         distributed=distributed,
+        offload=offload,
         weight_bytes=weight,
         gradient_bytes={"fp32": 4.0, "bf16": 2.0}[gradient_dtype],
         master_bytes=0.0 if precision == "fp32" else 4.0,
@@ -54,14 +56,23 @@ def owned_params(params: StageParams, rule: OptimizerRule, layout: Layout) -> fl
 
 
 def state_bytes(params: StageParams, rule: OptimizerRule, layout: Layout) -> float:
-    """Return the bytes of master weights and moments on one rank."""
+    """Return the bytes of master weights and moments in a rank's device memory."""
+    if rule.offload:
+        return 0.0
     return rule.state_bytes * owned_params(params, rule, layout)
 
 
 def update_s(
     params: StageParams, rule: OptimizerRule, layout: Layout, device: Device, software: Software
 ) -> float:
-    """Return the seconds of an update: states read and written, gradient read, weight written."""
-    per_param = 2 * rule.state_bytes + rule.gradient_bytes + rule.weight_bytes
+    """Return the seconds of an update: states read and written, gradient read, weight written.
+
+    Offloaded, gradients go to the host and weights come back over the host link; what the host
+    computes meanwhile is not modelled.
+    """
+    owned = owned_params(params, rule, layout)
+    moved = rule.gradient_bytes + rule.weight_bytes
+    if rule.offload:
+        return owned * moved / host_link_bytes_per_s(device) + software.kernel_launch_s
     rate = device.memory_bandwidth_bytes_per_s * software.memory_fraction
-    return owned_params(params, rule, layout) * per_param / rate + software.kernel_launch_s
+    return owned * (2 * rule.state_bytes + moved) / rate + software.kernel_launch_s

@@ -14,6 +14,7 @@ class Software:
     """What a trainer or engine makes of the hardware; fractions are of the datasheet peak."""
 
     name: str
+    description: str
     gemm_fraction: float
     grouped_gemm_fraction: float
     attention_fraction: float
@@ -43,6 +44,7 @@ def software(spec: SoftwareSpec) -> Software:
     efficiency = spec.efficiency
     return Software(
         name=spec.name,
+        description=spec.description,
         gemm_fraction=efficiency.gemm.value,
         grouped_gemm_fraction=efficiency.grouped_gemm.value,
         attention_fraction=efficiency.attention.value,

@@ -51,7 +51,8 @@ def _compute_backward(operator: Compute) -> tuple[Compute, ...]:
         case AttentionCore():
             return (replace(operator, name=f"{operator.name}_grad", matmuls=5),)
         case LinearAttentionCore():
-            return (replace(operator, name=f"{operator.name}_grad", products=2 * operator.products),)
+            products = 2 * operator.products
+            return (replace(operator, name=f"{operator.name}_grad", products=products),)
         case Pointwise():
             # reads the incoming gradient beside what was saved
             return (

@@ -2,11 +2,11 @@
 
 Matrix products only, a multiply-add being 2; attention over the lower triangle; the router and the
 logits count, the embedding look-up does not; a multi-token-prediction module counts as one more
-layer with logits.
+layer with its projection and logits.
 """
 
 from moesim.model.architecture import Architecture, Layer, MoeFfn, Run, layers_of
-from moesim.model.layers import layer_operators, logits_operators
+from moesim.model.layers import layer_operators, logits_operators, mtp_operators
 from moesim.model.operators import Operator, flop
 from moesim.model.shapes import Shape, Shard
 
@@ -20,7 +20,8 @@ def forward_flop(architecture: Architecture, decoder: Shape, encoder: Shape | No
     if not architecture.mtp_layers:
         return total + logits
     last = list(layers_of(architecture.decoder))[-1]
-    module = layer_flop(last, architecture.hidden, decoder) + logits
+    projection = sum(flop(op) for op in mtp_operators(architecture, decoder, Shard()))
+    module = projection + layer_flop(last, architecture.hidden, decoder) + logits
     return total + logits + architecture.mtp_layers * module
 
 

@@ -1,9 +1,9 @@
 """The scenario: one question to moesim, whole."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from moesim.errors import Problem, ScenarioError
 from moesim.spec.base import Spec
@@ -44,6 +44,16 @@ class BaselineSpec(Spec):
         return self
 
 
+def _as_list(value: Any) -> Any:
+    """Read one baseline as a list of one."""
+    if isinstance(value, dict):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+Baselines = Annotated[tuple[BaselineSpec, ...], Field(max_length=8), BeforeValidator(_as_list)]
+
+
 class Scenario(Spec):
     """What to simulate."""
 
@@ -65,8 +75,8 @@ class Scenario(Spec):
     """What is trained."""
     routing: RoutingSpec = RoutingSpec()
     """How tokens find their experts."""
-    baseline: BaselineSpec | None = None
-    """The dense model to compare with."""
+    baseline: Baselines = ()
+    """The dense model to compare with, or a list of them."""
 
     _document: Document = PrivateAttr(default_factory=lambda: Document({}))
     _folder: Path = PrivateAttr(default_factory=Path)
@@ -84,5 +94,5 @@ class Scenario(Spec):
 
     def error(self, key: str, message: str) -> ScenarioError:
         """Return the error that `key` (dotted) of this scenario is wrong, where it stands."""
-        path = tuple(key.split("."))
+        path = tuple(int(part) if part.isdigit() else part for part in key.split("."))
         return ScenarioError([Problem(key, message, *self._document.at(path))])

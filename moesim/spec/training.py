@@ -52,6 +52,9 @@ class OptimizerSpec(Spec):
     """adam: two moments per weight; adafactor: row and column averages; sgd: no moments."""
     distributed: bool = True
     """Whether master weights and moments are spread over the data-parallel ranks (ZeRO-1)."""
+    offload: bool = False
+    """Whether master weights and moments lie in the host's memory; gradients and weights then
+    cross the host link at each update."""
     gradient_dtype: Literal["fp32", "bf16"] = "fp32"
     """Type in which gradients are kept and reduced."""
 

@@ -7,6 +7,7 @@ from moesim.errors import ScenarioError
 from moesim.model.architecture import Architecture, DenseFfn, FfnKind, Layer, MoeFfn, Run, Stack
 from moesim.spec.parallel import ParallelSpec
 from moesim.spec.scenario import Scenario
+from moesim.study.findings import Baseline
 from moesim.study.outcome import Outcome
 from moesim.study.resolve import Training, baseline_model, training
 from moesim.study.simulate import simulate
@@ -54,35 +55,33 @@ def _dense_ffn(ffn: MoeFfn, equal: str) -> FfnKind:
     return DenseFfn(width=width, gated=ffn.gated, bias=ffn.expert_bias)
 
 
-def baseline(scenario: Scenario, run: Training) -> tuple[Outcome, str] | None:
-    """Return the simulated baseline and what it has in common with `run`, if one is asked for."""
-    spec = scenario.baseline
-    if spec is None:
-        return None
+def baseline(scenario: Scenario, run: Training, number: int) -> Baseline:
+    """Return the simulated baseline with that number in the scenario's list."""
+    spec, key = scenario.baseline[number], f"baseline.{number}"
     if spec.model is not None:
-        architecture, relation = baseline_model(scenario, spec.model), "the model you named"
+        architecture = baseline_model(scenario, f"{key}.model", spec.model)
+        relation = "the model you named"
     elif not run.architecture.is_moe:
         raise scenario.error(
-            "baseline.equal", f"{run.architecture.name} has no experts to derive a dense twin from"
+            f"{key}.equal", f"{run.architecture.name} has no experts to derive a dense twin from"
         )
     else:
         assert spec.equal is not None
         architecture, relation = dense_twin(run.architecture, spec.equal), EQUAL[spec.equal]
     if spec.parallel is not None:
         chosen = training(
-            scenario, architecture, run.cluster, run.software, spec.parallel,
-            key="baseline.parallel",
-        )  # fmt: skip
-        return simulate(chosen), relation
-    return _fastest(scenario, architecture, run), relation
+            scenario, architecture, run.cluster, run.software, spec.parallel, key=f"{key}.parallel"
+        )
+        return Baseline(simulate(chosen), relation)
+    return Baseline(_fastest(scenario, architecture, run, key), relation)
 
 
-def _fastest(scenario: Scenario, architecture: Architecture, run: Training) -> Outcome:
+def _fastest(scenario: Scenario, architecture: Architecture, run: Training, key: str) -> Outcome:
     """Return the fastest of the usual layouts that fits; if none fits, the one nearest to it."""
     outcomes = [simulate(candidate) for candidate in _candidates(scenario, architecture, run)]
     if not outcomes:
         raise scenario.error(
-            "baseline", f"none of the usual layouts suits {architecture.name}; give parallel"
+            key, f"none of the usual layouts suits {architecture.name}; give parallel"
         )
     fitting = [outcome for outcome in outcomes if outcome.fits]
     if not fitting:

@@ -104,7 +104,7 @@ def _job(scenario: Scenario, architecture: Architecture, layout: Layout) -> Job:
         )
     rule = optimizer_rule(
         spec.optimizer.kind, spec.precision, spec.optimizer.gradient_dtype,
-        distributed=spec.optimizer.distributed,
+        distributed=spec.optimizer.distributed, offload=spec.optimizer.offload,
     )  # fmt: skip
     return Job(
         architecture=architecture,
@@ -129,9 +129,9 @@ def _model(scenario: Scenario, key: str, name: str) -> Architecture:
         raise _placed(scenario, key, error) from None
 
 
-def baseline_model(scenario: Scenario, name: str) -> Architecture:
-    """Return the architecture of a named baseline."""
-    return _model(scenario, "baseline.model", name)
+def baseline_model(scenario: Scenario, key: str, name: str) -> Architecture:
+    """Return the architecture of a named baseline; `key` is where it is named."""
+    return _model(scenario, key, name)
 
 
 def _cluster(scenario: Scenario) -> Cluster:

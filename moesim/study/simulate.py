@@ -1,6 +1,7 @@
 """Simulates a resolved training run: memory, then step after step."""
 
 from collections import defaultdict
+from collections.abc import Callable
 
 from moesim.cost.memory import StageMemory, stage_memory
 from moesim.cost.pipeline import Chunk, chunks
@@ -20,8 +21,8 @@ from moesim.study.resolve import Training
 from moesim.study.routing import draw
 
 
-def simulate(run: Training) -> Outcome:
-    """Return what `run` comes to."""
+def simulate(run: Training, progress: Callable[[int, int], None] | None = None) -> Outcome:
+    """Return what `run` comes to; `progress` is told the steps done and the steps in all."""
     on = machine(run.cluster.device, run.cluster.topology, run.software, run.layout)
     stages = chunks(run.architecture, run.layout.pp, run.layout.vpp)
     orders = stage_orders(run)
@@ -37,6 +38,8 @@ def simulate(run: Training) -> Outcome:
         first_costs = first_costs or costs
         results.append(result)
         steps.append(_step(number, result, drawn))
+        if progress is not None:
+            progress(number + 1, run.scenario.training.steps)
     breakdown = _breakdown(run, first_costs, results[0])
     return Outcome(
         run=run,

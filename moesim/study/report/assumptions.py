@@ -1,0 +1,64 @@
+"""What a result rests on: every figure with its source and kind, and what is not modelled."""
+
+from typing import Any
+
+from moesim.study.outcome import Outcome
+
+KINDS = ("measured", "fitted", "datasheet", "assumed")
+
+
+def figures(outcome: Outcome) -> list[dict[str, Any]]:
+    """Return the hardware and software figures that the run used, each with its source."""
+    run = outcome.run
+    found = (*run.cluster.figures, *run.software.figures)
+    return [
+        {
+            "subject": figure.subject,
+            "name": figure.name,
+            "value": figure.text,
+            "kind": figure.kind,
+            "source": figure.source,
+            "note": figure.note,
+        }
+        for figure in found
+    ]
+
+
+def statements(outcome: Outcome) -> list[str]:
+    """Return, in sentences, what the model of this run leaves out or takes for granted."""
+    run, scenario = outcome.run, outcome.run.scenario
+    said = [
+        "Every kernel takes the longer of its FLOP at an assumed share of peak and its bytes at an "
+        "assumed share of the memory bandwidth, plus a launch; small and odd shapes are not told "
+        "apart beyond whole tiles per compute unit.",
+        "Tensor, context and expert parallel transfers are fully exposed; only gradient reduction "
+        "and weight gathering run beside compute where `overlap` says so.",
+        "Transfers between pipeline stages delay the receiver and do not slow compute.",
+        "Host time, data loading and stragglers are left out.",
+    ]
+    if run.architecture.is_moe:
+        said += [
+            "Each MoE layer draws one load per step, shared by its micro-batches; the fullest "
+            "rank holds the others up at each exchange.",
+            "Bytes of dispatch and combine follow the uniform fan-out; their time the fullest "
+            "rank.",
+        ]
+        said += _capacity_statement(outcome)
+    if scenario.training.optimizer.offload:
+        said.append("The host's own time for an offloaded optimizer update is left out.")
+    if scenario.training.precision == "fp8":
+        said.append("fp8: casts and scaling factors are left out; attention runs in bf16.")
+    return said
+
+
+def _capacity_statement(outcome: Outcome) -> list[str]:
+    from moesim.study.routing import moe_layers
+
+    factors = {layer.ffn.capacity_factor for layer in moe_layers(outcome.run)} - {None}
+    if not factors or outcome.run.scenario.routing.capacity is not None:
+        return []
+    listed = ", ".join(f"{factor:g}" for factor in sorted(f for f in factors if f is not None))
+    return [
+        f"The published recipe of {outcome.run.architecture.name} has capacity factor {listed}; "
+        "this scenario names no capacity, so nothing is dropped."
+    ]

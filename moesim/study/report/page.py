@@ -1,0 +1,157 @@
+"""report.html: one page with everything inside it, pictures included; it opens offline."""
+
+import hashlib
+import json
+from html import escape
+from importlib.resources import files
+
+from moesim.study.findings import Findings
+from moesim.study.report import assumptions, charts, style, words
+from moesim.study.report.summary import summary
+from moesim.version import __version__
+
+TITLES = {
+    "breakdown": "Where a step goes",
+    "memory": "Memory per device",
+    "timeline": "Timeline of the first step",
+    "routing": "What the router does",
+}
+
+EXPLAINED = {
+    "breakdown": "Blue and green: the device computes. Red and pink: it only communicates. "
+    "Yellow: it waits for other stages. Averages over the pipeline stages; the parts sum to "
+    "the step.",
+    "memory": "Peak bytes on one device of each pipeline stage. The dashed line is what the "
+    "device has.",
+    "timeline": "Each row is a pipeline stage; F3.0 is the forward pass of micro-batch 3 through "
+    "chunk 0. trace.json has the streams in full, for ui.perfetto.dev.",
+    "routing": "Bars: how much fuller the fullest rank is than the mean, which is how long the "
+    "others wait. Line: assignments beyond the capacity, which pass the layer by on the residual "
+    "path.",
+}
+
+
+def html(result: Findings) -> str:
+    """Return the page."""
+    pictures = charts.charts(result)
+    sections = [
+        _head(result),
+        _comparison(result),
+        *(_picture(name) for name in pictures),
+        _routing_words(result),
+        _assumptions(result),
+        _reproduce(result),
+    ]
+    title = escape(result.scenario.name)
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title} · moesim</title>\n<style>{style.CSS}</style>\n"
+        f"<script>{_plotly_script()}</script>\n</head>\n<body>\n<main>\n"
+        + "\n".join(sections)
+        + f"\n</main>\n<script>{_draw(pictures)}</script>\n</body>\n</html>\n"
+    )
+
+
+def _plotly_script() -> str:
+    """Return plotly's script, read as a file: importing plotly itself takes half a second."""
+    return (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+
+
+def _draw(pictures: dict[str, charts.Chart]) -> str:
+    """Return the script that draws the pictures; "</" inside data must not end the script."""
+    data = json.dumps(pictures, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
+    return (
+        f"const pictures={data};"
+        "for(const [name,p] of Object.entries(pictures)){"
+        "Plotly.newPlot(name,p.data,p.layout,{displayModeBar:false,responsive:true});}"
+    )
+
+
+def _head(result: Findings) -> str:
+    scenario = result.scenario
+    kind = "good" if result.fits else "bad"
+    sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in words.verdict(result))
+    described = (
+        f'<p class="lead">{escape(scenario.description)}</p>' if scenario.description else ""
+    )
+    return (
+        f"<header><h1>{escape(scenario.name)}</h1>{described}</header>\n"
+        f'<section class="verdict {kind}">{sentences}</section>'
+    )
+
+
+def _comparison(result: Findings) -> str:
+    heads = [escape(result.outcome.run.architecture.name)]
+    for one in result.baselines:
+        name = escape(one.outcome.run.architecture.name)
+        heads.append(f"{name}<br><small>{escape(one.relation)}</small>")
+    rows = "".join(
+        f"<tr><th>{escape(row[0])}</th>"
+        + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+        + "</tr>"
+        for row in words.comparison_rows(result)
+    )
+    title = "Mixture of experts and dense model" if result.baselines else "The run in figures"
+    head = "".join(f"<th>{one}</th>" for one in heads)
+    return (
+        f"<section><h2>{title}</h2><table class='figures'><thead><tr><th></th>{head}</tr></thead>"
+        f"<tbody>{rows}</tbody></table><p class='note'>MFU: useful FLOP (three times the forward "
+        "pass, active experts only, causal attention) over the peak of the datasheet; HFU counts "
+        "recomputation too.</p></section>"
+    )
+
+
+def _picture(name: str) -> str:
+    return (
+        f'<section><h2>{TITLES[name]}</h2><p class="note">{EXPLAINED[name]}</p>'
+        f'<div id="{name}" class="picture"></div></section>'
+    )
+
+
+def _routing_words(result: Findings) -> str:
+    routing = summary(result)["model"]["routing"]
+    if routing is None:
+        return ""
+    expected = routing["expected_dropped_fraction"]
+    closed = f"; the closed form gives {words.percent(expected)}" if expected is not None else ""
+    return (
+        f"<section><p>In the first step {routing['routed_tokens']:,} assignments were routed over "
+        f"{routing['moe_layers']} layers (one micro-batch of one expert-parallel group), of which "
+        f"{routing['dropped_tokens']:,} found no slot: "
+        f"{words.percent(routing['dropped_fraction'])}{closed}. The fullest rank had "
+        f"{routing['mean_rank_imbalance']:.3g} times the mean load.</p></section>"
+    )
+
+
+def _assumptions(result: Findings) -> str:
+    said = "".join(f"<li>{escape(line)}</li>" for line in assumptions.statements(result.outcome))
+    figures = sorted(
+        assumptions.figures(result.outcome),
+        key=lambda figure: (assumptions.KINDS.index(figure["kind"]), figure["subject"]),
+        reverse=True,
+    )
+    rows = "".join(
+        f"<tr><td>{escape(f['subject'])}</td><td>{escape(f['name'])}</td>"
+        f"<td>{escape(f['value'])}</td><td><span class='tag {f['kind']}'>{f['kind']}</span></td>"
+        f"<td>{escape(f['source'])}{'. ' + escape(f['note']) if f['note'] else ''}</td></tr>"
+        for f in figures
+    )
+    return (
+        "<section><h2>What this rests on</h2><p class='note'>Operator times are tagged "
+        "<span class='tag assumed'>assumed</span>: datasheet peaks at assumed efficiencies.</p>"
+        f"<ul>{said}</ul><details><summary>Every figure and its source</summary>"
+        "<table class='sources'><thead><tr><th>of</th><th>figure</th><th>value</th><th>kind</th>"
+        f"<th>source</th></tr></thead><tbody>{rows}</tbody></table></details></section>"
+    )
+
+
+def _reproduce(result: Findings) -> str:
+    resolved = json.dumps(result.scenario.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    digest = hashlib.sha256(resolved.encode()).hexdigest()[:16]
+    return (
+        "<section><h2>To reproduce</h2>"
+        f"<p class='note'>moesim {__version__}, seed {result.scenario.seed}, scenario {digest}.</p>"
+        f"<details><summary>The scenario, every default resolved</summary><pre>{escape(resolved)}"
+        "</pre></details></section>"
+    )
