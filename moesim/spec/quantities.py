@@ -1,17 +1,53 @@
 """Quantities with units: a string such as "80 GiB" in YAML, a float in base units in Python."""
 
+import re
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 from moesim import units
+from moesim.errors import nearest
+
+LARGEST = 1e50
+"""No quantity is larger, nor smaller than one over this except zero: products stay finite."""
+
+_LONGEST_TEXT = 100
 
 
 def _reader(dimension: str) -> BeforeValidator:
     def read(value: Any) -> float:
-        return units.parse(value, dimension)
+        return _read(value, dimension)
 
     return BeforeValidator(read)
+
+
+def _read(value: Any, dimension: str) -> float:
+    example = units.DIMENSIONS[dimension].example
+    if isinstance(value, str) and len(value) > _LONGEST_TEXT:
+        raise ValueError(f"is too long for a quantity; write for example '{example}'")
+    try:
+        number = units.parse(value, dimension)
+    except ValueError as error:
+        raise ValueError(f"{error}{_closest_unit(value, dimension)}") from None
+    if number < 0:
+        raise ValueError(f"'{value}' is negative; write for example '{example}'")
+    if number > LARGEST:
+        raise ValueError(f"'{value}' is too large; write for example '{example}'")
+    if 0 < number < 1 / LARGEST:
+        raise ValueError(f"'{value}' is too small; write for example '{example}'")
+    return number
+
+
+def _closest_unit(value: Any, dimension: str) -> str:
+    unit = re.search(r"[^\d\s.+-]\S*$", value) if isinstance(value, str) else None
+    known = units.DIMENSIONS[dimension].scales
+    if unit is None or unit.group() in known:
+        return ""
+    same = [name for name in known if name.casefold() == unit.group().casefold()]
+    if same:
+        return f". Did you mean {' or '.join(repr(name) for name in same)}?"
+    hint = nearest(unit.group(), known)
+    return f".{hint}" if hint else ""
 
 
 def _writer(dimension: str) -> PlainSerializer:
@@ -24,7 +60,7 @@ def _writer(dimension: str) -> PlainSerializer:
 def _schema(dimension: str) -> WithJsonSchema:
     kind = units.DIMENSIONS[dimension]
     spellings = "|".join(sorted(unit.replace("/", "\\/") for unit in kind.scales))
-    number = r"^\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*"
+    number = r"^\s*\+?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*"
     return WithJsonSchema(
         {"type": "string", "pattern": f"{number}({spellings})\\s*$", "examples": [kind.example]}
     )

@@ -10,6 +10,7 @@ from moesim.spec.base import Spec
 from moesim.spec.parallel import ParallelSpec
 from moesim.spec.quantities import UsdPerDeviceHour
 from moesim.spec.routing import RoutingSpec
+from moesim.spec.shipped import names_file
 from moesim.spec.training import TrainingSpec
 from moesim.spec.yaml_text import Document
 
@@ -89,8 +90,7 @@ class Scenario(Spec):
 
     def path_of(self, name: str) -> str:
         """Return `name` as a path relative to the scenario's folder, if it names a file there."""
-        looks_like_path = name.endswith((".json", ".yaml", ".yml")) or "/" in name
-        return str(self._folder / name) if looks_like_path else name
+        return str(self._folder / name) if names_file(name) else name
 
     def error(self, key: str, message: str) -> ScenarioError:
         """Return the error that `key` (dotted) of this scenario is wrong, where it stands."""

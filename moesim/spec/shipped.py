@@ -18,6 +18,11 @@ def shipped(folder: Folder) -> Path:
     return inside if inside.is_dir() else package.parent / folder
 
 
+def names_file(name: str) -> bool:
+    """Return whether `name` is the path of a file rather than the name of something shipped."""
+    return name.endswith((".json", ".yaml", ".yml")) or "/" in name
+
+
 def shipped_names(folder: Path) -> list[str]:
     """Return the names of the YAML files in `folder`, sorted."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
@@ -32,4 +37,6 @@ def find_named(folder: Path, name: str, what: str) -> Path:
     if name in names:
         return folder / f"{name}.yaml"
     known = f" Known: {', '.join(names)}." if len(names) <= 40 else f" {len(names)} are known."
-    raise ScenarioError([Problem("", f"unknown {what} '{name}'.{nearest(name, names)}{known}")])
+    raise ScenarioError(
+        [Problem("", f"unknown {what} '{name[:100]}'.{nearest(name, names)}{known}")]
+    )
