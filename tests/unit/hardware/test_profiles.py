@@ -127,8 +127,8 @@ def test_the_name_is_the_file_name(tmp_path: Path) -> None:
         ("dgx-h100", "kind: switch", "kind: torus", "kind torus needs the key torus"),
         ("gb200-nvl72", "value: 72", "value: 71", "one must be a multiple of the other"),
         ("dgx-h100", "value: 256", "value: 100", "leaf_devices must be a multiple"),
-        ("dgx-h100", "value: 1\n", "value: 0.5\n", "greater than or equal to 1"),
-        ("dgx-h100", "value: 450 GB/s", "value: 0 GB/s", "greater than 0"),
+        ("dgx-h100", "value: 1\n", "value: 0.5\n", "must be at least 1"),
+        ("dgx-h100", "value: 450 GB/s", "value: 0 GB/s", "must be above 0"),
     ],
 )
 def test_clusters_that_contradict_themselves(

@@ -72,10 +72,10 @@ def _built(**changes: Any) -> Architecture:
     [
         ("top_k: 2", "top_k: 9", "m.yaml:13:3: moe.top_k: must be at most num_experts, 8"),
         ("kv_heads: 2", "kv_heads: 3", "m.yaml:9:3: attention.kv_heads: 3 does not divide"),
-        ("heads: 4", "heads: 0", "m.yaml:8:3: attention.heads: input should be greater"),
-        ("hidden: 16", "hidden: wide", "m.yaml:3:1: hidden: input should be a valid integer"),
+        ("heads: 4", "heads: 0", "m.yaml:8:3: attention.heads: must be at least 1"),
+        ("hidden: 16", "hidden: wide", "m.yaml:3:1: hidden: must be a whole number"),
         ("vocab: 100", "vocab: 100\nmoe_evry: 2", "unknown key. Did you mean 'moe_every'?"),
-        ("kind: gqa", "kind: mha", "does not match any of the expected tags"),
+        ("kind: gqa", "kind: mha", "attention.kind: must be one of 'gqa', 'mla', 'linear'"),
         ("vocab: 100", "vocab: 100\nmoe_every: 9", "leaves no layer with experts among 8"),
         ("vocab: 100", "vocab: 100\ndense_first_layers: 8", "leaves no layer with experts"),
         ("vocab: 100", "vocab: 100\nmoe_every: 2", "ffn: some layers have no experts"),
@@ -84,8 +84,8 @@ def _built(**changes: Any) -> Architecture:
         ("  top_k: 2", "  top_k: 2\n  groups_per_token: 2", "must be at most groups, 1"),
         ("  top_k: 2", "  top_k: 2\n  groups: 8", "1 groups hold 1 experts, fewer than top_k, 2"),
         ("  top_k: 2", "  top_k: 2\n  shared_expert_gate: true", "no shared expert to gate"),
-        ("  top_k: 2", "  top_k: 2\n  capacity_factor: 0", "greater than 0"),
-        ("layers: 8", "layers: 100000", "less than or equal to 10000"),
+        ("  top_k: 2", "  top_k: 2\n  capacity_factor: 0", "must be above 0"),
+        ("layers: 8", "layers: 100000", "must be at most 10000"),
     ],
 )
 def test_mistakes_are_told_with_their_place(before: str, after: str, said: str) -> None:
