@@ -1,6 +1,5 @@
 """`moesim run`: simulate a scenario, save the result, show it."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,6 +59,7 @@ def run(
 
 def _run(wish: _Wish) -> "Result":
     from moesim.spec.load import load_scenario
+    from moesim.study.report.files import to_json
     from moesim.study.run import run as simulate
 
     scenario = load_scenario(wish.scenario, wish.settings)
@@ -71,7 +71,7 @@ def _run(wish: _Wish) -> "Result":
     if folder is not None:
         result.save(folder)
     if wish.as_json:
-        typer.echo(json.dumps(result.summary(), indent=2, ensure_ascii=False))
+        typer.echo(to_json(result.summary()))
     elif not wish.quiet:
         _report(result, folder)
     return result

@@ -1,7 +1,7 @@
 """Which layers lie on which stage, and what else stands before the first and after the last."""
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from moesim.model.architecture import Architecture, Layer, layers_of
 
@@ -25,23 +25,58 @@ class Chunk:
     mtp_layers: int = 0
 
 
-def chunks(architecture: Architecture, stages: int, per_stage: int = 1) -> list[list[Chunk]]:
+def chunks(
+    architecture: Architecture, stages: int, per_stage: int = 1, sizes: list[int] | None = None
+) -> list[list[Chunk]]:
     """Return chunks[stage][chunk]; chunk c of stage s is number c * stages + s of the network.
 
-    Layers are spread as evenly as whole layers allow, the longer chunks first: the last stage
-    also has the logits. Multi-token-prediction layers lie on the last chunk.
+    `sizes` are the layers of each chunk in the order of the network; left out, all are equal.
+    Multi-token-prediction layers lie on the last chunk.
     """
     placed = _placed(architecture)
     positions = stages * per_stage
-    short, longer = divmod(len(placed), positions)
-    ends = [0]
-    for position in range(positions):
-        ends.append(ends[-1] + short + (1 if position < longer else 0))
-    parts = [placed[start:end] for start, end in pairwise(ends)]
+    sizes = sizes or [len(placed) // positions] * positions
+    parts = [placed[start:end] for start, end in pairwise([0, *accumulate(sizes)])]
     return [
         [_chunk(architecture, parts, c * stages + s) for c in range(per_stage)]
         for s in range(stages)
     ]
+
+
+def balanced(weights: list[float], after: float, parts: int) -> list[int]:
+    """Return how many of `weights` each part gets, in order, so that the heaviest is lightest.
+
+    `after` is a weight that the last part bears beside its own. Every part gets at least one.
+    """
+    low, high = max(*weights, after + weights[-1]), sum(weights) + after
+    for _ in range(60):
+        middle = (low + high) / 2
+        fits = _greedy(weights, after, parts, middle) is not None
+        low, high = (low, middle) if fits else (middle, high)
+    sizes = _greedy(weights, after, parts, high)
+    assert sizes is not None
+    return sizes
+
+
+def _greedy(weights: list[float], after: float, parts: int, limit: float) -> list[int] | None:
+    """Fill parts from the last to the first up to `limit`; None where they do not suffice.
+
+    From the last one, since early stages keep more micro-batches in memory and so had better be
+    the lighter ones.
+    """
+    sizes, left, load = [0], len(weights), after
+    while left:
+        weight = weights[left - 1]
+        must_close = sizes[-1] and left <= parts - len(sizes)
+        if sizes[-1] and (must_close or load + weight > limit):
+            sizes.append(0)
+            load = 0.0
+        sizes[-1] += 1
+        load += weight
+        left -= 1
+        if load > limit * (1 + 1e-12):
+            return None
+    return sizes[::-1] if len(sizes) == parts else None
 
 
 def _placed(architecture: Architecture) -> list[Placed]:

@@ -24,3 +24,10 @@ def _as_tuple(value: Any) -> Any:
 _T = TypeVar("_T")
 Listed = Annotated[tuple[_T, ...], BeforeValidator(_as_tuple)]
 """A YAML list, kept as a tuple."""
+
+
+def or_one(schema: dict[str, Any]) -> None:
+    """Let the JSON schema of a list take one item without brackets too (a json_schema_extra)."""
+    names = [name for name in ("type", "items", "minItems", "maxItems") if name in schema]
+    as_list = {name: schema.pop(name) for name in names}
+    schema["anyOf"] = [as_list["items"], as_list]

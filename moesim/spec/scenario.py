@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from moesim.errors import Problem, ScenarioError
-from moesim.spec.base import Spec
+from moesim.spec.base import Spec, or_one
 from moesim.spec.parallel import ParallelSpec
 from moesim.spec.quantities import UsdPerDeviceHour
 from moesim.spec.routing import RoutingSpec
@@ -52,7 +52,11 @@ def _as_list(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-Baselines = Annotated[tuple[BaselineSpec, ...], Field(max_length=8), BeforeValidator(_as_list)]
+Baselines = Annotated[
+    tuple[BaselineSpec, ...],
+    Field(max_length=8, json_schema_extra=or_one),
+    BeforeValidator(_as_list),
+]
 
 
 class Scenario(Spec):

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from moesim.cost.pipeline import chunks
 from moesim.errors import MoesimError
 from moesim.spec.parallel import ParallelSpec
 from moesim.spec.scenario import Scenario
 from moesim.study.resolve import Training, training
 from moesim.study.routing import draw
 from moesim.study.simulate import memory, stage_orders
+from moesim.study.split import stage_chunks
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def advice(run: Training) -> tuple[Change, ...]:
 
 def peak_bytes(run: Training) -> float:
     """Return the bytes on the fullest rank of a run."""
-    stages = chunks(run.architecture, run.layout.pp, run.layout.vpp)
+    stages = stage_chunks(run)
     return max(stage.total for stage in memory(run, stages, stage_orders(run), draw(run, 0)))
 
 

@@ -7,6 +7,7 @@ from moesim.errors import ScenarioError
 from moesim.model.architecture import Architecture, DenseFfn, FfnKind, Layer, MoeFfn, Run, Stack
 from moesim.spec.parallel import ParallelSpec
 from moesim.spec.scenario import Scenario
+from moesim.study.bound import bound
 from moesim.study.findings import Baseline
 from moesim.study.outcome import Outcome
 from moesim.study.resolve import Training, baseline_model, training
@@ -78,15 +79,15 @@ def baseline(scenario: Scenario, run: Training, number: int) -> Baseline:
 
 def _fastest(scenario: Scenario, architecture: Architecture, run: Training, key: str) -> Outcome:
     """Return the fastest of the usual layouts that fits; if none fits, the one nearest to it."""
-    outcomes = [simulate(candidate) for candidate in _candidates(scenario, architecture, run)]
-    if not outcomes:
+    bounds = [bound(candidate) for candidate in _candidates(scenario, architecture, run)]
+    if not bounds:
         raise scenario.error(
             key, f"none of the usual layouts suits {architecture.name}; give parallel"
         )
-    fitting = [outcome for outcome in outcomes if outcome.fits]
-    if not fitting:
-        return min(outcomes, key=lambda outcome: outcome.peak_bytes)
-    return min(fitting, key=lambda outcome: outcome.metrics.step_s)
+    fitting = [one for one in bounds if one.fits]
+    if fitting:
+        return simulate(min(fitting, key=lambda one: one.step_s).run)
+    return simulate(min(bounds, key=lambda one: one.peak_bytes).run)
 
 
 def _candidates(

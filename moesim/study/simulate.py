@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from moesim.cost.memory import StageMemory, stage_memory
-from moesim.cost.pipeline import Chunk, chunks
+from moesim.cost.pipeline import Chunk
 from moesim.cost.pricing import Machine, machine
 from moesim.cost.recomputation import again
 from moesim.cost.stage import stage_cost
@@ -19,12 +19,13 @@ from moesim.sim.training.step import StepPlan, StepResult, simulate_step
 from moesim.study.outcome import Metrics, Outcome, Share, Step
 from moesim.study.resolve import Training
 from moesim.study.routing import draw
+from moesim.study.split import stage_chunks
 
 
 def simulate(run: Training, progress: Callable[[int, int], None] | None = None) -> Outcome:
     """Return what `run` comes to; `progress` is told the steps done and the steps in all."""
     on = machine(run.cluster.device, run.cluster.topology, run.software, run.layout)
-    stages = chunks(run.architecture, run.layout.pp, run.layout.vpp)
+    stages = stage_chunks(run)
     orders = stage_orders(run)
     loads = draw(run, 0)
     results: list[StepResult] = []

@@ -3,7 +3,6 @@
 from dataclasses import asdict, fields
 from typing import Any
 
-from moesim.cost.pipeline import chunks
 from moesim.cost.pricing import machine, price
 from moesim.cost.stage import part_name
 from moesim.cost.work import blocks
@@ -12,6 +11,7 @@ from moesim.model.operators import Collective, Exchange, Operator, flop, read_by
 from moesim.study.findings import Findings
 from moesim.study.outcome import Outcome
 from moesim.study.report import assumptions
+from moesim.study.split import stage_chunks
 
 Rows = list[dict[str, Any]]
 
@@ -107,7 +107,7 @@ def _operators(outcome: Outcome) -> Rows:
     run = outcome.run
     on = machine(run.cluster.device, run.cluster.topology, run.software, run.layout)
     seen: dict[Operator, dict[str, Any]] = {}
-    for stage in chunks(run.architecture, run.layout.pp, run.layout.vpp):
+    for stage in stage_chunks(run):
         for chunk in stage:
             for block in blocks(run.job, chunk, outcome.loads):
                 for operator in block.operators:

@@ -1,0 +1,53 @@
+"""How many layers each pipeline chunk gets: equal where they divide, else balanced by time."""
+
+from dataclasses import replace
+
+from moesim import rng
+from moesim.cost.pipeline import Chunk, balanced, chunks
+from moesim.cost.pricing import Machine, machine
+from moesim.cost.stage import backward_pass, forward_pass
+from moesim.cost.work import Block, Loads, blocks
+from moesim.moe.assignment import assign
+from moesim.moe.loads import LoadLaw
+from moesim.study.resolve import Training
+from moesim.study.routing import moe_layers, router
+
+
+def stage_chunks(run: Training) -> list[list[Chunk]]:
+    """Return the model chunks of every stage of `run`.
+
+    Where the layers do not divide equally, the split is the one whose slowest chunk, forward and
+    backward under even loads, is fastest; logits and MTP count with the last chunk.
+    """
+    layout, layers = run.layout, run.architecture.num_layers
+    positions = layout.pp * layout.vpp
+    sizes = None
+    if layers % positions:
+        sizes = balanced(*_seconds(run, layers), positions)
+    return chunks(run.architecture, layout.pp, layout.vpp, sizes)
+
+
+def _seconds(run: Training, layers: int) -> tuple[list[float], float]:
+    """Return the seconds of each layer for one micro-batch, and of what follows the last."""
+    on = machine(run.cluster.device, run.cluster.topology, run.software, run.layout)
+    whole = chunks(run.architecture, 1)[0][0]
+    found = blocks(run.job, whole, _even_loads(run))
+    ahead = 2 if run.architecture.encoder else 1  # the embeddings
+    known: dict[int, float] = {}
+    for block in found:
+        if id(block) not in known:
+            known[id(block)] = _block_s(block, on, run.job.recompute)
+    times = [known[id(block)] for block in found[ahead:]]
+    return times[:layers], sum(times[layers:])
+
+
+def _block_s(block: Block, on: Machine, recompute: tuple[str, ...]) -> float:
+    return forward_pass([block], on).seconds + backward_pass([block], on, recompute).seconds
+
+
+def _even_loads(run: Training) -> Loads:
+    unused = rng.stream(0, "even loads draw nothing")
+    return {
+        layer.number: assign(replace(router(layer, run), law=LoadLaw()), unused)
+        for layer in moe_layers(run)
+    }
