@@ -219,7 +219,7 @@ def _example(parts: list[Json], keys: dict[str, Key]) -> str:
 
 def _default(node: Json, *, has_keys: bool) -> str:
     value = node.get("default")
-    if has_keys and value is not None:
+    if has_keys and value:
         return "that of each key below"
     if isinstance(value, bool):
         return str(value).lower()
