@@ -1,6 +1,5 @@
 """Law 7: no run is faster than its compute, memory, link or schedule allows; MFU is at most 1."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,25 +12,8 @@ from moesim.study.simulate import simulate
 from tests.laws.small_runs import SHIPPED, dense, outcome, random_outcomes
 
 
-@dataclass(frozen=True)
-class _Stage:
-    """The layers of one stage and how often the run passes them."""
-
-    layers: list[Layer]
-    micro_batches: int
-
-
-def _stages(made: Outcome) -> list[_Stage]:
-    """Spread layers over chunks by hand: the first ones get one more; chunk c, stage s: c p + s."""
-    layers = list(layers_of(made.run.architecture.decoder))
-    pp, vpp = made.run.layout.pp, made.run.layout.vpp
-    short, longer = divmod(len(layers), pp * vpp)
-    sizes = [short + (position < longer) for position in range(pp * vpp)]
-    starts = [sum(sizes[:position]) for position in range(pp * vpp)]
-    stages: list[list[Layer]] = [[] for _ in range(pp)]
-    for position, (start, size) in enumerate(zip(starts, sizes, strict=True)):
-        stages[position % pp] += layers[start : start + size]
-    return [_Stage(found, made.run.micro_batches) for found in stages]
+def _layers(made: Outcome) -> list[Layer]:
+    return list(layers_of(made.run.architecture.decoder))
 
 
 def _check(made: Outcome) -> None:
@@ -44,38 +26,36 @@ def _check(made: Outcome) -> None:
     assert parts_s == pytest.approx(made.steps[0].seconds, rel=1e-6)
 
 
+def _passes(made: Outcome) -> float:
+    """Micro-batches over stages: some stage has at least the mean of the layers."""
+    return made.run.micro_batches / made.run.layout.pp
+
+
 def _compute_s(made: Outcome) -> float:
     """Projections of the attention, three products each, at the datasheet's peak."""
-    run, worst = made.run, 0.0
+    run = made.run
     tokens = run.scenario.training.micro_batch * run.scenario.training.sequence_length
-    tokens //= run.layout.cp
-    peak = max(rate for _, rate in run.cluster.device.peak_flop_per_s)
-    for stage in _stages(made):
-        weights = sum(_attention_weights(layer, run.architecture.hidden) for layer in stage.layers)
-        flop = 3 * 2 * tokens * weights / run.layout.tp
-        worst = max(worst, stage.micro_batches * flop / peak)
-    return worst
+    weights = sum(_attention_weights(layer, run.architecture.hidden) for layer in _layers(made))
+    flop = 3 * 2 * tokens * weights / run.layout.tp / run.layout.cp
+    return _passes(made) * flop / max(rate for _, rate in run.cluster.device.peak_flop_per_s)
 
 
 def _memory_s(made: Outcome) -> float:
-    """The attention weights are read for forward pass and both gradients; Adam reads 12 bytes."""
-    run, worst = made.run, 0.0
-    size = 2 if run.scenario.training.precision in ("bf16", "fp16") else 1
-    for stage in _stages(made):
-        weights = sum(_attention_weights(layer, run.architecture.hidden) for layer in stage.layers)
-        moved = stage.micro_batches * 2 * size * weights / run.layout.tp
-        if not run.scenario.training.optimizer.distributed:
-            moved += 2 * 12 * weights / run.layout.tp
-        worst = max(worst, moved / run.cluster.device.memory_bandwidth_bytes_per_s)
-    return worst
+    """The attention weights are read for the forward pass and for the gradient of the input."""
+    run = made.run
+    weight_bytes = 1 if run.scenario.training.precision == "fp8" else 2
+    weights = sum(_attention_weights(layer, run.architecture.hidden) for layer in _layers(made))
+    moved = 2 * weight_bytes * weights / run.layout.tp
+    return _passes(made) * moved / run.cluster.device.memory_bandwidth_bytes_per_s
 
 
 def _link_s(made: Outcome) -> float:
-    """Each assignment leaves its rank with probability (ep - 1) / ep, or its domain.
+    """Each assignment leaves its rank with probability (ep - 1) / ep.
 
-    One copy per assignment, kept ones only; dispatch and combine, forward and backward.
+    One copy per assignment, kept ones only; dispatch and combine, forward and backward; all of
+    the rank's links together.
     """
-    run, worst = made.run, 0.0
+    run = made.run
     layout, topology = run.layout, run.cluster.topology
     if layout.dispatcher != "alltoall" or layout.ep == 1:
         return 0.0
@@ -85,12 +65,9 @@ def _link_s(made: Outcome) -> float:
     rate = topology.scale_up.bandwidth_bytes_per_s
     if topology.scale_out is not None:
         rate += topology.scale_out.bandwidth_bytes_per_s
-    for stage in _stages(made):
-        choices = sum(layer.ffn.top_k for layer in stage.layers if isinstance(layer.ffn, MoeFfn))
-        row_bytes = 2 * run.architecture.hidden
-        sent = 4 * tokens * choices * row_bytes * (layout.ep - 1) / layout.ep * kept
-        worst = max(worst, stage.micro_batches * sent / rate)
-    return worst
+    choices = sum(layer.ffn.top_k for layer in _layers(made) if isinstance(layer.ffn, MoeFfn))
+    rows = 4 * tokens * choices * kept * (layout.ep - 1) / layout.ep
+    return _passes(made) * rows * 2 * run.architecture.hidden / rate
 
 
 def _schedule_s(made: Outcome) -> float:
