@@ -119,4 +119,6 @@ def three_digits(value: float) -> str:
         return f"{value:.3g}"
     digits = 2 - math.floor(math.log10(abs(value)))
     rounded = round(value, digits)
+    if abs(rounded) >= 10.0 ** (3 - digits):  # rounded up to the next power of ten
+        digits -= 1
     return f"{rounded:,.{max(0, digits)}f}"
