@@ -7,46 +7,42 @@ from typing import Any
 from moesim.errors import MoesimError
 from moesim.spec.parallel import ParallelSpec
 from moesim.spec.scenario import Scenario
+from moesim.study.bound import bound
 from moesim.study.resolve import Training, training
-from moesim.study.routing import draw
-from moesim.study.simulate import memory, stage_orders
-from moesim.study.split import stage_chunks
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change of one key, and the bytes on the fullest rank after it."""
+    """A change of one key, with the fullest rank's bytes and the closed-form step time after it."""
 
     setting: str
     peak_bytes: float
+    step_s: float
     fits: bool
 
 
 def advice(run: Training) -> tuple[Change, ...]:
-    """Return the single changes that lower the peak, the most helpful first.
+    """Return the single changes that lower the peak: what fits, the fastest first, then the rest.
 
     Only changes that keep the scenario valid are listed.
     """
-    capacity = run.cluster.device.memory_capacity_bytes
-    before = peak_bytes(run)
+    before = bound(run).peak_bytes
     found = []
     for setting, scenario in _candidates(run):
         try:
             changed = training(
                 scenario, run.architecture, run.cluster, run.software, scenario.parallel
             )
+            after = bound(changed)
         except MoesimError:
             continue
-        after = peak_bytes(changed)
-        if after < before:
-            found.append(Change(setting, after, after <= capacity))
-    return tuple(sorted(found, key=lambda change: change.peak_bytes))
+        if after.peak_bytes < before:
+            found.append(Change(setting, after.peak_bytes, after.step_s, after.fits))
+    return tuple(sorted(found, key=lambda change: (not change.fits, _rank(change))))
 
 
-def peak_bytes(run: Training) -> float:
-    """Return the bytes on the fullest rank of a run."""
-    stages = stage_chunks(run)
-    return max(stage.total for stage in memory(run, stages, stage_orders(run), draw(run, 0)))
+def _rank(change: Change) -> float:
+    return change.step_s if change.fits else change.peak_bytes
 
 
 def _candidates(run: Training) -> Iterator[tuple[str, Scenario]]:

@@ -63,7 +63,7 @@ def breakdown(result: Findings) -> Chart:
     """Return the step time of model and baseline as stacked bars."""
     runs = [outcome for _, outcome in reversed(result.runs)]
     names = [_wrapped(outcome.run.architecture.name) for outcome in runs]
-    parts = list(dict.fromkeys(s.name for o in reversed(runs) for s in _sorted(o)))
+    parts = _ordered_parts(runs[::-1])
     data = []
     for part in parts:
         seconds = [_seconds(outcome, part) for outcome in runs]
@@ -93,9 +93,11 @@ def breakdown(result: Findings) -> Chart:
     return {"data": data, "layout": layout}
 
 
-def _sorted(outcome: Outcome) -> list[Any]:
+def _ordered_parts(runs: list[Outcome]) -> list[str]:
+    """Return all parts: compute first, then exposed communication, then idle; the largest first."""
     order = {"compute": 0, "exposed": 1, "idle": 2}
-    return sorted(outcome.breakdown, key=lambda share: (order[share.kind], -share.seconds))
+    kinds = {share.name: order[share.kind] for run in runs for share in run.breakdown}
+    return sorted(kinds, key=lambda part: (kinds[part], -max(_seconds(run, part) for run in runs)))
 
 
 def _seconds(outcome: Outcome, part: str) -> float:
@@ -147,12 +149,13 @@ def memory(result: Findings) -> Chart:
     line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": capacity, "y1": capacity}
     note = {"xref": "paper", "x": 1, "y": capacity, "yanchor": "bottom", "showarrow": False}
     layout = _layout(
-        430,
+        470,
         barmode="stack",
+        xaxis={"automargin": True},
         yaxis={"title": {"text": "GiB per device"}, "gridcolor": "#e4e7eb", "automargin": True},
         shapes=[{**line, "line": {"color": "#c1121f", "dash": "dash", "width": 1.5}}],
         annotations=[{**note, "text": f"device has {binary(capacity * 2**30)}"}],
-        legend={"orientation": "h", "y": -0.22},
+        legend={"orientation": "h", "y": -0.42},
     )
     return {"data": data, "layout": layout}
 
@@ -201,7 +204,7 @@ def timeline(outcome: Outcome) -> Chart:
             "categoryorder": "array",
             "categoryarray": [lane for lane in lanes if lane in used],
         },
-        legend={"orientation": "h", "y": -0.18},
+        legend={"orientation": "h", "y": -60 / (60 + 22 * len(used))},
     )
     return {"data": data, "layout": layout}
 
@@ -222,7 +225,7 @@ def routing(outcome: Outcome) -> Chart:
         "y": [load.rank_imbalance for load in loads],
         "marker": {"color": "#4f9bd0"},
     }
-    drops = {
+    drops: dict[str, Any] = {
         "type": "scatter",
         "mode": "lines+markers",
         "name": "dropped assignments, %",
@@ -245,4 +248,7 @@ def routing(outcome: Outcome) -> Chart:
         },
         legend={"orientation": "h", "y": -0.25},
     )  # fmt: skip
+    if not any(dropped):
+        del layout["yaxis2"]
+        return {"data": [imbalance], "layout": layout}
     return {"data": [imbalance, drops], "layout": layout}

@@ -37,8 +37,19 @@ def _comparison(result: Findings) -> Table:
     return table
 
 
+def _titled(title: str) -> Table:
+    return Table(
+        title=f"\n{title}",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+        min_width=len(title),
+    )
+
+
 def _breakdown(outcome: Outcome) -> Table:
-    table = Table(title="Where a step goes (mean over stages)", box=None, pad_edge=False)
+    table = _titled("Where a step goes (mean over stages)")
     for name, side in (("part", "left"), ("kind", "left"), ("time", "right"), ("share", "right")):
         table.add_column(name, justify="right" if side == "right" else "left")
     table.add_column("")
@@ -52,7 +63,7 @@ def _breakdown(outcome: Outcome) -> Table:
 
 
 def _memory(outcome: Outcome) -> Table:
-    table = Table(title="Memory of the fullest device", box=None, pad_edge=False)
+    table = _titled("Memory of the fullest device")
     table.add_column("what")
     table.add_column("size", justify="right")
     fullest = max(outcome.memory, key=lambda stage: stage.total)

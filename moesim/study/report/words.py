@@ -1,6 +1,7 @@
 """The sentences and rows that terminal and page share: verdict, comparison, memory."""
 
 from moesim.model.parameters import active_params, total_params
+from moesim.study.advice import Change
 from moesim.study.findings import Baseline, Findings
 from moesim.study.outcome import Outcome
 from moesim.units import readable, three_digits
@@ -67,8 +68,8 @@ def _comparison_verdict(model: Outcome, one: Baseline) -> str:
     ratio = model.metrics.tokens_per_s / dense.metrics.tokens_per_s
     efficiency = model.metrics.flop_per_s_per_device / dense.metrics.flop_per_s_per_device
     said = (
-        f"It trains {three_digits(ratio)} times the tokens/s of {dense.run.architecture.name} "
-        f"({one.relation}; {layout_words(dense)}), at {three_digits(efficiency)} of its FLOP/s"
+        f"It trains at {three_digits(ratio)} times the tokens/s of {dense.run.architecture.name} "
+        f"({one.relation}; {layout_words(dense)}), with {three_digits(efficiency)} times its FLOP/s"
     )
     if not dense.fits:
         said += f"; that baseline itself does not fit ({binary(dense.peak_bytes)} needed)"
@@ -78,14 +79,20 @@ def _comparison_verdict(model: Outcome, one: Baseline) -> str:
 def _advice(result: Findings) -> list[str]:
     if result.fits:
         return []
-    enough = [change for change in reversed(result.changes) if change.fits]
+    enough = [change for change in result.changes if change.fits]
     if enough:
-        listed = "; ".join(f"{c.setting} ({binary(c.peak_bytes)})" for c in enough[:6])
-        return [f"Any one of these would make it fit: {listed}."]
+        listed = "; ".join(_change_words(change) for change in enough[:6])
+        return [f"Any one of these would make it fit, the fastest first: {listed}."]
     if result.changes:
-        listed = "; ".join(f"{c.setting} ({binary(c.peak_bytes)})" for c in result.changes[:4])
+        listed = "; ".join(_change_words(change) for change in result.changes[:4])
         return [f"No single change is enough. What helps most: {listed}."]
     return ["No single change of layout, recomputation or optimizer helps: take more devices."]
+
+
+def _change_words(change: Change) -> str:
+    return (
+        f"{change.setting} ({binary(change.peak_bytes)}, {readable(change.step_s, 's')} per step)"
+    )
 
 
 def comparison_rows(result: Findings) -> list[Row]:
@@ -134,7 +141,9 @@ def _dropped(outcome: Outcome) -> str:
 def layout_words(outcome: Outcome) -> str:
     """Return the degrees above one, such as "tp 2, pp 4, ep 8, dp 8"."""
     layout = outcome.run.layout
-    names = ("tp", "cp", "pp", "vpp", "ep", "etp", "dp")
+    names: tuple[str, ...] = ("tp", "cp", "pp", "vpp", "ep", "etp", "dp")
+    if not outcome.run.architecture.is_moe:
+        names = ("tp", "cp", "pp", "vpp", "dp")
     parts = [f"{name} {getattr(layout, name)}" for name in names if getattr(layout, name) > 1]
     return ", ".join(parts) or "one device"
 
