@@ -207,8 +207,12 @@ def _range(part: Json) -> str:
         "minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most",
         "exclusiveMaximum": "below",
     }  # fmt: skip
-    limits = [f"{word} {part[key]}" for key, word in words.items() if key in part]
+    limits = [f"{word} {_plain(part[key])}" for key, word in words.items() if key in part]
     return f", {' and '.join(limits)}" if limits else ""
+
+
+def _plain(limit: float) -> str:
+    return str(int(limit) if float(limit).is_integer() else limit)
 
 
 def _example(parts: list[Json], keys: dict[str, Key]) -> str:
