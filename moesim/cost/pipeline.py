@@ -48,7 +48,7 @@ def balanced(weights: list[float], after: float, parts: int) -> list[int]:
 
     `after` is a weight that the last part bears beside its own. Every part gets at least one.
     """
-    low, high = max(*weights, after + weights[-1]), sum(weights) + after
+    low, high = max(*weights, after + weights[-1]), (sum(weights) + after) * (1 + 1e-9)
     for _ in range(60):
         middle = (low + high) / 2
         fits = _greedy(weights, after, parts, middle) is not None

@@ -1,0 +1,108 @@
+"""A step of two stages, worked out on paper; deadlocks name who waits."""
+
+from dataclasses import replace
+
+import pytest
+
+from moesim.cost.times import Part, PassCost, StageCost
+from moesim.errors import SimulationError
+from moesim.sim.kernel import Clock
+from moesim.sim.training.schedules import Action, interleaved, one_f_one_b
+from moesim.sim.training.step import StepPlan, simulate_step
+
+
+def _pass(seconds: float, layers: int = 1) -> PassCost:
+    return PassCost((Part("compute", "work", seconds),), seconds, layers)
+
+
+def _cost(forward_s: float, backward_s: float, **others: float) -> StageCost:
+    times = {"send_s": 0.0, "reduce_s": 0.0, "gather_s": 0.0, "update_s": 0.0, **others}
+    return StageCost(forward=(_pass(forward_s),), backward=(_pass(backward_s, 4),), **times)
+
+
+def _plan(costs: tuple[StageCost, ...], micro_batches: int, **others: object) -> StepPlan:
+    stages = len(costs)
+    plan = StepPlan(
+        orders=tuple(one_f_one_b(s, stages, micro_batches) for s in range(stages)), stages=costs,
+        overlap_reduce=False, overlap_gather=False, overlapped_rate=0.5,
+    )  # fmt: skip
+    return replace(plan, **others)  # type: ignore[arg-type]
+
+
+def test_two_stages_on_paper() -> None:
+    """f = 1 and 2, b = 3 and 4, send 0.5, two micro-batches.
+
+    stage 0: F0 0-1, F1 1-2; stage 1: F0 1.5-3.5, B0 3.5-7.5, F1 7.5-9.5, B1 9.5-13.5;
+    stage 0: B0 8-11, B1 14-17.
+    """
+    result = simulate_step(_plan((_cost(1, 3, send_s=0.5), _cost(2, 4, send_s=0.5)), 2))
+    found = {(s.track, s.name): (s.start_s, s.start_s + s.duration_s) for s in result.slices}
+    assert found["stage 0 compute", "F1.0"] == (1, 2)
+    assert found["stage 1 compute", "F0.0"] == (1.5, 3.5)
+    assert found["stage 1 compute", "B0.0"] == (3.5, 7.5)
+    assert found["stage 1 compute", "F1.0"] == (7.5, 9.5)
+    assert found["stage 1 compute", "B1.0"] == (9.5, 13.5)
+    assert found["stage 0 compute", "B0.0"] == (8, 11)
+    assert found["stage 0 compute", "B1.0"] == (14, 17)
+    assert result.seconds == 17
+    assert [log.busy_s for log in result.stages] == [8, 12]
+
+
+def test_gather_reduce_and_update_follow_each_other_without_overlap() -> None:
+    # gather 2, F and B 1 + 3, reduce 5, update 0.25
+    plan = _plan((_cost(1, 3, gather_s=2.0, reduce_s=5.0, update_s=0.25),), 1)
+    result = simulate_step(plan)
+    assert result.seconds == pytest.approx(11.25)
+    (log,) = result.stages
+    assert (log.gather_exposed_s, log.reduce_exposed_s, log.update_s) == (2.0, 5.0, 0.25)
+
+
+def test_hidden_communication_on_paper() -> None:
+    """Beside compute transfers run at half their rate.
+
+    The gather takes 2 / 0.5 = 4 s, 3 s more than the first pass. The reduction begins with the last
+    backward pass, 3 s of which hide 1.5 of its 5 s.
+    """
+    plan = _plan(
+        (_cost(1, 3, gather_s=2.0, reduce_s=5.0),), 1, overlap_gather=True, overlap_reduce=True
+    )
+    (log,) = simulate_step(plan).stages
+    assert log.gather_exposed_s == pytest.approx(3.0)
+    assert log.reduce_exposed_s == pytest.approx(3.5)
+    # a short reduction still shows the part of its first layer, one of four
+    plan = _plan((_cost(1, 30, reduce_s=4.0),), 1, overlap_reduce=True)
+    (log,) = simulate_step(plan).stages
+    assert log.reduce_exposed_s == pytest.approx(1.0)
+
+
+def test_all_stages_wait_for_the_norm_of_the_gradients() -> None:
+    plan = _plan((_cost(1, 1, update_s=1.0), _cost(1, 1, reduce_s=10.0, update_s=1.0)), 1)
+    result = simulate_step(plan)
+    # stage 1 ends its backward pass at 3 and its reduction at 13
+    assert [log.end_s for log in result.stages] == [14, 14]
+
+
+def test_an_impossible_schedule_names_who_waits() -> None:
+    plan = _plan((_cost(1, 1), _cost(1, 1)), 1)
+    wrong = (Action("B", 0), Action("F", 0))
+    with pytest.raises(SimulationError, match=r"stage 1 waits for the input of B0\.0"):
+        simulate_step(replace(plan, orders=(plan.orders[0], wrong)))
+
+
+def test_clock_stops_when_nothing_is_left() -> None:
+    clock = Clock()
+    clock.trigger_after(clock.event(), 2.0)
+    clock.trigger_after(clock.event(), 5.0)
+    assert clock.run() == 5.0
+
+
+def test_interleaved_order_by_hand() -> None:
+    """Two stages, two chunks, four micro-batches; the last stage runs (v - 1) p = 2 ahead.
+
+    Megatron-LM: forward passes 0.0 1.0 0.1 1.1 2.0 3.0 2.1 3.1 (micro-batch.chunk), backward
+    passes 0.1 1.1 0.0 1.0 2.1 3.1 2.0 3.0.
+    """
+    order = " ".join(str(action) for action in interleaved(1, 2, 4, 2))
+    assert order == (
+        "F0.0 F1.0 F0.1 B0.1 F1.1 B1.1 F2.0 B0.0 F3.0 B1.0 F2.1 B2.1 F3.1 B3.1 B2.0 B3.0"
+    )
