@@ -140,5 +140,5 @@ def test_descriptions_are_the_docstrings() -> None:
 def test_the_text_is_json_and_an_unknown_kind_an_error() -> None:
     assert json.loads(schema_text("scenario")) == json_schema("scenario")
     assert schema_text("model").endswith("}\n")
-    with pytest.raises(ScenarioError, match="unknown kind 'clster'. Did you mean 'cluster'"):
+    with pytest.raises(ScenarioError, match=r"unknown kind 'clster'\. Did you mean 'cluster'"):
         schema_text("clster")

@@ -136,10 +136,8 @@ def test_the_limits_hold_exactly() -> None:
 
 
 def test_a_bomb_of_aliases_is_refused_before_it_grows() -> None:
-    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
-    for i in range(1, 10):
-        lines.append(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 6)}]")
-    (found,) = problems("\n".join(lines))
+    lines = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 6)}]" for i in range(1, 10)]
+    (found,) = problems("\n".join(["a0: &a0 [x, x, x, x, x, x, x, x, x, x]", *lines]))
     assert "more than 100,000 values" in found
 
 
