@@ -108,10 +108,11 @@ def _is_last_backward(plan: StepPlan, stage: int, number: int, action: Action) -
     """Tell whether this pass makes the gradients of a chunk final."""
     if action.kind == "F":
         return False
-    rest = plan.orders[stage][number + 1 :]
-    chunks = len(plan.stages[stage].backward)
-    return len(rest) < chunks * len(plan.stages) and not any(
-        later.kind == "B" and later.chunk == action.chunk for later in rest
+    order, chunks = plan.orders[stage], len(plan.stages[stage].backward)
+    if len(order) - number > chunks * len(plan.stages):
+        return False  # the last pass of a chunk is among the last ones: spare the search
+    return not any(
+        later.kind == "B" and later.chunk == action.chunk for later in order[number + 1 :]
     )
 
 
