@@ -115,7 +115,6 @@ def test_the_dense_twin_keeps_shared_experts_and_dense_layers() -> None:
     assert widths == [18432, (8 + 1) * 2048]  # three dense layers, then 8 routed and 1 shared
 
 
-@pytest.mark.xfail(strict=True, reason="the width of the twin is no multiple of tp")
 def test_the_twin_of_equal_flop_can_be_cut_by_tp(tmp_path: Path) -> None:
     run = resolved(tmp_path, {"parallel": {"tp": 2, "ep": 8}})
     twin = dense_twin(run.architecture, "flop")

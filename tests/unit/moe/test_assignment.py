@@ -42,7 +42,6 @@ def test_padding_by_hand() -> None:
     assert (load.computed, load.dropped, load.rank_imbalance) == (2048, 0, 1.0)
 
 
-@pytest.mark.xfail(strict=True, reason="the remainder of each group goes to the same experts")
 def test_even_loads_are_even_where_a_group_is_smaller_than_the_experts() -> None:
     # 64 ranks bring 8 tokens with 8 choices of 128 experts: 4096 assignments, 32 per expert
     load = _assign(tokens=512, group_tokens=8, experts=128, top_k=8, ranks=64)

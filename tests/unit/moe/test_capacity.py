@@ -65,7 +65,6 @@ def test_formulas_differ_by_rounding_only() -> None:
             assert abs(found - exact_here) <= 1 + (factor if name == "tutel" else 0)
 
 
-@pytest.mark.xfail(strict=True, reason="multiplies before it divides, which rounds differently")
 def test_megatron_rounds_as_the_cited_code_does() -> None:
     # moe_utils.get_capacity: math.ceil((num_tokens / num_experts) * capacity_factor), called with
     # num_tokens = tokens * k: 1000 / 10 * 1.1 = 110.00000000000001, so 111 slots
