@@ -15,7 +15,7 @@ from moesim.model.named import load_model
 from moesim.model.shapes import Shape
 from moesim.spec.parallel import ParallelSpec
 from moesim.spec.scenario import Scenario
-from moesim.study.validity import check_batch, check_layout, check_model
+from moesim.study.validity import check_batch, check_effort, check_layout, check_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +55,7 @@ def training(
     layout = resolve_layout(scenario, parallel, machines.topology.devices, key)
     check_layout(scenario, architecture, layout, key)
     micro_batches = check_batch(scenario, layout, key)
+    check_effort(scenario, architecture, layout, micro_batches)
     return Training(
         title=architecture.name,
         scenario=scenario,

@@ -12,6 +12,13 @@ from moesim.model.architecture import (
 )
 from moesim.spec.scenario import Scenario
 
+MAX_MICRO_BATCH_TOKENS = 10**9
+MAX_PASSES = 10**6
+MAX_PASSES_OF_ALL_STEPS = 10**7
+MAX_DRAWS = 10**7
+MAX_GROUP_TOKENS = 2**22
+"""What is simulated at most, so that no scenario takes all memory or days."""
+
 
 def check_model(scenario: Scenario, architecture: Architecture) -> None:
     """Raise ScenarioError where the sequence keys do not fit the kind of model."""
@@ -126,3 +133,59 @@ def check_batch(scenario: Scenario, layout: Layout, key: str) -> int:
             f"{micro_batches}",
         )
     return micro_batches
+
+
+def check_effort(
+    scenario: Scenario, architecture: Architecture, layout: Layout, micro_batches: int
+) -> None:
+    """Raise ScenarioError where simulating would take too much time or memory."""
+    spec, steps = scenario.training, scenario.training.steps
+    tokens = spec.micro_batch * max(spec.sequence_length, spec.target_length or 0)
+    if tokens > MAX_MICRO_BATCH_TOKENS:
+        raise scenario.error(
+            "training.micro_batch",
+            f"micro_batch * sequence_length is {tokens:,} tokens; at most "
+            f"{MAX_MICRO_BATCH_TOKENS:,} are simulated",
+        )
+    passes = 2 * micro_batches * layout.vpp * layout.pp
+    if passes > MAX_PASSES:
+        raise scenario.error(
+            "training.global_batch",
+            f"makes {micro_batches:,} micro-batches, so {passes:,} forward and backward passes "
+            f"of stages; at most {MAX_PASSES:,} are simulated. Take a smaller global_batch, a "
+            "larger micro_batch or more devices",
+        )
+    random = architecture.is_moe and scenario.routing.load.law != "even"
+    if random and steps * passes > MAX_PASSES_OF_ALL_STEPS:
+        raise scenario.error(
+            "training.steps",
+            f"{steps:,} steps of {passes:,} passes of stages are more than the "
+            f"{MAX_PASSES_OF_ALL_STEPS:,} that are simulated",
+        )
+    if random:
+        _check_draws(scenario, architecture, layout, tokens)
+
+
+def _check_draws(
+    scenario: Scenario, architecture: Architecture, layout: Layout, tokens: int
+) -> None:
+    """Raise ScenarioError where routing draws too often, or for too many tokens at once."""
+    capacity = scenario.routing.capacity
+    local = tokens // layout.cp // (layout.tp if layout.sequence_parallel else 1)
+    together = max(1, local) * layout.ep * layout.etp
+    group = together if capacity and capacity.formula == "megablocks" else max(1, local)
+    if capacity and capacity.group_tokens:
+        group = min(together, capacity.group_tokens)
+    if capacity and group > MAX_GROUP_TOKENS:
+        raise scenario.error(
+            "routing.capacity.group_tokens",
+            f"{group:,} tokens are routed together; at most {MAX_GROUP_TOKENS:,} with a capacity "
+            "and random loads. Give group_tokens",
+        )
+    draws = scenario.training.steps * architecture.num_layers * min(together // group, 2**17)
+    if draws > MAX_DRAWS:
+        raise scenario.error(
+            "routing.capacity.group_tokens" if capacity else "training.steps",
+            f"{draws:,} groups of tokens would be routed in all steps and layers; at most "
+            f"{MAX_DRAWS:,} are simulated",
+        )
