@@ -46,6 +46,8 @@ def price(operator: Operator, on: Machine, skew: float = 1.0) -> Timed:
     if isinstance(operator, Exchange):
         net = on.networks["ep"]
         rows = rows_sent(operator, on)
+        if on.layout.dispatcher == "allgather":
+            skew = 1.0  # every rank receives every token, whatever they choose
         per_row = operator.tokens * operator.hidden * DTYPE_BYTES[operator.dtype]
         seconds = exchange_s(rows.scale_up * per_row * skew, rows.scale_out * per_row * skew, net)
         return Timed((seconds + _launch_s(seconds, on)) * operator.count, _stream(net), "assumed")
@@ -66,11 +68,10 @@ def rows_sent(operator: Exchange, on: Machine) -> Rows:
         groups_per_token=operator.groups_per_token,
     )
     rows = DISPATCHERS[on.layout.dispatcher](where)
-    if operator.slots is None or on.layout.dispatcher != "alltoall":
+    if on.layout.dispatcher == "allgather":
         return rows
-    # padded buffers travel whole: slots per expert and rank, filled or not
-    copies = operator.slots * operator.num_experts / operator.tokens / operator.top_k
-    return Rows(rows.scale_up * copies, rows.scale_out * copies)
+    share = operator.copies / operator.top_k
+    return Rows(rows.scale_up * share, rows.scale_out * share)
 
 
 def _launch_s(seconds: float, on: Machine) -> float:

@@ -83,11 +83,11 @@ def _layer(
 ) -> Block:
     shape = batch.encoder if placed.in_encoder and batch.encoder else batch.decoder
     rows: tuple[int, ...] = ()
-    slots, skew = None, 1.0
+    copies, skew = None, 1.0
     if isinstance(placed.layer.ffn, MoeFfn) and load is not None:
-        rows, slots, skew = load.fullest_rows, load.padded_slots, load.rank_imbalance
+        rows, copies, skew = load.fullest_rows, load.copies, load.rank_imbalance
     operators = layer_operators(
-        placed.layer, architecture.hidden, shape, shard, rows=rows, slots=slots
+        placed.layer, architecture.hidden, shape, shard, rows=rows, copies=copies
     )
     return Block(operators, skew)
 

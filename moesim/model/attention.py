@@ -63,13 +63,14 @@ def _grouped_query(
         Pointwise(
             name="rope", module="qkv", input_from="qkv",
             elements_read=tokens * (q_width + kv_width),
-            elements_written=tokens * (q_width + kv_width), elements_saved=0.0,
+            elements_written=tokens * (q_width + kv_width), elements_saved=0.0, dtype=shard.wide,
         ),
         *_gather_context(2 * kv_width, shape, shard),
         AttentionCore(
             name="attention", module="core_attn", input_from="qkv", queries=tokens,
             keys=shape.sequences * length, pairs=shape.sequences * pairs / shard.cp, heads=heads,
-            kv_heads=kv_heads, qk_dim=attention.head_dim, v_dim=attention.head_dim, dtype="bf16",
+            kv_heads=kv_heads, qk_dim=attention.head_dim, v_dim=attention.head_dim,
+            dtype=shard.wide,
         ),
         _gemm("output_projection", "proj", "core_attn", (tokens, hidden, q_width), shard.dtype),
     ]  # fmt: skip
@@ -91,7 +92,8 @@ def cross_attention_operators(
         AttentionCore(
             name="cross_attention", module="core_attn", input_from="qkv", queries=tokens,
             keys=memory * shard.cp, pairs=pairs, heads=heads, kv_heads=kv_heads,
-            qk_dim=attention.head_dim, v_dim=attention.head_dim, dtype="bf16",
+            qk_dim=attention.head_dim, v_dim=attention.head_dim,
+            dtype=shard.wide,
         ),
         _gemm("cross_projection", "proj", "core_attn", (tokens, hidden, q_width), shard.dtype),
     ]  # fmt: skip
@@ -100,7 +102,7 @@ def cross_attention_operators(
 def _gather_context(kv_elements_per_token: int, shape: Shape, shard: Shard) -> list[Operator]:
     if shard.cp == 1:
         return []
-    payload = 2.0 * shape.sequences * shape.length * kv_elements_per_token
+    payload = shard.wide_bytes * shape.sequences * shape.length * kv_elements_per_token
     return [
         Collective(
             name="cp_all_gather", module="core_attn", kind="all_gather", group="cp",
@@ -145,7 +147,7 @@ def _latent_core(
         name="attention", module="core_attn", input_from="mla_up_proj",
         queries=local_tokens(shape, shard), keys=shape.sequences * shape.length,
         pairs=shape.sequences * causal_pairs(shape.length, seen) / shard.cp,
-        heads=heads, kv_heads=heads, qk_dim=qk_dim, v_dim=attention.v_head_dim, dtype="bf16",
+        heads=heads, kv_heads=heads, qk_dim=qk_dim, v_dim=attention.v_head_dim, dtype=shard.wide,
     )  # fmt: skip
     if indexer is None:
         return [core]
@@ -194,7 +196,7 @@ def _linear(attention: LinearAttention, hidden: int, shape: Shape, shard: Shard)
         operators.append(
             Pointwise(
                 name="short_convolution", module="qkv", input_from="qkv", elements_read=elements,
-                elements_written=elements, elements_saved=elements,
+                elements_written=elements, elements_saved=elements, dtype=shard.wide,
             )
         )  # fmt: skip
     return [
@@ -202,7 +204,7 @@ def _linear(attention: LinearAttention, hidden: int, shape: Shape, shard: Shard)
         LinearAttentionCore(
             name="linear_attention", module="core_attn", input_from="qkv", tokens=tokens,
             heads=value_heads, key_dim=attention.key_head_dim,
-            value_dim=attention.value_head_dim, dtype="bf16", products=3 if gated else 2,
+            value_dim=attention.value_head_dim, dtype=shard.wide, products=3 if gated else 2,
         ),
         _gemm("output_projection", "proj", "core_attn", (tokens, hidden, value_width), dtype),
     ]  # fmt: skip

@@ -16,7 +16,7 @@ def dense_operators(
             name="ffn_up", module="mlp", input_from="layernorm", m=tokens, n=up, k=hidden,
             dtype=shard.dtype,
         ),
-        activation("ffn_activation", "mlp", tokens, up, local),
+        activation("ffn_activation", "mlp", tokens, (up, local), shard.wide),
         Gemm(
             name="ffn_down", module="mlp", input_from="mlp", m=tokens, n=hidden, k=local,
             dtype=shard.dtype,
@@ -24,56 +24,67 @@ def dense_operators(
     ]  # fmt: skip
 
 
-def activation(name: str, module: str, rows: int, up: int, local: int) -> Pointwise:
-    """Return the activation function between two projections; it keeps its input."""
+def activation(name: str, module: str, rows: int, widths: tuple[int, int], dtype: str) -> Pointwise:
+    """Return the activation function between projections of these widths; it keeps its input."""
+    up, local = widths
     return Pointwise(
         name=name, module=module, input_from=module.removesuffix("_act"),
         elements_read=float(rows * up), elements_written=float(rows * local),
-        elements_saved=float(rows * up),
+        elements_saved=float(rows * up), dtype=dtype,
     )  # fmt: skip
 
 
 def ffn_operators(
-    ffn: FfnKind, hidden: int, shape: Shape, shard: Shard, rows: tuple[int, ...], slots: int | None
+    ffn: FfnKind,
+    hidden: int,
+    shape: Shape,
+    shard: Shard,
+    rows: tuple[int, ...],
+    copies: float | None,
 ) -> list[Operator]:
     """Return the operators of the block's feed-forward part.
 
-    `rows` are the rows of each local expert, `slots` the fixed slots per expert and source rank
-    (None without a capacity); a dense network ignores both.
+    `rows` are the rows of each local expert, `copies` the rows sent per token (None: one per
+    choice); a dense network ignores both.
     """
     if isinstance(ffn, DenseFfn):
         return dense_operators(ffn.width, ffn.gated, hidden, local_tokens(shape, shard), shard)
-    return _moe(ffn, hidden, shape, shard, rows, slots)
+    return _moe(ffn, hidden, shape, shard, rows, copies)
 
 
 def _moe(
-    ffn: MoeFfn, hidden: int, shape: Shape, shard: Shard, rows: tuple[int, ...], slots: int | None
+    ffn: MoeFfn,
+    hidden: int,
+    shape: Shape,
+    shard: Shard,
+    rows: tuple[int, ...],
+    copies: float | None,
 ) -> list[Operator]:
     tokens = sequence_shard_tokens(shape, shard)
     local = max(1, ffn.expert_width // shard.etp)
     up = local * (2 if ffn.gated else 1)
     received = sum(rows)
-    sent = tokens * ffn.top_k if slots is None else slots * ffn.num_experts
+    sent = tokens * (float(ffn.top_k) if copies is None else copies)
     operators: list[Operator] = [
         Gemm(
             name="router", module="router", input_from="layernorm", m=tokens, n=ffn.num_experts,
-            k=hidden, dtype="bf16",
+            k=hidden, dtype=shard.wide,
         ),
-        _permutation("permute", tokens * hidden, sent * hidden),
-        _exchange("dispatch", ffn, hidden, tokens, slots),
+        _permutation("permute", tokens * hidden, sent * hidden, shard),
+        _exchange("dispatch", ffn, hidden, sent / tokens, tokens, shard),
         *_expert_tensor("all_gather", received, hidden, shard),
         GroupedGemm(
             name="expert_up", module="moe", input_from="dispatch", rows=rows, n=up, k=hidden,
             dtype=shard.dtype,
         ),
-        activation("expert_activation", "moe_act", received, up, local),
+        activation("expert_activation", "moe_act", received, (up, local), shard.wide),
         GroupedGemm(
             name="expert_down", module="moe", input_from="moe_act", rows=rows, n=hidden, k=local,
             dtype=shard.dtype,
         ),
         *_expert_tensor("reduce_scatter", received, hidden, shard),
-        _exchange("combine", ffn, hidden, tokens, slots),
-        _permutation("unpermute", sent * hidden, tokens * hidden),
+        _exchange("combine", ffn, hidden, sent / tokens, tokens, shard),
+        _permutation("unpermute", sent * hidden, tokens * hidden, shard),
     ]  # fmt: skip
     for width in (ffn.shared_width, ffn.parallel_dense_width):
         if width:
@@ -83,17 +94,19 @@ def _moe(
     return operators
 
 
-def _permutation(name: str, read: int, written: int) -> Pointwise:
+def _permutation(name: str, read: float, written: float, shard: Shard) -> Pointwise:
     return Pointwise(
-        name=name, module="moe", input_from="moe", elements_read=float(read),
-        elements_written=float(written), elements_saved=0.0,
+        name=name, module="moe", input_from="moe", elements_read=read,
+        elements_written=written, elements_saved=0.0, dtype=shard.wide,
     )  # fmt: skip
 
 
-def _exchange(name: str, ffn: MoeFfn, hidden: int, tokens: int, slots: int | None) -> Exchange:
+def _exchange(
+    name: str, ffn: MoeFfn, hidden: int, copies: float, tokens: int, shard: Shard
+) -> Exchange:
     return Exchange(
         name=name, module="moe", tokens=tokens, hidden=hidden, top_k=ffn.top_k,
-        num_experts=ffn.num_experts, slots=slots, dtype="bf16", groups=ffn.groups,
+        num_experts=ffn.num_experts, copies=copies, dtype=shard.wide, groups=ffn.groups,
         groups_per_token=ffn.groups_per_token,
     )  # fmt: skip
 
@@ -105,6 +118,6 @@ def _expert_tensor(kind: str, rows: int, hidden: int, shard: Shard) -> list[Oper
         Collective(
             name=f"etp_{kind}", module="moe",
             kind="all_gather" if kind == "all_gather" else "reduce_scatter", group="etp",
-            payload_bytes=2.0 * rows * hidden,
+            payload_bytes=shard.wide_bytes * rows * hidden,
         )
     ]  # fmt: skip

@@ -9,12 +9,12 @@ from moesim.model.shapes import Shape, Shard, local_tokens, sequence_shard_token
 
 def layer_operators(
     layer: Layer, hidden: int, shape: Shape, shard: Shard,
-    *, rows: tuple[int, ...] = (), slots: int | None = None,
+    *, rows: tuple[int, ...] = (), copies: float | None = None,
 ) -> list[Operator]:  # fmt: skip
     """Return the forward operators of `layer` in order.
 
-    `rows` are the rows of each local expert and `slots` the fixed slots per expert and source
-    rank; a layer without experts ignores both.
+    `rows` are the rows of each local expert and `copies` the rows sent per token (None: one per
+    choice); a layer without experts ignores both.
     """
     operators = [
         norm("attention_norm", hidden, shape, shard),
@@ -30,13 +30,18 @@ def layer_operators(
             *_leave(hidden, shape, shard),
         ]
     operators.append(norm("ffn_norm", hidden, shape, shard))
-    return operators + _ffn_block(layer, hidden, shape, shard, rows, slots)
+    return operators + _ffn_block(layer, hidden, shape, shard, rows, copies)
 
 
 def _ffn_block(
-    layer: Layer, hidden: int, shape: Shape, shard: Shard, rows: tuple[int, ...], slots: int | None
+    layer: Layer,
+    hidden: int,
+    shape: Shape,
+    shard: Shard,
+    rows: tuple[int, ...],
+    copies: float | None,
 ) -> list[Operator]:
-    inner = ffn_operators(layer.ffn, hidden, shape, shard, rows, slots)
+    inner = ffn_operators(layer.ffn, hidden, shape, shard, rows, copies)
     # routed experts take their tokens from the sequence shard; a dense part needs all of them
     if isinstance(layer.ffn, DenseFfn) or _has_dense_part(layer.ffn):
         return [*_enter(hidden, shape, shard), *inner, *_leave(hidden, shape, shard)]
@@ -52,12 +57,12 @@ def norm(name: str, hidden: int, shape: Shape, shard: Shard) -> Pointwise:
     elements = float(sequence_shard_tokens(shape, shard) * hidden)
     return Pointwise(
         name=name, module="layernorm", input_from="residual", elements_read=2 * elements,
-        elements_written=2 * elements, elements_saved=elements,
+        elements_written=2 * elements, elements_saved=elements, dtype=shard.wide,
     )  # fmt: skip
 
 
 def _activation_bytes(hidden: int, shape: Shape, shard: Shard) -> float:
-    return 2.0 * local_tokens(shape, shard) * hidden
+    return shard.wide_bytes * local_tokens(shape, shard) * hidden
 
 
 def _enter(hidden: int, shape: Shape, shard: Shard) -> list[Operator]:
@@ -90,7 +95,7 @@ def embedding_operators(hidden: int, shape: Shape, shard: Shard) -> list[Operato
     elements = float(local_tokens(shape, shard) * hidden)
     lookup = Pointwise(
         name="embedding", module="embedding", input_from="tokens", elements_read=elements,
-        elements_written=elements, elements_saved=0.0,
+        elements_written=elements, elements_saved=0.0, dtype=shard.wide,
     )  # fmt: skip
     return [lookup, *_leave(hidden, shape, shard)]
 
@@ -104,7 +109,7 @@ def logits_operators(architecture: Architecture, shape: Shape, shard: Shard) -> 
         *_enter(hidden, shape, shard),
         Gemm(
             name="logits", module="logits", input_from="layernorm", m=tokens, n=vocab, k=hidden,
-            dtype="bf16",
+            dtype=shard.wide,
         ),
         Pointwise(
             name="cross_entropy", module="logits", input_from="logits",

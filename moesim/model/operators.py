@@ -95,7 +95,7 @@ class Pointwise:
     elements_read: float
     elements_written: float
     elements_saved: float
-    dtype: str = "bf16"
+    dtype: str
     count: int = 1
 
 
@@ -128,8 +128,9 @@ class Exchange:
     hidden: int
     top_k: int
     num_experts: int
-    slots: int | None
-    """Padded rows per expert and source rank, where buffers have a fixed size; else None."""
+    copies: float
+    """Rows sent per token by a dispatcher that sends one per choice: top_k, fewer where tokens are
+    dropped, more where buffers are padded."""
     dtype: str
     groups: int = 1
     groups_per_token: int = 1

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from moesim.model.operators import DTYPE_BYTES
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
@@ -22,7 +24,17 @@ class Shard:
     etp: int = 1
     sequence_parallel: bool = True
     dtype: str = "bf16"
-    """Compute type of the matrix products; everything between them stays bf16."""
+    """Compute type of the projections and experts."""
+
+    @property
+    def wide(self) -> str:
+        """Type of everything else: attention, router, logits, activations; bf16 beside fp8."""
+        return "bf16" if self.dtype in ("fp8", "int8") else self.dtype
+
+    @property
+    def wide_bytes(self) -> float:
+        """Bytes of one activation."""
+        return DTYPE_BYTES[self.wide]
 
 
 def local_tokens(shape: Shape, shard: Shard) -> int:

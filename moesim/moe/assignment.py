@@ -3,10 +3,16 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moesim.moe.capacity import CapacityRule, slots
-from moesim.moe.loads import LoadLaw, draw_counts, imbalance, rank_rows
+from moesim.moe.loads import (
+    LoadLaw,
+    draw_counts,
+    draw_shares,
+    even_counts,
+    imbalance,
+    rank_rows,
+)
 
 _MAX_DRAWS = 2**17
 """Counts drawn per layer at most; beyond, each drawn group stands for several."""
@@ -40,48 +46,66 @@ class LayerLoad:
     computed: int
     dropped: int
     padded_slots: int | None
-    """Slots per expert and routing group where buffers are padded; else None."""
+    """Slots per expert and whole routing group where buffers are padded; else None."""
+    copies: float
+    """Rows sent per token: what is computed, or all slots where buffers are padded."""
     expert_imbalance: float
     rank_imbalance: float
 
 
 def assign(router: Router, generator: np.random.Generator) -> LayerLoad:
     """Return the load of one layer, drawn with `generator`."""
-    groups = max(1, router.tokens // router.group_tokens)
-    drawn = _drawn_groups(groups, router.experts)
-    counts = np.stack([_group_counts(router, generator) for _ in range(drawn)])
-    weight = groups // drawn
-    limit = _slots(router)
-    kept = counts if limit is None else np.minimum(counts, limit)
-    padded = limit if limit is not None and router.capacity and router.capacity.pad else None
-    rows = kept.sum(axis=0) * weight
-    if padded is not None:
-        rows = np.full(router.experts, padded * groups, dtype=np.int64)
+    groups = _groups(router)
+    shares = draw_shares(router.law, router.experts, generator)
+    routed = np.zeros(router.experts, dtype=np.int64)
+    kept, slots_in_all, first = routed.copy(), 0, 0
+    for tokens, weight in groups:
+        if router.law.law == "even":
+            counts = even_counts(tokens, router.experts, router.top_k, first)
+            first += tokens * router.top_k
+        else:
+            counts = draw_counts(shares, tokens, router.top_k, generator)
+        limit = _slots(router, tokens)
+        routed += weight * counts
+        kept += weight * (counts if limit is None else np.minimum(counts, limit))
+        slots_in_all += weight * (limit or 0)
+    padded = router.capacity is not None and router.capacity.pad
+    rows = np.full(router.experts, slots_in_all, dtype=np.int64) if padded else kept
     by_rank = rank_rows(rows, router.ranks)
     per_rank = by_rank.sum(axis=1)
     return LayerLoad(
         fullest_rows=tuple(int(n) for n in by_rank[int(np.argmax(per_rank))]),
         mean_rows=float(per_rank.mean()),
-        routed=int(counts.sum()) * weight,
-        computed=int(kept.sum()) * weight,
-        dropped=int((counts - kept).sum()) * weight,
-        padded_slots=padded,
-        expert_imbalance=imbalance(counts.sum(axis=0)),
+        routed=int(routed.sum()),
+        computed=int(kept.sum()),
+        dropped=int((routed - kept).sum()),
+        padded_slots=_slots(router, router.group_tokens) if padded else None,
+        copies=float(rows.sum()) / router.tokens,
+        expert_imbalance=imbalance(routed),
         rank_imbalance=imbalance(per_rank),
     )
 
 
-def _slots(router: Router) -> int | None:
+def _slots(router: Router, tokens: int) -> int | None:
     if router.capacity is None:
         return None
-    return slots(router.capacity, router.group_tokens, router.experts, router.top_k)
+    return slots(router.capacity, tokens, router.experts, router.top_k)
 
 
-def _drawn_groups(groups: int, experts: int) -> int:
-    """Return the largest divisor of `groups` whose draws stay within the limit."""
-    most = max(1, _MAX_DRAWS // experts)
-    return next(n for n in range(min(groups, most), 0, -1) if groups % n == 0)
+def _groups(router: Router) -> list[tuple[int, int]]:
+    """Return the routing groups as (tokens, groups that this one stands for).
+
+    The tokens that fill no whole group are a group of their own. Beyond a number of draws equal
+    groups are drawn once for several.
+    """
+    whole, rest = divmod(router.tokens, router.group_tokens)
+    groups = [(router.group_tokens, weight) for weight in _weights(whole, router.experts)]
+    return [*groups, (rest, 1)] if rest else groups
 
 
-def _group_counts(router: Router, generator: np.random.Generator) -> NDArray[np.int64]:
-    return draw_counts(router.law, router.group_tokens, router.experts, router.top_k, generator)
+def _weights(groups: int, experts: int) -> list[int]:
+    drawn = min(groups, max(1, _MAX_DRAWS // experts))
+    if drawn == 0:
+        return []
+    each, more = divmod(groups, drawn)
+    return [each + 1] * more + [each] * (drawn - more)

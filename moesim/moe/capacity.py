@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 
 def megatron(tokens: int, experts: int, top_k: int, factor: float) -> int:
-    """Return ceil(factor * tokens * top_k / experts).
+    """Return ceil(tokens * top_k / experts * factor).
 
     Source: NVIDIA/Megatron-LM megatron/core/transformer/moe/moe_utils.py:248 @d98e8a64.
     """
-    return math.ceil(factor * tokens * top_k / experts)
+    return math.ceil(tokens * top_k / experts * factor)
 
 
 def deepspeed(tokens: int, experts: int, top_k: int, factor: float) -> int:

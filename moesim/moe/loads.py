@@ -60,21 +60,41 @@ SHARES: dict[str, Callable[[int, float, np.random.Generator], Shares]] = {
 """The load laws by their name in YAML."""
 
 
-def draw_counts(
-    law: LoadLaw, tokens: int, experts: int, top_k: int, generator: np.random.Generator
-) -> Counts:
+def draw_shares(law: LoadLaw, experts: int, generator: np.random.Generator) -> Shares:
+    """Return the share of the tokens that each expert attracts in one layer."""
+    return SHARES[law.law](experts, law.cv, generator)
+
+
+def even_counts(tokens: int, experts: int, top_k: int, first: int = 0) -> Counts:
+    """Return counts that differ by one at most; the larger ones start at expert `first`."""
+    total = tokens * top_k
+    counts = np.full(experts, total // experts, dtype=np.int64)
+    counts[(first + np.arange(total % experts)) % experts] += 1
+    return counts
+
+
+def draw_counts(shares: Shares, tokens: int, top_k: int, generator: np.random.Generator) -> Counts:
     """Return how many of tokens * top_k assignments each expert gets; they sum to exactly that.
 
-    An expert gets at most one copy of a token, so no count exceeds `tokens`.
+    A token's choices are distinct, so no count exceeds `tokens`, and counts scatter less than
+    those of independent choices: the variance is T k s (1 - k s) for a share s, which a
+    multinomial draw, T k s (1 - s), is shrunk to.
     """
     total = tokens * top_k
-    if law.law == "even":
-        counts = np.full(experts, total // experts, dtype=np.int64)
-        counts[: total % experts] += 1
-        return counts
-    shares = SHARES[law.law](experts, law.cv, generator)
-    counts = generator.multinomial(total, shares).astype(np.int64)
-    return _at_most_one_copy(counts, tokens)
+    mean = total * shares
+    drawn = generator.multinomial(total, shares)
+    spread = np.sqrt(np.maximum(0.0, 1 - top_k * shares) / np.maximum(1e-12, 1 - shares))
+    exact = np.maximum(0.0, mean + spread * (drawn - mean))
+    return _at_most_one_copy(_whole(exact * (total / exact.sum()), total), tokens)
+
+
+def _whole(exact: Shares, total: int) -> Counts:
+    """Round to whole numbers that sum to `total`, by largest remainder."""
+    counts = np.floor(exact).astype(np.int64)
+    missing = total - int(counts.sum())
+    largest = np.argsort(counts - exact, kind="stable")[:missing]
+    counts[largest] += 1
+    return counts
 
 
 def _at_most_one_copy(counts: Counts, tokens: int) -> Counts:

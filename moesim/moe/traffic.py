@@ -6,7 +6,7 @@ although loads are skewed fourfold.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import expm1, lgamma
+from math import comb, expm1, lgamma
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,14 +48,25 @@ def _log_falling(n: float, k: int) -> float:
 
 
 def limited_fan_out(where: Destinations, parts: int) -> float:
-    """Return the fan-out over `parts` when a token may reach only some expert groups."""
-    flat = fan_out(parts, where.experts, where.top_k)
+    """Return the fan-out over `parts` when a token may reach only some expert groups.
+
+    The groups of a token are a uniform choice of m out of g, its experts one of k among theirs. A
+    part is missed with probability sum_j P(j of its groups are chosen) binom(rest, k) /
+    binom(m E/g, k), where j E/g of the chosen experts are the part's own.
+    """
     if where.groups <= 1 or where.groups_per_token >= where.groups:
-        return flat
-    reach = parts * where.groups_per_token / where.groups
-    inside = max(1, round(reach))
-    reachable_experts = where.experts * where.groups_per_token // where.groups
-    return min(flat, fan_out(inside, reachable_experts, where.top_k), max(1.0, reach))
+        return fan_out(parts, where.experts, where.top_k)
+    groups, chosen = where.groups, where.groups_per_token
+    group_size = where.experts // groups
+    open_to_token = chosen * group_size
+    own_groups = max(1, groups // parts)
+    own_experts = min(group_size, where.experts // parts)
+    missed = 0.0
+    for own in range(max(0, chosen - groups + own_groups), min(own_groups, chosen) + 1):
+        likely = comb(own_groups, own) * comb(groups - own_groups, chosen - own)
+        rest = open_to_token - own * own_experts
+        missed += likely * comb(rest, where.top_k) / comb(open_to_token, where.top_k)
+    return float(parts * (1 - missed / comb(groups, chosen)))
 
 
 def alltoall(where: Destinations) -> Rows:
@@ -72,10 +83,12 @@ def alltoall(where: Destinations) -> Rows:
 def allgather(where: Destinations) -> Rows:
     """Return every token gathered on every rank of the group, whatever its experts.
 
+    A token crosses to each other domain once; inside, each rank hands on what it got from there.
+
     Source: Megatron-LM MoEAllGatherTokenDispatcher, token_dispatcher.py @d98e8a64.
     """
     per_domain = where.ranks / where.domains
-    return Rows(scale_up=per_domain - 1, scale_out=where.ranks - per_domain)
+    return Rows(scale_up=where.domains * (per_domain - 1), scale_out=where.domains - 1)
 
 
 def deepep(where: Destinations) -> Rows:

@@ -52,7 +52,8 @@ def _dense_ffn(ffn: MoeFfn, equal: str) -> FfnKind:
         width = beside + ffn.expert_width * ffn.num_experts
     if equal == "flop":
         # the router is one [hidden, experts] product; a gated FFN has three per unit of width
-        width += round(ffn.num_experts / (3 if ffn.gated else 2))
+        # in whole eights, so that tensor parallelism can cut it
+        width = 8 * round((width + ffn.num_experts / (3 if ffn.gated else 2)) / 8)
     return DenseFfn(width=width, gated=ffn.gated, bias=ffn.expert_bias)
 
 

@@ -18,7 +18,7 @@ from moesim.sim.training.schedules import SCHEDULES, Order, most_in_flight
 from moesim.sim.training.step import StepPlan, StepResult, simulate_step
 from moesim.study.outcome import Metrics, Outcome, Share, Step
 from moesim.study.resolve import Training
-from moesim.study.routing import draw
+from moesim.study.routing import draw, moe_layers
 from moesim.study.split import stage_chunks
 
 
@@ -44,7 +44,7 @@ def simulate(run: Training, progress: Callable[[int, int], None] | None = None) 
     breakdown = _breakdown(run, first_costs, results[0])
     return Outcome(
         run=run,
-        metrics=_metrics(run, steps, breakdown),
+        metrics=_metrics(run, steps, breakdown, loads),
         steps=tuple(steps),
         breakdown=breakdown,
         memory=tuple(memory(run, stages, orders, loads)),
@@ -138,12 +138,15 @@ def _breakdown(
     return tuple(shares)
 
 
-def _metrics(run: Training, steps: list[Step], breakdown: tuple[Share, ...]) -> Metrics:
+def _metrics(
+    run: Training, steps: list[Step], breakdown: tuple[Share, ...], loads: Loads
+) -> Metrics:
     spec, device = run.scenario.training, run.cluster.device
     devices = run.layout.devices
     step_s = sum(step.seconds for step in steps) / len(steps)
     tokens = spec.global_batch * (spec.sequence_length + (spec.target_length or 0))
-    useful = 3 * _forward_flop_per_sequence(run) * spec.global_batch
+    useful = 3 * (_forward_flop_per_sequence(run) - _dropped_flop_per_sequence(run, loads))
+    useful *= spec.global_batch
     extra = _recomputed_flop_per_sequence(run) * spec.global_batch
     per_device = useful / step_s / devices
     top = peak(device, spec.precision)
@@ -178,6 +181,17 @@ def _share(breakdown: tuple[Share, ...], kind: str) -> float:
 def _forward_flop_per_sequence(run: Training) -> float:
     batch = run.job.batch
     return forward_flop(run.architecture, batch.decoder, batch.encoder) / batch.decoder.sequences
+
+
+def _dropped_flop_per_sequence(run: Training, loads: Loads) -> float:
+    """Return the forward FLOP of the experts that dropped tokens pass by: no useful work."""
+    hidden, lost = run.architecture.hidden, 0.0
+    for layer in moe_layers(run):
+        load = loads[layer.number]
+        per_row = 2.0 * hidden * layer.ffn.expert_width * (3 if layer.ffn.gated else 2)
+        assignments = layer.shape.length * layer.ffn.top_k
+        lost += load.dropped / load.routed * assignments * per_row
+    return lost
 
 
 def _recomputed_flop_per_sequence(run: Training) -> float:

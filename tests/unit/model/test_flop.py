@@ -24,7 +24,7 @@ def test_mixtral_by_hand() -> None:
     # forward, per layer: q and o 2 * 2 * 4096 * 4096, k and v 2 * 2 * 4096 * 1024, router
     # 2 * 4096 * 8, two experts of 3 * 2 * 4096 * 14336, attention 2 products of 2 * 32 * 128 over
     # (4096 + 1) / 2 keys; then logits 2 * 4096 * 32000; backward is twice the forward
-    layer = 4 * 4096 * 4096 + 4 * 4096 * 1024 + 2 * 4096 * 8 + 2 * 6 * 4096 * 14336
+    layer = 4.0 * 4096 * 4096 + 4 * 4096 * 1024 + 2 * 4096 * 8 + 2 * 6 * 4096 * 14336
     layer += 2 * 2 * 4096 * (4096 + 1) / 2
     expected = 3 * (32 * layer + 2 * 4096 * 32000)
     assert training_flop_per_token(load_named("mixtral-8x7b"), 4096) == pytest.approx(expected)

@@ -22,9 +22,7 @@ def test_it_is_small_and_fetches_nothing(tmp_path: Path) -> None:
 
 
 def test_what_the_user_wrote_is_escaped(tmp_path: Path) -> None:
-    page = moesim.run(
-        small(tmp_path, "description: '<script>alert(1)</script> & more'\n")
-    ).html()
+    page = moesim.run(small(tmp_path, "description: '<script>alert(1)</script> & more'\n")).html()
     assert "<script>alert(1)" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in page
 
