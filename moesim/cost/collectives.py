@@ -47,6 +47,10 @@ def network(group: Group, topology: Topology, software: Software) -> Network:
     if spread.blocks > 1:
         away = scale_out_bandwidth_bytes_per_s(group, topology) * software.scale_out_fraction
     near = bandwidth_among(up, max(1, spread.members - 1)) * software.scale_up_fraction
+    axes = torus_axes(group, topology)
+    if topology.torus is not None and axes is None:
+        # members scattered over a torus: no better than one link
+        near = up.pair_bandwidth_bytes_per_s * software.scale_up_fraction
     return Network(
         size=group.size,
         domains=spread.blocks,
@@ -55,7 +59,7 @@ def network(group: Group, topology: Topology, software: Software) -> Network:
         scale_out_bytes_per_s=away,
         scale_up_latency_s=up.latency_s,
         scale_out_latency_s=out.latency_s if out else 0.0,
-        axes=torus_axes(group, topology),
+        axes=axes,
         link_bytes_per_s=up.pair_bandwidth_bytes_per_s * software.scale_up_fraction,
     )
 
@@ -66,7 +70,7 @@ def collective_s(kind: CollectiveKind, payload_bytes: float, net: Network) -> fl
         return 0.0
     if kind == "all_reduce":
         ring = 2 * gather_s(payload_bytes, net)
-        return min(ring, tree_all_reduce_s(payload_bytes, net))
+        return ring if net.axes else min(ring, tree_all_reduce_s(payload_bytes, net))
     if kind == "all_to_all":
         return uniform_all_to_all_s(payload_bytes, net)
     if kind == "send":

@@ -7,7 +7,7 @@ out of 64, 128 and 256, one tile per compute unit at a time, and the best of the
 """
 
 import math
-from functools import cache
+from functools import lru_cache
 
 from moesim.cost.software import Software
 from moesim.hardware.device import Device, peak
@@ -43,7 +43,7 @@ def roofline_s(operator: Compute, device: Device, software: Software) -> float:
 
 def _efficiency(operator: Compute, software: Software) -> float:
     match operator:
-        case GroupedGemm():
+        case GroupedGemm() if len(operator.rows) > 1:  # a single expert is a plain product
             return software.grouped_gemm_fraction
         case AttentionCore() | LinearAttentionCore():
             return software.attention_fraction
@@ -64,7 +64,7 @@ def _padding(operator: Compute, device: Device) -> float:
             return 1.0
 
 
-@cache
+@lru_cache(maxsize=1024)
 def wave_padding(rows: tuple[int, ...], n: int, units: int) -> float:
     """Return the time of whole waves of tiles over that of the exact products, at least 1.
 

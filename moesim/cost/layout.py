@@ -23,6 +23,7 @@ class Layout:
     sequence_parallel: bool
     schedule: str
     dispatcher: str
+    dispatch_dtype: str | None = None
 
     @property
     def edp(self) -> int:
@@ -44,6 +45,7 @@ def shard(layout: Layout, dtype: str) -> Shard:
         etp=layout.etp,
         sequence_parallel=layout.sequence_parallel,
         dtype=dtype,
+        dispatch_dtype=layout.dispatch_dtype,
     )
 
 

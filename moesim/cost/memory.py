@@ -9,6 +9,7 @@ from moesim.cost.pipeline import Chunk
 from moesim.cost.recomputation import kept_bytes
 from moesim.cost.software import Software
 from moesim.cost.work import Block, Job, Loads, blocks
+from moesim.model.operators import Gemm, written_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,11 @@ def _kept(block: Block, recompute: tuple[str, ...]) -> float:
 
 
 def _working_set(block: Block, recompute: tuple[str, ...]) -> float:
-    """Return what recomputing one block brings back while its backward pass runs."""
+    """Return what a block needs while it runs, beyond what is kept.
+
+    A layer: what recomputing it brings back. The end of the network: the logits and their gradient.
+    """
     if not block.is_layer:
-        return 0.0
+        logits = [op for op in block.operators if isinstance(op, Gemm)]
+        return sum(2 * written_bytes(op) for op in logits)
     return kept_bytes(block.operators, ()) - kept_bytes(block.operators, recompute)

@@ -24,6 +24,11 @@ class OptimizerRule:
     master_bytes: float
 
     @property
+    def gathered_bytes(self) -> float:
+        """Bytes per updated weight that travel; an fp8 copy is made from bf16 on arrival."""
+        return min(self.weight_bytes, 2.0) if self.master_bytes else self.weight_bytes
+
+    @property
     def state_bytes(self) -> float:
         """Master weights and moments, per parameter."""
         return self.master_bytes + _STATE_BYTES[self.kind]

@@ -7,7 +7,14 @@ experts over edp, so their gradients and optimizer states are spread differently
 from dataclasses import dataclass
 
 from moesim.cost.pipeline import Chunk
-from moesim.model.architecture import Architecture, LatentAttention, Layer, MoeFfn, layers_of
+from moesim.model.architecture import (
+    Architecture,
+    GroupedQueryAttention,
+    LatentAttention,
+    Layer,
+    MoeFfn,
+    layers_of,
+)
 from moesim.model.parameters import (
     attention_params,
     embedding_params,
@@ -97,9 +104,15 @@ def _layer(layer: Layer, hidden: int, shard: Shard) -> StageParams:
 
 
 def _attention(layer: Layer, hidden: int, shard: Shard) -> float:
-    """Tensor parallelism cuts the projections; the down projections of MLA stay whole."""
+    """Tensor parallelism cuts the projections; the down projections of MLA stay whole.
+
+    With fewer key/value heads than ranks each rank holds a copy of one.
+    """
     attention = layer.attention
     whole = attention_params(attention, hidden)
+    if isinstance(attention, GroupedQueryAttention):
+        copied = max(0.0, 1 - attention.kv_heads / shard.tp) * attention.head_dim * hidden
+        return whole / shard.tp + copied * (1 if attention.shared_key_value else 2)
     if not isinstance(attention, LatentAttention):
         return whole / shard.tp
     down = hidden * (attention.kv_lora_rank + attention.qk_rope_head_dim)
@@ -111,8 +124,9 @@ def _mtp(architecture: Architecture, last: Layer, shard: Shard) -> StageParams:
     """One more layer, two norms, and the projection from twice the hidden width."""
     hidden = architecture.hidden
     layer = _layer(last, hidden, shard)
-    extra = 2.0 * hidden * hidden + 3 * norm_params(architecture.norm, hidden)
-    return add([layer, StageParams(router_and_norms=extra)])
+    projection = 2.0 * hidden * hidden / shard.tp
+    norms = 3.0 * norm_params(architecture.norm, hidden)
+    return add([layer, StageParams(dense_ffn=projection, router_and_norms=norms)])
 
 
 def _ends(architecture: Architecture, chunk: Chunk, shard: Shard) -> StageParams:

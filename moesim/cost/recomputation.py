@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from moesim.model.operators import Collective, Exchange, Operator, saved_bytes
 
-_ALSO = {"moe": ("moe", "moe_act", "dispatch"), "mlp": ("mlp",)}
+_ALSO = {"moe": ("moe", "moe_act", "dispatch", "router", "shared")}
+"""Megatron's module `moe` is the whole block: router, experts and shared experts."""
 
 
 def recomputed_modules(names: Iterable[str]) -> frozenset[str]:

@@ -21,6 +21,7 @@ PARTS = {
     "proj": "attention projections",
     "core_attn": "attention",
     "mlp": "dense FFN",
+    "shared": "shared experts",
     "router": "router",
     "moe": "experts",
     "moe_act": "experts",
@@ -44,7 +45,7 @@ def stage_cost(job: Job, stage: list[Chunk], loads: Loads, on: Machine) -> Stage
         backward=tuple(backward_pass(found, on, job.recompute) for found in work),
         send_s=_send_s(job, on),
         reduce_s=_over_replicas_s(params, rule.gradient_bytes, on, scatter_only=rule.distributed),
-        gather_s=_over_replicas_s(params, rule.weight_bytes, on, scatter_only=True)
+        gather_s=_over_replicas_s(params, rule.gathered_bytes, on, scatter_only=True)
         if rule.distributed
         else 0.0,
         update_s=update_s(params, rule, on.layout, on.device, on.software),

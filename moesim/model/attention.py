@@ -37,9 +37,18 @@ def attention_operators(
             return _linear(attention, hidden, shape, shard)
 
 
-def _gemm(name: str, module: str, source: str, shape: tuple[int, int, int], dtype: str) -> Gemm:
+def _gemm(
+    name: str,
+    module: str,
+    source: str,
+    shape: tuple[int, int, int],
+    dtype: str,
+    kept: float = 1.0,
+) -> Gemm:
     m, n, k = shape
-    return Gemm(name=name, module=module, input_from=source, m=m, n=n, k=k, dtype=dtype)
+    return Gemm(
+        name=name, module=module, input_from=source, m=m, n=n, k=k, dtype=dtype, input_share=kept
+    )
 
 
 def _per_rank(heads: int, tp: int) -> int:
@@ -59,7 +68,10 @@ def _grouped_query(
     length = shape.length
     pairs = causal_pairs(length, attention.window) if attention.causal else float(length * length)
     return [
-        _gemm("qkv_projection", "qkv", "layernorm", (tokens, q_out + kv_out, hidden), shard.dtype),
+        _gemm(
+            "qkv_projection", "qkv", "layernorm", (tokens, q_out + kv_out, hidden), shard.dtype,
+            shard.gathered_share,
+        ),
         Pointwise(
             name="rope", module="qkv", input_from="qkv",
             elements_read=tokens * (q_width + kv_width),
@@ -68,12 +80,23 @@ def _grouped_query(
         *_gather_context(2 * kv_width, shape, shard),
         AttentionCore(
             name="attention", module="core_attn", input_from="qkv", queries=tokens,
-            keys=shape.sequences * length, pairs=shape.sequences * pairs / shard.cp, heads=heads,
-            kv_heads=kv_heads, qk_dim=attention.head_dim, v_dim=attention.head_dim,
-            dtype=shard.wide,
+            keys=shape.sequences * length, own_keys=tokens,
+            pairs=shape.sequences * pairs / shard.cp, heads=heads, kv_heads=kv_heads,
+            qk_dim=attention.head_dim, v_dim=attention.head_dim, dtype=shard.wide,
         ),
         _gemm("output_projection", "proj", "core_attn", (tokens, hidden, q_width), shard.dtype),
     ]  # fmt: skip
+
+
+def entry_width(attention: AttentionKind, hidden: int) -> int:
+    """Return the width that sequence parallelism gathers before the projections that tp cuts.
+
+    MLA gathers its low-rank vectors: the projections down to them run on the sequence shard.
+    """
+    if not isinstance(attention, LatentAttention):
+        return hidden
+    latent = attention.kv_lora_rank + attention.qk_rope_head_dim
+    return (attention.q_lora_rank or hidden) + latent
 
 
 def cross_attention_operators(
@@ -81,17 +104,24 @@ def cross_attention_operators(
 ) -> list[Operator]:
     """Return the operators of attention from decoder tokens over the encoder's output."""
     tokens = local_tokens(shape, shard)
-    memory = shape.sequences * shape.memory_length // shard.cp
+    memory = shape.sequences * shape.memory_length
     heads = _per_rank(attention.heads, shard.tp)
     kv_heads = _per_rank(attention.kv_heads, shard.tp)
     q_width, kv_width = heads * attention.head_dim, kv_heads * attention.head_dim
-    pairs = float(shape.sequences * shape.length * shape.memory_length) / shard.cp
+    pairs = float(shape.sequences * shape.length * shape.memory_length)
     return [
-        _gemm("cross_q_projection", "qkv", "layernorm", (tokens, q_width, hidden), shard.dtype),
-        _gemm("cross_kv_projection", "qkv", "encoder", (memory, 2 * kv_width, hidden), shard.dtype),
+        _gemm(
+            "cross_q_projection", "qkv", "layernorm", (tokens, q_width, hidden), shard.dtype,
+            shard.gathered_share,
+        ),
+        # the encoder's output is kept once for all decoder layers, not here
+        _gemm(
+            "cross_kv_projection", "qkv", "encoder", (memory, 2 * kv_width, hidden), shard.dtype,
+            0.0,
+        ),
         AttentionCore(
             name="cross_attention", module="core_attn", input_from="qkv", queries=tokens,
-            keys=memory * shard.cp, pairs=pairs, heads=heads, kv_heads=kv_heads,
+            keys=memory, own_keys=memory, pairs=pairs, heads=heads, kv_heads=kv_heads,
             qk_dim=attention.head_dim, v_dim=attention.head_dim,
             dtype=shard.wide,
         ),
@@ -123,14 +153,17 @@ def _latent(attention: LatentAttention, hidden: int, shape: Shape, shard: Shard)
     down = (down_tokens, (rank or 0) + latent, hidden)
     query = (tokens, heads * qk_dim, rank or hidden)
     value_width = heads * attention.v_head_dim
+    up_module, up_source = ("mla_up_proj", "qkv") if rank else ("qkv", "layernorm")
+    # without a low rank the query reads what the down projection keeps already
+    query_share = shard.gathered_share if rank else 0.0
     return [
         _gemm("qkv_down_projection", "qkv", "layernorm", down, dtype),
-        _gemm("q_up_projection", "mla_up_proj" if rank else "qkv", "layernorm", query, dtype),
+        _gemm("q_up_projection", up_module, up_source, query, dtype, query_share),
         _gemm(
             "kv_up_projection", "mla_up_proj", "qkv", (tokens, expanded, attention.kv_lora_rank),
-            dtype,
+            dtype, shard.gathered_share,
         ),
-        *_gather_context(latent, shape, shard),
+        *_gather_context(heads * qk_dim + value_width, shape, shard),
         *_latent_core(attention, qk_dim, hidden, shape, shard),
         _gemm("output_projection", "proj", "core_attn", (tokens, hidden, value_width), dtype),
     ]  # fmt: skip
@@ -146,6 +179,7 @@ def _latent_core(
     core = AttentionCore(
         name="attention", module="core_attn", input_from="mla_up_proj",
         queries=local_tokens(shape, shard), keys=shape.sequences * shape.length,
+        own_keys=local_tokens(shape, shard),
         pairs=shape.sequences * causal_pairs(shape.length, seen) / shard.cp,
         heads=heads, kv_heads=heads, qk_dim=qk_dim, v_dim=attention.v_head_dim, dtype=shard.wide,
     )  # fmt: skip
@@ -164,16 +198,16 @@ def _indexer(
     tokens, dtype = local_tokens(shape, shard), shard.dtype
     width = indexer.heads * indexer.head_dim
     return [
-        _gemm("indexer_q_projection", "qkv", "layernorm", (tokens, width, query_from), dtype),
+        _gemm("indexer_q_projection", "qkv", "layernorm", (tokens, width, query_from), dtype, 0.0),
         _gemm(
             "indexer_k_projection", "qkv", "layernorm",
-            (tokens, indexer.head_dim + indexer.heads, hidden), dtype,
+            (tokens, indexer.head_dim + indexer.heads, hidden), dtype, 0.0,
         ),
         AttentionCore(
             name="indexer", module="core_attn", input_from="qkv", queries=tokens,
-            keys=shape.sequences * shape.length,
+            keys=shape.sequences * shape.length, own_keys=tokens,
             pairs=shape.sequences * causal_pairs(shape.length) / shard.cp,
-            heads=indexer.heads, kv_heads=1, qk_dim=indexer.head_dim, v_dim=0, matmuls=2,
+            heads=indexer.heads, kv_heads=1, qk_dim=indexer.head_dim, v_dim=0,
             dtype=dtype,
         ),
     ]  # fmt: skip
@@ -186,11 +220,13 @@ def _linear(attention: LinearAttention, hidden: int, shape: Shape, shard: Shard)
     value_width = value_heads * attention.value_head_dim
     mixed = 2 * key_width + value_width
     into = (tokens, mixed + value_width, hidden)
-    operators: list[Operator] = [_gemm("linear_projection", "qkv", "layernorm", into, dtype)]
+    operators: list[Operator] = [
+        _gemm("linear_projection", "qkv", "layernorm", into, dtype, shard.gathered_share)
+    ]
     gated = attention.rule == "gated_delta"
     if gated:
         gates = (tokens, 2 * value_heads, hidden)
-        operators.append(_gemm("linear_gate_projection", "qkv", "layernorm", gates, dtype))
+        operators.append(_gemm("linear_gate_projection", "qkv", "layernorm", gates, dtype, 0.0))
     if attention.conv_kernel:
         elements = float(tokens * mixed)
         operators.append(

@@ -28,28 +28,38 @@ def backward(operator: Operator) -> tuple[Operator, ...]:
     """Return what the backward pass of `operator` does.
 
     A matrix product has two: the gradient of its input and the gradient of its weights. A
-    collective has its mirror image; an exchange sends the gradients the other way.
+    collective has its mirror image; an exchange sends the gradients the other way. Where sequence
+    parallelism gathers an input a second time, that hides behind the gradient of the input.
     """
     if isinstance(operator, Collective):
-        return (replace(operator, name=f"{operator.name}_grad", kind=_MIRROR[operator.kind]),)
+        mirrored = replace(operator, name=f"{operator.name}_grad", kind=_MIRROR[operator.kind])
+        # a rank keeps its own keys and values only, so it gathers the others once more
+        return (operator, mirrored) if operator.group == "cp" else (mirrored,)
     if isinstance(operator, Exchange):
-        return (replace(operator, name=f"{operator.name}_grad"),)
+        dtype = operator.backward_dtype
+        return (replace(operator, name=f"{operator.name}_grad", dtype=dtype),)
     return _compute_backward(operator)
 
 
 def _compute_backward(operator: Compute) -> tuple[Compute, ...]:
     match operator:
         case Gemm():
-            # weight gradients accumulate in fp32; the product itself runs at the same dtype
             return (
                 replace(operator, name=f"{operator.name}_dgrad", n=operator.k, k=operator.n),
-                replace(operator, name=f"{operator.name}_wgrad", m=operator.k, k=operator.m),
+                replace(
+                    operator,
+                    name=f"{operator.name}_wgrad",
+                    m=operator.k,
+                    k=operator.m,
+                    accumulates=True,
+                ),
             )
         case GroupedGemm():
             grad = replace(operator, name=f"{operator.name}_dgrad", n=operator.k, k=operator.n)
-            return (grad, replace(operator, name=f"{operator.name}_wgrad"))
+            return (grad, replace(operator, name=f"{operator.name}_wgrad", accumulates=True))
         case AttentionCore():
-            return (replace(operator, name=f"{operator.name}_grad", matmuls=5),)
+            name = f"{operator.name}_grad"
+            return (replace(operator, name=name, qk_products=3, v_products=2),)
         case LinearAttentionCore():
             products = 2 * operator.products
             return (replace(operator, name=f"{operator.name}_grad", products=products),)

@@ -6,19 +6,24 @@ from moesim.model.shapes import Shape, Shard, local_tokens, sequence_shard_token
 
 
 def dense_operators(
-    width: int, gated: bool, hidden: int, tokens: int, shard: Shard
+    width: int, gated: bool, hidden: int, tokens: int, shard: Shard, *, beside_experts: bool = False
 ) -> list[Operator]:
-    """Return gate and up projection, activation and down projection; tp cuts the width."""
+    """Return gate and up projection, activation and down projection; tp cuts the width.
+
+    Beside experts the input is the one that the router keeps already.
+    """
+    module = "shared" if beside_experts else "mlp"
     local = max(1, width // shard.tp)
     up = local * (2 if gated else 1)
     return [
         Gemm(
-            name="ffn_up", module="mlp", input_from="layernorm", m=tokens, n=up, k=hidden,
+            name="ffn_up", module=module, input_from="layernorm", m=tokens, n=up, k=hidden,
+            input_share=0.0 if beside_experts else shard.gathered_share,
             dtype=shard.dtype,
         ),
-        activation("ffn_activation", "mlp", tokens, (up, local), shard.wide),
+        activation("ffn_activation", module, tokens, (up, local), shard.wide),
         Gemm(
-            name="ffn_down", module="mlp", input_from="mlp", m=tokens, n=hidden, k=local,
+            name="ffn_down", module=module, input_from=module, m=tokens, n=hidden, k=local,
             dtype=shard.dtype,
         ),
     ]  # fmt: skip
@@ -73,6 +78,7 @@ def _moe(
         _permutation("permute", tokens * hidden, sent * hidden, shard),
         _exchange("dispatch", ffn, hidden, sent / tokens, tokens, shard),
         *_expert_tensor("all_gather", received, hidden, shard),
+        *_sorted("sort_by_expert", rows, hidden, shard),
         GroupedGemm(
             name="expert_up", module="moe", input_from="dispatch", rows=rows, n=up, k=hidden,
             dtype=shard.dtype,
@@ -82,6 +88,7 @@ def _moe(
             name="expert_down", module="moe", input_from="moe_act", rows=rows, n=hidden, k=local,
             dtype=shard.dtype,
         ),
+        *_sorted("sort_by_source", rows, hidden, shard),
         *_expert_tensor("reduce_scatter", received, hidden, shard),
         _exchange("combine", ffn, hidden, sent / tokens, tokens, shard),
         _permutation("unpermute", sent * hidden, tokens * hidden, shard),
@@ -89,7 +96,7 @@ def _moe(
     for width in (ffn.shared_width, ffn.parallel_dense_width):
         if width:
             operators += dense_operators(
-                width, ffn.gated, hidden, local_tokens(shape, shard), shard
+                width, ffn.gated, hidden, local_tokens(shape, shard), shard, beside_experts=True
             )
     return operators
 
@@ -101,13 +108,26 @@ def _permutation(name: str, read: float, written: float, shard: Shard) -> Pointw
     )  # fmt: skip
 
 
+def _sorted(name: str, rows: tuple[int, ...], hidden: int, shard: Shard) -> list[Operator]:
+    """Rows arrive by source rank; with several experts on a rank they are sorted by expert."""
+    elements = float(sum(rows) * hidden)
+    return [_permutation(name, elements, elements, shard)] if len(rows) > 1 else []
+
+
 def _exchange(
     name: str, ffn: MoeFfn, hidden: int, copies: float, tokens: int, shard: Shard
 ) -> Exchange:
+    """Return dispatch or combine; a narrow dispatch type holds for what enters the experts.
+
+    That is activations forward and, on the way back, the gradients of the combine (DeepSeek-V3
+    technical report, arXiv 2412.19437, section 3.3.3).
+    """
+    narrow = shard.dispatch_dtype or shard.wide
+    forward, back = (narrow, shard.wide) if name == "dispatch" else (shard.wide, narrow)
     return Exchange(
         name=name, module="moe", tokens=tokens, hidden=hidden, top_k=ffn.top_k,
-        num_experts=ffn.num_experts, copies=copies, dtype=shard.wide, groups=ffn.groups,
-        groups_per_token=ffn.groups_per_token,
+        num_experts=ffn.num_experts, copies=copies, dtype=forward, backward_dtype=back,
+        groups=ffn.groups, groups_per_token=ffn.groups_per_token,
     )  # fmt: skip
 
 

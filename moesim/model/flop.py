@@ -46,11 +46,11 @@ def layer_flop(layer: Layer, hidden: int, shape: Shape) -> float:
     return sum(flop(op) for op in whole_layer(layer, hidden, shape))
 
 
-def whole_layer(layer: Layer, hidden: int, shape: Shape) -> list[Operator]:
-    """Return the operators of a layer that nothing cuts; every assignment is computed."""
+def whole_layer(layer: Layer, hidden: int, shape: Shape, computed: float = 1.0) -> list[Operator]:
+    """Return the operators of a layer that nothing cuts; `computed` is the share not dropped."""
     rows: tuple[int, ...] = ()
     if isinstance(layer.ffn, MoeFfn):
-        rows = (shape.sequences * shape.length * layer.ffn.top_k,)
+        rows = (round(computed * shape.sequences * shape.length * layer.ffn.top_k),)
     return layer_operators(layer, hidden, shape, Shard(), rows=rows)
 
 

@@ -1,9 +1,13 @@
 """The operators of a whole layer, of the embedding and of the logits, for one rank's share."""
 
 from moesim.model.architecture import Architecture, DenseFfn, Layer, MoeFfn
-from moesim.model.attention import attention_operators, cross_attention_operators
+from moesim.model.attention import (
+    attention_operators,
+    cross_attention_operators,
+    entry_width,
+)
 from moesim.model.ffn import ffn_operators
-from moesim.model.operators import Collective, Gemm, Operator, Pointwise
+from moesim.model.operators import Collective, CollectiveKind, Gemm, Operator, Pointwise
 from moesim.model.shapes import Shape, Shard, local_tokens, sequence_shard_tokens
 
 
@@ -18,7 +22,7 @@ def layer_operators(
     """
     operators = [
         norm("attention_norm", hidden, shape, shard),
-        *_enter(hidden, shape, shard),
+        *_enter(entry_width(layer.attention, hidden), shape, shard),
         *attention_operators(layer.attention, hidden, shape, shard),
         *_leave(hidden, shape, shard),
     ]
@@ -44,7 +48,9 @@ def _ffn_block(
     inner = ffn_operators(layer.ffn, hidden, shape, shard, rows, copies)
     # routed experts take their tokens from the sequence shard; a dense part needs all of them
     if isinstance(layer.ffn, DenseFfn) or _has_dense_part(layer.ffn):
-        return [*_enter(hidden, shape, shard), *inner, *_leave(hidden, shape, shard)]
+        module = "mlp" if isinstance(layer.ffn, DenseFfn) else "shared"
+        enter = _enter(hidden, shape, shard, module)
+        return [*enter, *inner, *_leave(hidden, shape, shard, module)]
     return inner
 
 
@@ -65,29 +71,24 @@ def _activation_bytes(hidden: int, shape: Shape, shard: Shard) -> float:
     return shard.wide_bytes * local_tokens(shape, shard) * hidden
 
 
-def _enter(hidden: int, shape: Shape, shard: Shard) -> list[Operator]:
+def _enter(width: int, shape: Shape, shard: Shard, module: str = "tp") -> list[Operator]:
     if shard.tp == 1 or not shard.sequence_parallel:
         return []
-    payload = _activation_bytes(hidden, shape, shard)
-    return [_tensor_parallel("tp_all_gather", "all_gather", payload)]
+    payload = _activation_bytes(width, shape, shard)
+    return [_tensor_parallel("tp_all_gather", "all_gather", payload, module)]
 
 
-def _leave(hidden: int, shape: Shape, shard: Shard) -> list[Operator]:
+def _leave(hidden: int, shape: Shape, shard: Shard, module: str = "tp") -> list[Operator]:
     if shard.tp == 1:
         return []
     payload = _activation_bytes(hidden, shape, shard)
     if shard.sequence_parallel:
-        return [_tensor_parallel("tp_reduce_scatter", "reduce_scatter", payload)]
-    return [_tensor_parallel("tp_all_reduce", "all_reduce", payload)]
+        return [_tensor_parallel("tp_reduce_scatter", "reduce_scatter", payload, module)]
+    return [_tensor_parallel("tp_all_reduce", "all_reduce", payload, module)]
 
 
-def _tensor_parallel(name: str, kind: str, payload: float) -> Collective:
-    return Collective(
-        name=name, module="tp",
-        kind="all_gather" if kind == "all_gather"
-        else "reduce_scatter" if kind == "reduce_scatter" else "all_reduce",
-        group="tp", payload_bytes=payload,
-    )  # fmt: skip
+def _tensor_parallel(name: str, kind: CollectiveKind, payload: float, module: str) -> Collective:
+    return Collective(name=name, module=module, kind=kind, group="tp", payload_bytes=payload)
 
 
 def embedding_operators(hidden: int, shape: Shape, shard: Shard) -> list[Operator]:
@@ -109,7 +110,7 @@ def logits_operators(architecture: Architecture, shape: Shape, shard: Shard) -> 
         *_enter(hidden, shape, shard),
         Gemm(
             name="logits", module="logits", input_from="layernorm", m=tokens, n=vocab, k=hidden,
-            dtype=shard.wide,
+            dtype=shard.wide, input_share=shard.gathered_share,
         ),
         Pointwise(
             name="cross_entropy", module="logits", input_from="logits",
@@ -127,8 +128,10 @@ def mtp_operators(architecture: Architecture, shape: Shape, shard: Shard) -> lis
     tokens, hidden = local_tokens(shape, shard), architecture.hidden
     return [
         norm("mtp_norm", hidden, shape, shard),
+        *_enter(2 * hidden, shape, shard),
         Gemm(
-            name="mtp_projection", module="mtp", input_from="layernorm", m=tokens, n=hidden,
-            k=2 * hidden, dtype=shard.dtype,
+            name="mtp_projection", module="mtp", input_from="layernorm", m=tokens,
+            n=max(1, hidden // shard.tp), k=2 * hidden, dtype=shard.dtype,
+            input_share=shard.gathered_share,
         ),
     ]  # fmt: skip

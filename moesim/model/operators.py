@@ -15,7 +15,12 @@ CollectiveKind = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gemm:
-    """[m, k] times the weights [k, n]."""
+    """[m, k] times the weights [k, n].
+
+    `input_share` is the part of the input this rank keeps for the backward pass: 1/tp where the
+    input was gathered and will be again, 0 where another operator keeps it already.
+    `accumulates`: the product is a weight gradient, added to an fp32 buffer in place.
+    """
 
     name: str
     module: str
@@ -24,12 +29,18 @@ class Gemm:
     n: int
     k: int
     dtype: str
+    input_share: float = 1.0
+    accumulates: bool = False
     count: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupedGemm:
-    """One [rows[e], k] times [k, n] for each local expert e; experts without rows cost nothing."""
+    """One [rows[e], k] times [k, n] for each local expert e; experts without rows cost nothing.
+
+    `accumulates`: it is the weight gradient [k, rows[e]] times [rows[e], n] instead, added to an
+    fp32 buffer in place.
+    """
 
     name: str
     module: str
@@ -38,6 +49,7 @@ class GroupedGemm:
     n: int
     k: int
     dtype: str
+    accumulates: bool = False
     count: int = 1
 
 
@@ -45,9 +57,11 @@ class GroupedGemm:
 class AttentionCore:
     """Scores, softmax and weighted sum, as one fused kernel.
 
-    `pairs` counts the (query, key) pairs that the mask lets through, for one head. `matmuls` is
-    the number of matrix products per pair: 2 forward, 5 backward (FlashAttention-2, arXiv
-    2307.08691, section 3.1: backward recomputes the scores).
+    `pairs` counts the (query, key) pairs that the mask lets through, for one head. Forward it has
+    one product as wide as queries and keys, and one as wide as values. Backward it has three and
+    two: the scores again, the gradients of queries and keys; those of values and of the
+    probabilities (FlashAttention-2, arXiv 2307.08691, section 3.1). `own_keys` are those of this
+    rank, which it keeps; `keys` are all it reads.
     """
 
     name: str
@@ -55,13 +69,15 @@ class AttentionCore:
     input_from: str
     queries: int
     keys: int
+    own_keys: int
     pairs: float
     heads: int
     kv_heads: int
     qk_dim: int
     v_dim: int
     dtype: str
-    matmuls: int = 2
+    qk_products: int = 1
+    v_products: int = 1
     count: int = 1
 
 
@@ -132,6 +148,8 @@ class Exchange:
     """Rows sent per token by a dispatcher that sends one per choice: top_k, fewer where tokens are
     dropped, more where buffers are padded."""
     dtype: str
+    backward_dtype: str
+    """Type in which the gradients travel the other way."""
     groups: int = 1
     groups_per_token: int = 1
     count: int = 1
@@ -149,8 +167,8 @@ def flop(operator: Operator) -> float:
         case GroupedGemm():
             once = 2.0 * sum(operator.rows) * operator.n * operator.k
         case AttentionCore():
-            dims = (operator.qk_dim + operator.v_dim) / 2
-            once = 2.0 * operator.matmuls * operator.pairs * operator.heads * dims
+            wide = operator.qk_products * operator.qk_dim + operator.v_products * operator.v_dim
+            once = 2.0 * operator.pairs * operator.heads * wide
         case LinearAttentionCore():
             state = operator.key_dim * operator.value_dim
             once = 2.0 * operator.products * operator.tokens * operator.heads * state
@@ -159,25 +177,42 @@ def flop(operator: Operator) -> float:
     return once * operator.count
 
 
+_ACCUMULATED = 4.0
+"""Bytes of an element of the fp32 buffer that weight gradients are added to."""
+
+
 def read_bytes(operator: Compute) -> float:
     """Return the bytes that `operator` reads from device memory at least; all repetitions."""
     size = DTYPE_BYTES[operator.dtype]
     match operator:
         case Gemm():
-            elements = float(operator.m * operator.k + operator.k * operator.n)
+            read = (operator.m * operator.k + operator.k * operator.n) * size
+            if operator.accumulates:
+                read += operator.m * operator.n * _ACCUMULATED
         case GroupedGemm():
-            active = sum(1 for rows in operator.rows if rows)
-            elements = float(sum(operator.rows) * operator.k + active * operator.k * operator.n)
+            read = _grouped_read(operator, size)
         case AttentionCore():
-            query = operator.queries * operator.heads * operator.qk_dim
-            key_value = operator.keys * operator.kv_heads * (operator.qk_dim + operator.v_dim)
-            elements = (query + key_value) * operator.matmuls / 2
+            query = operator.queries * operator.heads * operator.qk_dim * operator.qk_products
+            keys = operator.qk_products * operator.qk_dim + operator.v_products * operator.v_dim
+            read = (query + operator.keys * operator.kv_heads * keys) * size
         case LinearAttentionCore():
             per_head = 2 * operator.key_dim + operator.value_dim
-            elements = float(operator.tokens * operator.heads * per_head)
+            read = operator.tokens * operator.heads * per_head * size
         case Pointwise():
-            elements = operator.elements_read
-    return elements * size * operator.count
+            read = operator.elements_read * size
+    return read * operator.count
+
+
+def _grouped_read(operator: GroupedGemm, size: float) -> float:
+    rows, weights = sum(operator.rows), _active(operator) * operator.k * operator.n
+    if operator.accumulates:
+        return rows * (operator.k + operator.n) * size + weights * _ACCUMULATED
+    return (rows * operator.k + weights) * size
+
+
+def _active(operator: GroupedGemm) -> int:
+    """Return how many experts have rows: only their weights are touched."""
+    return sum(1 for rows in operator.rows if rows)
 
 
 def written_bytes(operator: Compute) -> float:
@@ -185,16 +220,21 @@ def written_bytes(operator: Compute) -> float:
     size = DTYPE_BYTES[operator.dtype]
     match operator:
         case Gemm():
-            elements, size = float(operator.m * operator.n), max(size, 2.0)
+            out = _ACCUMULATED if operator.accumulates else max(size, 2.0)
+            written = operator.m * operator.n * out
         case GroupedGemm():
-            elements, size = float(sum(operator.rows) * operator.n), max(size, 2.0)
+            written = sum(operator.rows) * operator.n * max(size, 2.0)
+            if operator.accumulates:
+                written = _active(operator) * operator.k * operator.n * _ACCUMULATED
         case AttentionCore():
-            elements = operator.queries * operator.heads * operator.v_dim * operator.matmuls / 2
+            written = operator.queries * operator.heads * operator.v_dim * size
+            if operator.qk_products > 1:  # backward: gradients of queries, keys and values
+                written = _inputs_kept(operator, operator.keys) * size
         case LinearAttentionCore():
-            elements = float(operator.tokens * operator.heads * operator.value_dim)
+            written = operator.tokens * operator.heads * operator.value_dim * size
         case Pointwise():
-            elements = operator.elements_written
-    return elements * size * operator.count
+            written = operator.elements_written * size
+    return written * operator.count
 
 
 def saved_bytes(operator: Compute) -> float:
@@ -202,17 +242,21 @@ def saved_bytes(operator: Compute) -> float:
     size = DTYPE_BYTES[operator.dtype]
     match operator:
         case Gemm():
-            elements = float(operator.m * operator.k)
+            saved = operator.m * operator.k * size * operator.input_share
         case GroupedGemm():
-            elements = float(sum(operator.rows) * operator.k)
+            saved = sum(operator.rows) * operator.k * size
         case AttentionCore():
-            query = operator.queries * operator.heads * operator.qk_dim
-            elements = float(
-                query + operator.keys * operator.kv_heads * (operator.qk_dim + operator.v_dim)
-            )
+            # and one fp32 log-sum-exp per query and head
+            saved = _inputs_kept(operator, operator.own_keys) * size
+            saved += operator.queries * operator.heads * 4.0 if operator.v_dim else 0.0
         case LinearAttentionCore():
             per_head = 2 * operator.key_dim + operator.value_dim
-            elements = float(operator.tokens * operator.heads * per_head)
+            saved = operator.tokens * operator.heads * per_head * size
         case Pointwise():
-            elements = operator.elements_saved
-    return elements * size * operator.count
+            saved = operator.elements_saved * size
+    return saved * operator.count
+
+
+def _inputs_kept(operator: AttentionCore, keys: int) -> float:
+    query = operator.queries * operator.heads * operator.qk_dim
+    return float(query + keys * operator.kv_heads * (operator.qk_dim + operator.v_dim))

@@ -23,6 +23,8 @@ class Shard:
     ep: int = 1
     etp: int = 1
     sequence_parallel: bool = True
+    dispatch_dtype: str | None = None
+    """Type in which tokens travel to their experts; None is that of the activations."""
     dtype: str = "bf16"
     """Compute type of the projections and experts."""
 
@@ -30,6 +32,11 @@ class Shard:
     def wide(self) -> str:
         """Type of everything else: attention, router, logits, activations; bf16 beside fp8."""
         return "bf16" if self.dtype in ("fp8", "int8") else self.dtype
+
+    @property
+    def gathered_share(self) -> float:
+        """Share that a rank keeps of an input gathered over tp; it gathers the rest again."""
+        return 1 / self.tp if self.sequence_parallel else 1.0
 
     @property
     def wide_bytes(self) -> float:

@@ -32,6 +32,10 @@ class ParallelSpec(Spec):
     """How tokens travel to their experts: one copy per assignment, every token to every rank, or
     one copy per node and then per rank."""
 
+    dispatch_dtype: Literal["activations", "fp8"] = "activations"
+    """Type in which tokens travel to their experts: that of the activations, or fp8; results come
+    back in the activations' type."""
+
     @model_validator(mode="after")
     def _check(self) -> "ParallelSpec":
         if self.vpp > 1 and self.pp == 1:

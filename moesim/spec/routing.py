@@ -50,12 +50,4 @@ class RoutingSpec(Spec):
     load: LoadSpec = LoadSpec()
     """How unevenly tokens spread over experts."""
     capacity: CapacitySpec | None = None
-    """Slots per expert; left out, no token is dropped (or the model's own factor holds)."""
-    dropless: bool = False
-    """Ignore the capacity factor that belongs to the model's published recipe."""
-
-    @model_validator(mode="after")
-    def _check(self) -> "RoutingSpec":
-        if self.dropless and self.capacity is not None:
-            raise ValueError("dropless and capacity exclude each other")
-        return self
+    """Slots per expert; left out, no token is dropped."""

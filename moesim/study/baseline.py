@@ -85,9 +85,11 @@ def _fastest(scenario: Scenario, architecture: Architecture, run: Training, key:
         raise scenario.error(
             key, f"none of the usual layouts suits {architecture.name}; give parallel"
         )
-    fitting = [one for one in bounds if one.fits]
+    fitting = sorted((one for one in bounds if one.fits), key=lambda one: one.step_s)
     if fitting:
-        return simulate(min(fitting, key=lambda one: one.step_s).run)
+        # the bound leaves out what is hidden: let the nearest few run
+        outcomes = [simulate(one.run) for one in fitting[:4]]
+        return min(outcomes, key=lambda outcome: outcome.metrics.step_s)
     return simulate(min(bounds, key=lambda one: one.peak_bytes).run)
 
 

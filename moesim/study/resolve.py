@@ -88,6 +88,7 @@ def resolve_layout(scenario: Scenario, parallel: ParallelSpec, devices: int, key
         etp=parallel.expert_tp, dp=dp, sequence_parallel=parallel.sequence_parallel,
         schedule="interleaved" if parallel.vpp > 1 else parallel.schedule,
         dispatcher=parallel.dispatcher,
+        dispatch_dtype="fp8" if parallel.dispatch_dtype == "fp8" else None,
     )  # fmt: skip
 
 

@@ -21,6 +21,9 @@ from moesim.study.resolve import Training
 from moesim.study.routing import draw, moe_layers
 from moesim.study.split import stage_chunks
 
+Shares = dict[int, float]
+"""Share of assignments that was computed, not dropped, by the number of the layer."""
+
 
 def simulate(run: Training, progress: Callable[[int, int], None] | None = None) -> Outcome:
     """Return what `run` comes to; `progress` is told the steps done and the steps in all."""
@@ -30,6 +33,7 @@ def simulate(run: Training, progress: Callable[[int, int], None] | None = None) 
     loads = draw(run, 0)
     results: list[StepResult] = []
     steps: list[Step] = []
+    all_loads: list[Loads] = []
     first_costs: tuple[StageCost, ...] = ()
     for number in range(run.scenario.training.steps):
         drawn = loads if number == 0 else draw(run, number)
@@ -38,13 +42,14 @@ def simulate(run: Training, progress: Callable[[int, int], None] | None = None) 
             result = simulate_step(plan(run, orders, costs))
         first_costs = first_costs or costs
         results.append(result)
+        all_loads.append(drawn)
         steps.append(_step(number, result, drawn))
         if progress is not None:
             progress(number + 1, run.scenario.training.steps)
     breakdown = _breakdown(run, first_costs, results[0])
     return Outcome(
         run=run,
-        metrics=_metrics(run, steps, breakdown, loads),
+        metrics=_metrics(run, steps, breakdown, computed_shares(all_loads)),
         steps=tuple(steps),
         breakdown=breakdown,
         memory=tuple(memory(run, stages, orders, loads)),
@@ -139,15 +144,14 @@ def _breakdown(
 
 
 def _metrics(
-    run: Training, steps: list[Step], breakdown: tuple[Share, ...], loads: Loads
+    run: Training, steps: list[Step], breakdown: tuple[Share, ...], computed: Shares
 ) -> Metrics:
     spec, device = run.scenario.training, run.cluster.device
     devices = run.layout.devices
     step_s = sum(step.seconds for step in steps) / len(steps)
     tokens = spec.global_batch * (spec.sequence_length + (spec.target_length or 0))
-    useful = 3 * (_forward_flop_per_sequence(run) - _dropped_flop_per_sequence(run, loads))
-    useful *= spec.global_batch
-    extra = _recomputed_flop_per_sequence(run) * spec.global_batch
+    useful = 3 * _forward_flop_per_sequence(run, computed) * spec.global_batch
+    extra = _recomputed_flop_per_sequence(run, computed) * spec.global_batch
     per_device = useful / step_s / devices
     top = peak(device, spec.precision)
     price = device.price_usd_per_device_hour
@@ -178,33 +182,42 @@ def _share(breakdown: tuple[Share, ...], kind: str) -> float:
     return sum(share.seconds for share in breakdown if share.kind == kind)
 
 
-def _forward_flop_per_sequence(run: Training) -> float:
+def _forward_flop_per_sequence(run: Training, computed: Shares) -> float:
+    """Return the useful FLOP of a forward pass; experts that dropped tokens pass by do none."""
     batch = run.job.batch
-    return forward_flop(run.architecture, batch.decoder, batch.encoder) / batch.decoder.sequences
-
-
-def _dropped_flop_per_sequence(run: Training, loads: Loads) -> float:
-    """Return the forward FLOP of the experts that dropped tokens pass by: no useful work."""
+    whole = forward_flop(run.architecture, batch.decoder, batch.encoder) / batch.decoder.sequences
     hidden, lost = run.architecture.hidden, 0.0
     for layer in moe_layers(run):
-        load = loads[layer.number]
         per_row = 2.0 * hidden * layer.ffn.expert_width * (3 if layer.ffn.gated else 2)
         assignments = layer.shape.length * layer.ffn.top_k
-        lost += load.dropped / load.routed * assignments * per_row
-    return lost
+        lost += (1 - computed[layer.number]) * assignments * per_row
+    return whole - lost
 
 
-def _recomputed_flop_per_sequence(run: Training) -> float:
+def _recomputed_flop_per_sequence(run: Training, computed: Shares) -> float:
+    """Return the forward FLOP that run a second time, per sequence; MTP layers included."""
     batch, architecture = run.job.batch, run.architecture
-    stacks = [(architecture.decoder, batch.decoder), (architecture.encoder, batch.encoder)]
+    layers = [
+        *((layer, batch.encoder or batch.decoder) for layer in layers_of(architecture.encoder)),
+        *((layer, batch.decoder) for layer in layers_of(architecture.decoder)),
+    ]
+    layers += [layers[-1]] * architecture.mtp_layers
+    known: dict[object, float] = {}
     total = 0.0
-    for stack, shape in stacks:
-        if shape is None:
-            continue
-        once: dict[object, float] = {}
-        for layer in layers_of(stack):
-            if layer not in once:
-                repeated = again(whole_layer(layer, architecture.hidden, shape), run.job.recompute)
-                once[layer] = sum(flop(op) for op in repeated) / shape.sequences
-            total += once[layer]
+    for number, (layer, shape) in enumerate(layers):
+        key = (layer, shape, computed.get(number, 1.0))
+        if key not in known:
+            operators = whole_layer(layer, architecture.hidden, shape, key[2])
+            repeated = again(operators, run.job.recompute)
+            known[key] = sum(flop(op) for op in repeated) / shape.sequences
+        total += known[key]
     return total
+
+
+def computed_shares(drawn: list[Loads]) -> Shares:
+    """Return, for each MoE layer, the share of assignments computed, over all steps."""
+    shares: Shares = {}
+    for number in drawn[0]:
+        routed = sum(loads[number].routed for loads in drawn)
+        shares[number] = sum(loads[number].computed for loads in drawn) / routed
+    return shares

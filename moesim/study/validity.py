@@ -42,6 +42,10 @@ def check_layout(scenario: Scenario, architecture: Architecture, layout: Layout,
         raise scenario.error(
             f"{key}.pp", "pipelines of encoder-decoder models are not modelled; use pp: 1"
         )
+    if layout.cp > 1 and architecture.encoder:
+        raise scenario.error(
+            f"{key}.cp", "context parallelism of encoder-decoder models is not modelled; use cp: 1"
+        )
     positions = layout.pp * layout.vpp
     if positions > architecture.num_layers:
         raise scenario.error(

@@ -49,8 +49,6 @@ def interleaved(stage: int, stages: int, micro_batches: int, chunks: int) -> Ord
     """
     total = micro_batches * chunks
     ahead = min((stages - stage - 1) * 2 + (chunks - 1) * stages, total)
-    if micro_batches == stages:
-        ahead = total  # Megatron runs all forward passes first when there is one group only
     return _alternate(
         [Action("F", *_virtual(k, stages, chunks)) for k in range(total)],
         [Action("B", *_virtual(k, stages, chunks, backward=True)) for k in range(total)],

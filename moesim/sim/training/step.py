@@ -101,7 +101,7 @@ def _stage(step: _Step, stage: int) -> Steps:
             log.gather_exposed_s = gathered_s - clock.now_s
             yield clock.after(log.gather_exposed_s)
         _send(step, stage, action)
-    yield from _finish(step, stage, min(reduce_from))
+    yield from _finish(step, stage, reduce_from)
 
 
 def _is_last_backward(plan: StepPlan, stage: int, number: int, action: Action) -> bool:
@@ -141,12 +141,12 @@ def _send(step: _Step, stage: int, action: Action) -> None:
         step.clock.trigger_after(step.arrival("B", action.micro_batch, position - 1), delay_s)
 
 
-def _finish(step: _Step, stage: int, reduce_from_s: float) -> Steps:
+def _finish(step: _Step, stage: int, reduce_from: list[float]) -> Steps:
     """Reduce gradients, wait for the global norm of all stages, update the weights."""
     clock, plan, log = step.clock, step.plan, step.logs[stage]
     times = plan.stages[stage]
     if times.reduce_s:
-        log.reduce_exposed_s, began_s = _exposed_reduction(plan, stage, reduce_from_s, clock.now_s)
+        log.reduce_exposed_s, began_s = _exposed_reduction(plan, stage, reduce_from, clock.now_s)
         yield clock.after(log.reduce_exposed_s)
         clock.record(f"stage {stage} data-parallel", "reduce gradients", began_s)
     step.reduced[stage].succeed()
@@ -159,17 +159,23 @@ def _finish(step: _Step, stage: int, reduce_from_s: float) -> Steps:
 
 
 def _exposed_reduction(
-    plan: StepPlan, stage: int, from_s: float, now_s: float
+    plan: StepPlan, stage: int, from_s: list[float], now_s: float
 ) -> tuple[float, float]:
     """Return how long the reduction goes on after the last backward pass, and when it began.
 
-    Beside compute it runs at a reduced rate, and the gradients of the first layer, a share of
-    1 / layers, are final only when the last backward pass ends.
+    Each chunk's share can be reduced from the start of the backward pass that makes its gradients
+    final, one after the other, beside compute at a reduced rate. The gradients of the first layer,
+    a share of 1 / layers, are final only when the last backward pass ends.
     """
     times = plan.stages[stage]
     if not plan.overlap_reduce:
         return times.reduce_s, now_s
-    layers = sum(one.layers for one in times.backward)
-    tail_s = times.reduce_s / max(1, layers)
-    hidden_s = (now_s - from_s) * plan.overlapped_rate
-    return max(tail_s, times.reduce_s - hidden_s), from_s
+    share_s = times.reduce_s / len(from_s)
+    free_s, left_s = min(from_s), 0.0
+    for start_s in sorted(from_s):
+        free_s = max(free_s, start_s)
+        hidden_s = min(share_s, max(0.0, now_s - free_s) * plan.overlapped_rate)
+        free_s += hidden_s / plan.overlapped_rate
+        left_s += share_s - hidden_s
+    tail_s = times.reduce_s / max(1, sum(one.layers for one in times.backward))
+    return max(tail_s, left_s), min(from_s)

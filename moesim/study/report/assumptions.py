@@ -44,6 +44,11 @@ def statements(outcome: Outcome) -> list[str]:
             "rank.",
         ]
         said += _capacity_statement(outcome)
+    if scenario.baseline:
+        said.append(
+            "Baselines take the scenario's batch, precision, recomputation and overlap; a layout "
+            "is searched for where none is given."
+        )
     if scenario.training.optimizer.offload:
         said.append("The host's own time for an offloaded optimizer update is left out.")
     if scenario.training.precision == "fp8":
