@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+SMALLEST_CV = 1e-4
+"""Below this the shares are as good as equal, and log-gamma loses the difference."""
+
 
 def uniform(tokens: int, experts: int, top_k: int, slots: int) -> float:
     """Return the dropped share when tokens choose k distinct experts uniformly.
@@ -55,7 +58,7 @@ def dirichlet_cv(experts: int, concentration: float) -> float:
 
 def concentration_for(experts: int, cv: float) -> float:
     """Return the Dirichlet concentration whose shares have the coefficient of variation `cv`."""
-    return max(1e-6, ((experts - 1) / cv**2 - 1) / experts)
+    return max(1e-6, ((experts - 1) / max(cv, SMALLEST_CV) ** 2 - 1) / experts)
 
 
 def _beta_parameters(mean: float, cv: float) -> tuple[float, float]:

@@ -33,7 +33,7 @@ def uniform(experts: int, cv: float, generator: np.random.Generator) -> Shares:
 
 def dirichlet(experts: int, cv: float, generator: np.random.Generator) -> Shares:
     """Return shares from a symmetric Dirichlet with the given coefficient of variation."""
-    if cv == 0.0 or experts == 1:
+    if cv < drops.SMALLEST_CV or experts == 1:
         return even(experts, cv, generator)
     weights = generator.standard_gamma(drops.concentration_for(experts, cv), experts)
     total = float(weights.sum())

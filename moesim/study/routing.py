@@ -109,7 +109,7 @@ def expected_drop_fraction(routed: Router) -> float | None:
     size = (routed.group_tokens, routed.experts, routed.top_k, limit)
     if routed.law.law == "even":
         return max(0.0, 1 - limit * routed.experts / (routed.group_tokens * routed.top_k))
-    if routed.law.law == "uniform" or routed.law.cv == 0.0:
+    if routed.law.law == "uniform" or routed.law.cv < drops.SMALLEST_CV:
         return drops.uniform(*size)
     if routed.law.law == "dirichlet":
         return drops.dirichlet(*size, drops.concentration_for(routed.experts, routed.law.cv))

@@ -1,0 +1,40 @@
+"""Residual surfaces: exact at knots, linear in between, constant beyond, and robust fits."""
+
+import numpy as np
+import pytest
+
+from moesim.cost.surface import Axis, Surface, evaluate, fit_surface, octaves, octaves_outside
+
+PLANE = Surface((Axis("x", (0.0, 1.0, 2.0)), Axis("y", (0.0, 2.0))), (0.0, 2.0, 1.0, 3.0, 2.0, 4.0))
+"""z = x + y at every knot."""
+
+
+def test_linear_between_knots_and_constant_beyond() -> None:
+    x, y = np.array([0.25, 1.5, 2.0, 9.0, -3.0]), np.array([1.0, 0.5, 2.0, 1.0, 9.0])
+    # beyond the edge: x = 9 counts as 2, x = -3 as 0, y = 9 as 2
+    assert evaluate(PLANE, (x, y)) == pytest.approx([1.25, 2.0, 4.0, 3.0, 2.0])
+
+
+def test_distance_outside_counts_all_axes() -> None:
+    far = octaves_outside(PLANE.axes, (np.array([3.0, 1.0]), np.array([-1.0, 1.0])))
+    assert far == pytest.approx([2.0, 0.0])
+
+
+def test_an_axis_of_one_knot_is_constant() -> None:
+    flat = Surface((Axis("x", (1.0,)),), (0.5,))
+    assert evaluate(flat, (np.array([0.0, 5.0]),)) == pytest.approx([0.5, 0.5])
+
+
+def test_octaves_reach_the_end() -> None:
+    assert octaves("m", 0.0, 5.0, 2.0).knots == (0.0, 2.0, 4.0, 6.0)
+
+
+def test_a_fit_finds_a_plane_through_outliers() -> None:
+    generator = np.random.Generator(np.random.Philox(key=3))
+    x, y = generator.uniform(0, 4, 2000), generator.uniform(0, 4, 2000)
+    truth = 0.1 * x - 0.05 * y
+    seen = truth + generator.normal(0, 0.01, 2000)
+    seen[::20] += 1.0  # one in twenty is off by a factor of e
+    axes = (octaves("x", 0, 4, 1), octaves("y", 0, 4, 1))
+    found = fit_surface(axes, (x, y), seen)
+    assert np.median(np.abs(evaluate(found, (x, y)) - truth)) < 0.01
