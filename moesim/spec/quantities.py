@@ -83,4 +83,6 @@ UsdPerDeviceHour = Annotated[
 ]
 Tokens = Annotated[float, _NOT_NEGATIVE, _reader("tokens"), _writer("tokens"), _schema("tokens")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Efficiency = Annotated[float, Field(ge=1e-6, le=1)]
+"""A share that something is divided by, so never zero."""
 Count = Annotated[int, Field(ge=1, le=10**12)]

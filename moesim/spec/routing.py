@@ -24,6 +24,8 @@ class LoadSpec(Spec):
             raise ValueError(f"law {self.law} needs cv, the coefficient of variation of a share")
         if not needs and self.cv is not None:
             raise ValueError(f"law {self.law} takes no cv; dirichlet and lognormal do")
+        if self.cv is not None and 0 < self.cv < 1e-6:
+            raise ValueError("cv must be 0 or at least 0.000001")
         return self
 
 

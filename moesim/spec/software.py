@@ -1,26 +1,26 @@
 """A software profile: what an engine or trainer adds to the hardware, every figure sourced."""
 
 from moesim.spec.base import Spec
-from moesim.spec.quantities import Bytes, Fraction, Seconds
+from moesim.spec.quantities import Bytes, Efficiency, Fraction, Seconds
 from moesim.spec.sourced import Figure
 
 
 class EfficiencySpec(Spec):
     """Shares of the datasheet peak that kernels reach."""
 
-    gemm: Figure[Fraction]
+    gemm: Figure[Efficiency]
     """Matrix products, of peak FLOP/s."""
-    grouped_gemm: Figure[Fraction]
+    grouped_gemm: Figure[Efficiency]
     """Expert matrix products, of peak FLOP/s."""
-    attention: Figure[Fraction]
+    attention: Figure[Efficiency]
     """Fused attention, of peak FLOP/s."""
-    memory: Figure[Fraction]
+    memory: Figure[Efficiency]
     """Kernels bound by memory, of its bandwidth."""
-    scale_up: Figure[Fraction]
+    scale_up: Figure[Efficiency]
     """Collectives inside the scale-up domain, of the link's bandwidth."""
-    scale_out: Figure[Fraction]
+    scale_out: Figure[Efficiency]
     """Collectives between domains, of the network's bandwidth."""
-    overlapped: Figure[Fraction]
+    overlapped: Figure[Efficiency]
     """Rate of communication that runs beside compute, of its rate alone."""
 
 

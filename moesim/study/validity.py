@@ -12,6 +12,9 @@ from moesim.model.architecture import (
 )
 from moesim.spec.scenario import Scenario
 
+MAX_LAYERS = 2000
+MAX_EXPERTS = 2**16
+MAX_EXPERTS_OF_ALL_LAYERS = 2**22
 MAX_MICRO_BATCH_TOKENS = 10**9
 MAX_PASSES = 10**6
 MAX_PASSES_OF_ALL_STEPS = 10**7
@@ -143,6 +146,7 @@ def check_effort(
     scenario: Scenario, architecture: Architecture, layout: Layout, micro_batches: int
 ) -> None:
     """Raise ScenarioError where simulating would take too much time or memory."""
+    _check_size(scenario, architecture)
     spec, steps = scenario.training, scenario.training.steps
     tokens = spec.micro_batch * max(spec.sequence_length, spec.target_length or 0)
     if tokens > MAX_MICRO_BATCH_TOKENS:
@@ -168,6 +172,24 @@ def check_effort(
         )
     if random:
         _check_draws(scenario, architecture, layout, tokens)
+
+
+def _check_size(scenario: Scenario, architecture: Architecture) -> None:
+    layers = architecture.num_layers + architecture.mtp_layers
+    if layers > MAX_LAYERS:
+        raise scenario.error(
+            "model", f"has {layers:,} layers; at most {MAX_LAYERS:,} are simulated"
+        )
+    runs = (*architecture.encoder, *architecture.decoder)
+    experts = [
+        (run.layer.ffn.num_experts, run.count) for run in runs if isinstance(run.layer.ffn, MoeFfn)
+    ]
+    if experts and max(number for number, _ in experts) > MAX_EXPERTS:
+        raise scenario.error("model", f"has more than {MAX_EXPERTS:,} experts in a layer")
+    if sum(number * layers for number, layers in experts) > MAX_EXPERTS_OF_ALL_LAYERS:
+        raise scenario.error(
+            "model", f"has more than {MAX_EXPERTS_OF_ALL_LAYERS:,} experts in all layers"
+        )
 
 
 def _check_draws(

@@ -1,7 +1,9 @@
-"""2,000 broken and wild scenarios: no exception but moesim's own, every problem with its place.
+"""Thousands of broken and wild scenarios: no exception but moesim's own, all problems placed.
 
-Half are built from the schema (keys dropped, wrong types, wild values), half are shipped files with
-bytes changed. What is accepted is resolved, and simulated where that is small.
+Some are built from the schema (keys dropped, wrong types, wild values), some are valid but extreme
+(any model on any cluster, largest and smallest values), some rest on profiles and models with
+extreme figures, and some are shipped files with bytes changed. What is accepted is resolved, and
+simulated where that is small; no result may hold NaN or infinity.
 """
 
 import json
@@ -14,8 +16,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 from moesim.errors import MoesimError, ScenarioError
+from moesim.hardware.profiles import cluster_names
+from moesim.model.named import load_named, named_models
 from moesim.spec.explain import Key, tree
 from moesim.spec.load import load_scenario
 from moesim.spec.shipped import shipped, shipped_names
@@ -23,8 +28,8 @@ from moesim.study.report.files import to_json
 from moesim.study.resolve import Training, resolve
 from moesim.study.run import run
 
-STRUCTURED, MUTATED = 1000, 1000
-SMALL_PASSES = 400
+BUILT, EXTREME, FIGURES, SIZES, MUTATED = 500, 300, 150, 150, 900
+SMALL_PASSES = 100
 
 BASES: tuple[dict[str, Any], ...] = (
     {
@@ -56,7 +61,7 @@ BASES: tuple[dict[str, Any], ...] = (
     },
 )
 
-WILD = st.sampled_from(
+WILD: st.SearchStrategy[Any] = st.sampled_from(
     [
         0, -1, 1, 2, 3, 4, 7, 8, 16, 64, 4096, 10**5, 10**6, 10**7, 10**9, 2**63, 10**25,
         0.0, -0.0, 5e-324, 1e-9, 0.5, 1.0, 1.5, 1e308, -1e308,
@@ -106,7 +111,7 @@ PARTS = st.sampled_from(["cluster", "parallel", "training", "routing", "routing.
 @st.composite
 def scenarios(draw: st.DrawFn) -> dict[str, Any]:
     """A base with some keys changed, some dropped, some invented."""
-    data = deepcopy(draw(st.sampled_from(BASES)))
+    data: dict[str, Any] = deepcopy(draw(st.sampled_from(BASES)))
     for path, value in draw(st.lists(CHANGES, max_size=3)):
         put(data, path.split("."), value)
     for path in draw(st.lists(st.one_of(st.sampled_from(PATHS), PARTS), max_size=1)):
@@ -156,6 +161,14 @@ def check(file: Path) -> None:
         assert str(error)
 
 
+def checked(file: Path, number: int) -> None:
+    try:
+        check(file)
+    except BaseException as error:
+        error.add_note(f"number {number}: {file.read_bytes()!r}")
+        raise
+
+
 def is_small(training: Training) -> bool:
     layout, scenario = training.layout, training.scenario
     passes = training.micro_batches * layout.pp * layout.vpp
@@ -169,7 +182,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @settings(
-    max_examples=STRUCTURED, derandomize=True, database=None, deadline=None,
+    max_examples=BUILT, derandomize=True, database=None, deadline=None,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 @given(data=scenarios())
@@ -177,6 +190,179 @@ def test_scenarios_built_from_the_schema(folder: Path, data: dict[str, Any]) -> 
     file = folder / "built.yaml"
     file.write_text(json.dumps(data), encoding="utf-8")
     check(file)
+
+
+CATALOGUE = Path(__file__).resolve().parents[2] / "moesim" / "model" / "catalogue"
+MODELS = named_models()
+CLUSTERS = cluster_names()
+EXTREMES: dict[str, tuple[Any, ...]] = {
+    "cluster.price": ("0 USD/h", "1e50 USD/h", "1e-50 USD/h", "3 USD/h"),
+    "cluster.oversubscription": (1, 1.5, 1000),
+    "parallel.sequence_parallel": (True, False),
+    "parallel.schedule": ("1f1b", "gpipe"),
+    "parallel.dispatcher": ("alltoall", "allgather", "deepep"),
+    "training.precision": ("bf16", "fp16", "fp8", "fp32"),
+    "training.recompute": ("none", "full", ["mlp"], ["moe"], ["moe_act"], ["core_attn"],
+                           ["layernorm"], ["mla_up_proj"]),
+    "training.optimizer.kind": ("adam", "adafactor", "sgd"),
+    "training.optimizer.distributed": (True, False),
+    "training.optimizer.gradient_dtype": ("fp32", "bf16"),
+    "training.optimizer.offload": (True, False),
+    "training.overlap.grad_reduce": (True, False),
+    "training.overlap.param_gather": (True, False),
+    "training.tokens": ("0 tokens", "1 tokens", "1e50 tokens", "1e-50 tokens"),
+    "training.steps": (1, 2),
+    "seed": (0, 1, 2**63),
+    "routing.load": ({"law": "uniform"}, {"law": "dirichlet", "cv": 0}, {"law": "even"},
+                     {"law": "dirichlet", "cv": 20}, {"law": "dirichlet", "cv": 1e-300},
+                     {"law": "lognormal", "cv": 0}, {"law": "lognormal", "cv": 20}),
+    "routing.capacity": ({"factor": 1e-300}, {"factor": 1e6}, {"factor": 1.25, "pad": True},
+                         {"factor": 1e-300, "min_slots": 0}, {"factor": 1, "min_slots": 10**9},
+                         {"factor": 1, "min_slots": 10**9, "pad": True},
+                         {"factor": 1, "group_tokens": 1}, {"factor": 1, "group_tokens": 10**9},
+                         {"factor": 1, "group_tokens": 7, "pad": True},
+                         {"factor": 1e-300, "min_slots": 0, "pad": True}),
+    "routing.capacity.formula": ("megatron", "deepspeed", "tutel", "megablocks", "switch",
+                                 "flaxformer"),
+    "baseline": ({"equal": "active_params", "parallel": {}}, {"equal": "flop", "parallel": {}},
+                 {"equal": "total_params", "parallel": {}}, {"model": "t5-base", "parallel": {}}),
+}  # fmt: skip
+"""Values at the ends of what the schema allows."""
+
+
+def extreme(chance: random.Random) -> dict[str, Any]:
+    """Return a scenario whose numbers agree with each other, with extreme values."""
+    tp, cp, pp = (chance.choice([1, 1, 1, 2, 4, 8]) for _ in range(3))
+    dp = chance.choice([1, 2, 4, 8, 64, 1024])
+    micro = chance.choice([1, 1, 1, 1, 2, 2, 64, 10**5])
+    model = chance.choice(MODELS)
+    architecture = load_named(model)
+    if architecture.encoder:
+        cp = pp = 1
+    parallel = {"tp": tp, "cp": cp, "pp": pp}
+    if architecture.is_moe:
+        parallel["ep"] = chance.choice([1, 1, 2, 4, 8, 64])
+    if chance.random() < 0.5:
+        parallel["etp"] = 1
+    if pp > 1 and chance.random() < 0.3:
+        parallel["vpp"] = 2
+    data: dict[str, Any] = {
+        "model": model,
+        "cluster": {"profile": chance.choice(CLUSTERS), "devices": tp * cp * pp * dp},
+        "parallel": parallel,
+        "training": {
+            "sequence_length": chance.choice([1, 8, 512, 4096, 10**6]),
+            "global_batch": micro * dp * chance.choice([1, 2, pp, 2 * pp]),
+            "micro_batch": micro,
+        },
+    }
+    if architecture.encoder:
+        data["training"]["target_length"] = chance.choice([1, 64, 10**4])
+    for path in chance.sample(sorted(EXTREMES), chance.randint(0, 6)):
+        put(data, path.split("."), chance.choice(EXTREMES[path]))
+    if "formula" in data.get("routing", {}).get("capacity", {}):
+        data["routing"]["capacity"].setdefault("factor", 1)
+    return data
+
+
+def test_valid_scenarios_with_extreme_values(folder: Path) -> None:
+    chance = random.Random("extreme")
+    file = folder / "extreme.yaml"
+    for number in range(EXTREME):
+        file.write_text(json.dumps(extreme(chance)), encoding="utf-8")
+        checked(file, number)
+
+
+FIGURE_VALUES: dict[type, tuple[Any, ...]] = {
+    str: ("0", "1", "1e12", "1e50", "1e-50", "1e51"),
+    int: (0, 1, 2, 3, 16, 4096, 10**12, 10**25),
+    float: (0, 0.0, 1e-300, 1e-6, 0.5, 1, 1000, 1e308),
+}
+"""Extreme values for a figure by the type of the one it replaces; texts get its unit."""
+
+PROFILES = (
+    ("software", shipped("hwprofiles") / "software" / "training-default.yaml"),
+    ("cluster", shipped("hwprofiles") / "clusters" / "dgx-h100.yaml"),
+    ("accelerator", shipped("hwprofiles") / "accelerators" / "h100-sxm.yaml"),
+)
+
+
+def with_figures(folder: Path, chance: random.Random) -> dict[str, Any]:
+    """Return the first base on copies of its profiles in which one to three figures are extreme."""
+    data = deepcopy(BASES[0])
+    for kind, path in PROFILES:
+        profile = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        figures = list(figures_in(profile))
+        for figure in chance.sample(figures, chance.choice([0, 0, 1, 2])):
+            old = figure["value"]
+            new = chance.choice(FIGURE_VALUES[type(old)])
+            figure["value"] = f"{new} {old.split()[-1]}" if isinstance(old, str) else new
+        profile["name"] = kind
+        if kind == "cluster":
+            profile["accelerator"] = "accelerator.yaml"
+        (folder / f"{kind}.yaml").write_text(json.dumps(profile), encoding="utf-8")
+    data["software"], data["cluster"]["profile"] = "software.yaml", "cluster.yaml"
+    data["cluster"]["devices"] = 16
+    return data
+
+
+def figures_in(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        if "value" in node:
+            yield node
+        for inner in node.values():
+            yield from figures_in(inner)
+
+
+def test_profiles_with_extreme_figures(folder: Path) -> None:
+    chance = random.Random("figures")
+    file = folder / "figures.yaml"
+    for number in range(FIGURES):
+        file.write_text(json.dumps(with_figures(folder, chance)), encoding="utf-8")
+        checked(file, number)
+
+
+NETWORKS = (
+    "mixtral-8x7b",
+    "deepseek-v3.2",
+    "qwen3-next-80b-a3b",
+    "nllb-moe-54b",
+    "gpt-oss-20b",
+    "arctic",
+)
+
+
+def with_model(folder: Path, chance: random.Random) -> dict[str, Any]:
+    """Return a scenario of a model in which one to three sizes are extreme."""
+    path = CATALOGUE / f"{chance.choice(NETWORKS)}.yaml"
+    model = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    for _ in range(chance.choice([1, 1, 2, 3])):
+        part = chance.choice(
+            [model, *(inner for inner in model.values() if isinstance(inner, dict))]
+        )
+        sizes = [key for key, value in part.items() if isinstance(value, int)]
+        if sizes:
+            part[chance.choice(sizes)] = chance.choice(
+                [0, 1, 2, 3, 8, 16, 64, 1024, 10**4, 10**6, 10**9, 10**10, True]
+            )
+    (folder / "model.yaml").write_text(json.dumps(model), encoding="utf-8")
+    training = {"sequence_length": 64, "global_batch": 8}
+    if model.get("encoder_layers"):
+        training["target_length"] = 32
+    return {
+        "model": "model.yaml",
+        "cluster": {"profile": "dgx-h100", "devices": 8},
+        "parallel": {"ep": chance.choice([1, 2, 8]), "pp": chance.choice([1, 1, 2])},
+        "training": training,
+    }
+
+
+def test_models_with_extreme_sizes(folder: Path) -> None:
+    chance = random.Random("models")
+    file = folder / "sizes.yaml"
+    for number in range(SIZES):
+        file.write_text(json.dumps(with_model(folder, chance)), encoding="utf-8")
+        checked(file, number)
 
 
 TOKENS = (
@@ -217,8 +403,4 @@ def test_shipped_scenarios_with_bytes_changed(folder: Path, name: str) -> None:
     file = folder / f"{name}.yaml"
     for number in range(MUTATED // len(NAMES) + 1):
         file.write_bytes(mutated(raw, chance))
-        try:
-            check(file)
-        except BaseException as error:
-            error.add_note(f"mutant {number}: {file.read_bytes()!r}")
-            raise
+        checked(file, number)
