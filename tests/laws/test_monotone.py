@@ -59,11 +59,19 @@ def test_more_skew_never_makes_an_exchange_faster(tmp_path: Path, dispatcher: st
     on = machine(run.cluster.device, run.cluster.topology, run.software, run.layout)
     exchange = Exchange(
         name="dispatch", module="moe", tokens=1024, hidden=512, top_k=2, num_experts=16,
-        copies=2.0, dtype="bf16",
+        copies=2.0, dtype="bf16", backward_dtype="bf16",
     )  # fmt: skip
     seconds = [price(exchange, on, skew).seconds for skew in (1.0, 1.01, 1.5, 4.0, 16.0)]
     assert seconds == sorted(seconds)
     assert seconds[0] > 0
+
+
+@pytest.mark.parametrize("dispatcher", sorted(DISPATCHERS))
+def test_a_narrower_dispatch_never_makes_a_step_slower(tmp_path: Path, dispatcher: str) -> None:
+    parallel = {"dispatcher": dispatcher}
+    wide = simulate(resolved(tmp_path, {"parallel": parallel}))
+    narrow = simulate(resolved(tmp_path, {"parallel": {**parallel, "dispatch_dtype": "fp8"}}))
+    assert narrow.metrics.step_s < wide.metrics.step_s
 
 
 def test_a_gather_of_all_tokens_does_not_depend_on_their_choices(tmp_path: Path) -> None:
@@ -71,7 +79,7 @@ def test_a_gather_of_all_tokens_does_not_depend_on_their_choices(tmp_path: Path)
     on = machine(run.cluster.device, run.cluster.topology, run.software, run.layout)
     exchange = Exchange(
         name="dispatch", module="moe", tokens=1024, hidden=512, top_k=2, num_experts=8,
-        copies=2.0, dtype="bf16",
+        copies=2.0, dtype="bf16", backward_dtype="bf16",
     )  # fmt: skip
     assert price(exchange, on, 3.0).seconds == price(exchange, on, 1.0).seconds
 
@@ -113,7 +121,7 @@ def test_a_wider_exchange_at_equal_load_is_the_same_law(tmp_path: Path) -> None:
     on = machine(run.cluster.device, run.cluster.topology, run.software, run.layout)
     exchange = Exchange(
         name="dispatch", module="moe", tokens=512, hidden=512, top_k=2, num_experts=8,
-        copies=2.0, dtype="bf16",
+        copies=2.0, dtype="bf16", backward_dtype="bf16",
     )  # fmt: skip
     seconds = [price(replace(exchange, tokens=n), on).seconds for n in (1, 64, 512, 4096)]
     assert seconds == sorted(seconds)

@@ -130,6 +130,54 @@ def test_nccl_on_four_nodes_of_eight() -> None:
     assert collective_s("all_reduce", 4 * 2**30, here) == pytest.approx(20.13e-3, rel=1e-3)
 
 
+def _slices(devices: int) -> Topology:
+    """TPU v5e: four links of 45 GB/s; up to 16 x 16 chips in a slice, 1 us per hop."""
+    spec = load_cluster("tpu-v5e-pod")
+    return cluster(spec, load_accelerator(spec.accelerator), devices).topology
+
+
+def test_a_group_that_is_no_box_of_a_torus_has_one_link() -> None:
+    """24 chips are a slice of 4 x 6, its axes open, numbered row by row.
+
+    Of four chips in turn the second four are the last two of a row and the first two of the next:
+    no box. Such a group gathers three quarters of 1.2 GB at 45 GB/s, in three steps.
+    """
+    apart = network(Group(4, 1), _slices(24), IDEAL)
+    assert apart.axes is None
+    assert gather_s(1.2e9, apart) == pytest.approx(0.9 / 45 + 3e-6)
+    assert collective_s("all_reduce", 1.2e9, apart) == pytest.approx(2 * (0.9 / 45 + 3e-6))
+    # six are a row, a line of its own at one link's rate, and all 24 have both axes
+    row, whole = network(Group(6, 1), _slices(24), IDEAL), network(Group(24, 1), _slices(24), IDEAL)
+    assert gather_s(1.2e9, row) == pytest.approx(1.0 / 45 + 5e-6)
+    assert gather_s(2.4e9, whole) == pytest.approx(2.3 / 90 + (5 + 3) * 1e-6)
+
+
+def test_no_tree_on_a_torus() -> None:
+    # 1 kB: a tree would take 2 * 2 hops of 1 us; rings along 4 and 6 take 2 * (3 + 5)
+    whole = network(Group(24, 1), _slices(24), IDEAL)
+    assert collective_s("all_reduce", 1e3, whole) >= 16e-6
+
+
+@pytest.mark.xfail(strict=True, reason="a group without axes is taken for one on a switch")
+def test_no_tree_on_a_torus_either_where_the_group_is_no_box() -> None:
+    # 1 kB: a tree takes 2 * 2 hops of 1 us, a ring of four 2 * 3
+    apart = network(Group(4, 1), _slices(24), IDEAL)
+    assert collective_s("all_reduce", 1e3, apart) >= 6e-6
+
+
+@pytest.mark.xfail(strict=True, reason="groups over several slices count as scattered")
+def test_a_group_over_whole_slices_has_all_links_inside() -> None:
+    """512 chips are two slices of 16 x 16 rings; each chip gathers over its four links.
+
+    10.24 GB: 255 of 256 parts at 180 GB/s, and half of 40 MB per chip at 25 / 8 GB/s meanwhile;
+    15 hops along each axis, 20 us to the other slice.
+    """
+    both = network(Group(512, 1), _slices(512), IDEAL)
+    inside_s = 255 / 256 * 10.24 / 180
+    assert inside_s > 0.02 / (25 / 8)
+    assert gather_s(10.24e9, both) == pytest.approx(inside_s, rel=0.01)
+
+
 def test_a_group_that_shares_a_domain_uses_no_scale_out() -> None:
     here = network(Group(4, 2), _dgx(64), IDEAL)
     assert (here.domains, here.members, here.scale_out_bytes_per_s) == (1, 4, 0.0)

@@ -24,6 +24,7 @@ def test_even_loads_by_hand() -> None:
     assert (load.mean_rows, load.routed, load.computed, load.dropped) == (512.0, 2048, 2048, 0)
     assert (load.expert_imbalance, load.rank_imbalance) == (1.0, 1.0)
     assert load.padded_slots is None
+    assert load.copies == 2.0
 
 
 def test_capacity_by_hand() -> None:
@@ -31,6 +32,7 @@ def test_capacity_by_hand() -> None:
     load = _assign(capacity=CapacityRule(factor=0.75))
     assert load.fullest_rows == (192, 192)  # four groups
     assert (load.computed, load.dropped) == (1536, 512)
+    assert load.copies == 1.5  # three of four choices found a slot
     assert load.padded_slots is None
 
 
@@ -40,6 +42,21 @@ def test_padding_by_hand() -> None:
     assert load.padded_slots == 96
     assert load.fullest_rows == (384, 384)
     assert (load.computed, load.dropped, load.rank_imbalance) == (2048, 0, 1.0)
+    assert load.copies == 3.0  # 8 * 384 slots of 1024 tokens
+
+
+def test_tokens_beyond_the_last_whole_group_have_slots_of_their_own() -> None:
+    """1000 tokens in groups of 300: three whole ones and one of 100.
+
+    Slots at factor 1: ceil(300 * 2 / 8) = 75 and ceil(100 * 2 / 8) = 25, so 3 * 75 + 25 = 250 per
+    expert, which hold the even load of 2000 / 8; padded or not, 2000 rows are sent.
+    """
+    for pad in (False, True):
+        rule = CapacityRule(factor=1.0, pad=pad)
+        load = _assign(tokens=1000, group_tokens=300, capacity=rule)
+        assert load.fullest_rows == (250, 250)
+        assert (load.routed, load.dropped, load.copies) == (2000, 0, 2.0)
+        assert load.padded_slots == (75 if pad else None)
 
 
 def test_even_loads_are_even_where_a_group_is_smaller_than_the_experts() -> None:

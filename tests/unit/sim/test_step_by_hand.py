@@ -75,6 +75,54 @@ def test_hidden_communication_on_paper() -> None:
     assert log.reduce_exposed_s == pytest.approx(1.0)
 
 
+def _interleaved_plan(reduce_s: float) -> StepPlan:
+    """Two stages with two chunks of f = 1 and b = 2, two micro-batches, transfers free.
+
+    stage 0: F0.0 0-1, F1.0 1-2, F0.1 2-3, F1.1 3-4, B0.1 6-8, B1.1 9-11, B0.0 11-13, B1.0 13-15;
+    stage 1: F0.0 1-2, F1.0 2-3, F0.1 3-4, B0.1 4-6, F1.1 6-7, B1.1 7-9, B0.0 9-11, B1.0 11-13.
+    """
+    cost = StageCost(
+        forward=(_pass(1, 4), _pass(1, 4)), backward=(_pass(2, 4), _pass(2, 4)),
+        send_s=0.0, reduce_s=reduce_s, gather_s=0.0, update_s=0.0,
+    )  # fmt: skip
+    return StepPlan(
+        orders=tuple(interleaved(stage, 2, 2, 2) for stage in range(2)), stages=(cost, cost),
+        overlap_reduce=True, overlap_gather=False, overlapped_rate=0.5,
+    )  # fmt: skip
+
+
+def test_interleaved_step_on_paper() -> None:
+    found = {(s.track, s.name): s.start_s for s in simulate_step(_interleaved_plan(0.0)).slices}
+    assert [found["stage 0 compute", name] for name in ("B0.1", "B1.1", "B0.0", "B1.0")] == [
+        6, 9, 11, 13
+    ]  # fmt: skip
+    assert [found["stage 1 compute", name] for name in ("B0.1", "F1.1", "B1.1", "B1.0")] == [
+        4, 6, 7, 11
+    ]  # fmt: skip
+    assert simulate_step(_interleaved_plan(0.0)).seconds == 15
+
+
+@pytest.mark.parametrize(
+    ("reduce_s", "exposed_s"),
+    [
+        # chunk 1 is final from 9 on: its 2 s take until 13 beside compute; 1 s of chunk 0's hides
+        (4.0, 1.0),
+        # chunk 1's 4 s: 6 s at half the rate hide 3 of them, and nothing of chunk 0's
+        (8.0, 5.0),
+        # all hides but the first of eight layers, final with the last pass
+        (1.6, 0.2),
+    ],
+)
+def test_chunks_are_reduced_one_by_one(reduce_s: float, exposed_s: float) -> None:
+    """The gradients of chunk 1 are final two backward passes before those of chunk 0.
+
+    Stage 0 ends its passes at 15, stage 1 at 13 with the same passes after each other.
+    """
+    result = simulate_step(_interleaved_plan(reduce_s))
+    assert [log.reduce_exposed_s for log in result.stages] == pytest.approx([exposed_s] * 2)
+    assert result.seconds == pytest.approx(15 + exposed_s)
+
+
 def test_all_stages_wait_for_the_norm_of_the_gradients() -> None:
     plan = _plan((_cost(1, 1, update_s=1.0), _cost(1, 1, reduce_s=10.0, update_s=1.0)), 1)
     result = simulate_step(plan)
