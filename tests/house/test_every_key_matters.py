@@ -1,0 +1,350 @@
+"""H9: each key of the schemas changes a result, or an error names it; prose is shown in reports.
+
+The keys are read from the schema classes, so a new key fails here until it has a change below.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from pydantic import BaseModel
+from ruamel.yaml import YAML
+
+from moesim.errors import ScenarioError
+from moesim.spec.base import Spec
+from moesim.spec.hardware import AcceleratorSpec, ClusterSpec
+from moesim.spec.load import load_scenario
+from moesim.spec.scenario import Scenario
+from moesim.spec.shipped import shipped
+from moesim.spec.software import SoftwareSpec
+from moesim.spec.sourced import Figure
+from moesim.spec.validate import models_in
+from moesim.study.result import Result
+from moesim.study.run import run
+
+BASE: dict[str, Any] = {
+    "model": "olmoe-1b-7b",
+    "cluster": {"profile": "cluster.yaml", "devices": 16},
+    "software": "software.yaml",
+    "parallel": {"tp": 2, "pp": 2, "ep": 4, "etp": 1},
+    "training": {"sequence_length": 512, "global_batch": 16},
+}
+PROFILES = {
+    "software": shipped("hwprofiles") / "software" / "training-default.yaml",
+    "cluster": shipped("hwprofiles") / "clusters" / "dgx-h100.yaml",
+    "accelerator": shipped("hwprofiles") / "accelerators" / "h100-sxm.yaml",
+}
+
+DENSE = ("model=olmo-1b", "parallel={tp: 2, pp: 2, ep: 1, etp: 1}")
+TWO_STACKS = (
+    "model=switch-base-8",
+    "training.target_length=64",
+    "parallel={tp: 1, pp: 1, ep: 8, etp: 1}",
+)
+LARGE = ("cluster.devices=512", "training.global_batch=512")
+UNIFORM = ("routing.load.law=uniform",)
+SKEWED = ("routing.load={law: dirichlet, cv: 0.1}",)
+LIMITED = (*UNIFORM, "routing.capacity={factor: 1.1}")
+TWIN = ("baseline={equal: flop, parallel: {}}",)
+OTHER = ("baseline={model: olmo-1b, parallel: {}}",)
+OWN_LAYOUT = ("baseline={model: olmoe-1b-7b, parallel: {tp: 2, pp: 2, ep: 4, etp: 1}}",)
+
+
+class Change(NamedTuple):
+    """Another value for a key, and the settings under which it must matter."""
+
+    value: str
+    under: tuple[str, ...] = ()
+
+
+PARALLEL: dict[str, Change] = {
+    "tp": Change("4"),
+    "pp": Change("4"),
+    "vpp": Change("2"),
+    "cp": Change("2"),
+    "ep": Change("8"),
+    "etp": Change("2"),
+    "sequence_parallel": Change("false", DENSE),
+    "schedule": Change("gpipe"),
+    "dispatcher": Change("allgather"),
+    "dispatch_dtype": Change("fp8"),
+}
+CHANGES: dict[str, Change] = {
+    "seed": Change("1", UNIFORM),
+    "model": Change("mixtral-8x7b"),
+    "cluster.profile": Change("dgx-a100"),
+    "cluster.devices": Change("32"),
+    "cluster.price": Change("9 USD/h"),
+    "cluster.oversubscription": Change("4", LARGE),
+    "software": Change("other.yaml"),
+    **{f"parallel.{name}": change for name, change in PARALLEL.items()},
+    "training.sequence_length": Change("1024"),
+    "training.target_length": Change("128", TWO_STACKS),
+    "training.global_batch": Change("32"),
+    "training.micro_batch": Change("2"),
+    "training.precision": Change("fp8"),
+    "training.recompute": Change("full"),
+    "training.optimizer.kind": Change("adafactor"),
+    "training.optimizer.distributed": Change("false"),
+    "training.optimizer.offload": Change("true"),
+    "training.optimizer.gradient_dtype": Change("bf16"),
+    "training.overlap.grad_reduce": Change("false"),
+    "training.overlap.param_gather": Change("false"),
+    "training.steps": Change("2", UNIFORM),
+    "training.tokens": Change("1 Ttokens"),
+    "routing.load.law": Change("uniform"),
+    "routing.load.cv": Change("1", SKEWED),
+    "routing.capacity.factor": Change("2", UNIFORM),
+    "routing.capacity.formula": Change("switch", LIMITED),
+    "routing.capacity.min_slots": Change("1000", LIMITED),
+    "routing.capacity.group_tokens": Change("64", LIMITED),
+    "routing.capacity.pad": Change("true", LIMITED),
+    "baseline.equal": Change("total_params", TWIN),
+    "baseline.model": Change("mpt-7b", OTHER),
+    **{
+        f"baseline.parallel.{name}": Change(
+            change.value,
+            ("baseline={model: olmo-1b, parallel: {tp: 2}}",)
+            if change.under == DENSE
+            else OWN_LAYOUT,
+        )
+        for name, change in PARALLEL.items()
+    },
+}
+PROSE = {"name", "description"}
+
+FP32, FP8, FP16 = (f"training.precision={dtype}" for dtype in ("fp32", "fp8", "fp16"))
+OVERSUBSCRIBED = (*LARGE, "cluster.oversubscription=4")
+FIGURES: dict[str, Change] = {
+    "software.efficiency.gemm": Change("0.5"),
+    "software.efficiency.grouped_gemm": Change("0.3"),
+    "software.efficiency.attention": Change("0.3"),
+    "software.efficiency.memory": Change("0.5"),
+    "software.efficiency.scale_up": Change("0.5"),
+    "software.efficiency.scale_out": Change("0.5"),
+    "software.efficiency.overlapped": Change("0.01"),
+    "software.kernel_launch": Change("1 ms"),
+    "software.reserved_memory": Change("9 GiB"),
+    "software.fragmentation": Change("0.5"),
+    "accelerator.peak.fp32": Change("10 TFLOP/s", (FP32,)),
+    "accelerator.peak.fp16": Change("100 TFLOP/s", (FP16,)),
+    "accelerator.peak.bf16": Change("100 TFLOP/s"),
+    "accelerator.peak.fp8": Change("100 TFLOP/s", (FP8,)),
+    "accelerator.memory.capacity": Change("1 GiB"),
+    "accelerator.memory.bandwidth": Change("1 TB/s"),
+    "accelerator.compute_units": Change("100"),
+    "accelerator.tdp": Change("1 kW"),
+    "accelerator.price": Change("9 USD/h"),
+    "accelerator.host_link": Change("1 GB/s", ("training.optimizer.offload=true",)),
+    "cluster.devices_per_node": Change("4"),
+    "cluster.scale_up.domain": Change("4"),
+    "cluster.scale_up.bandwidth": Change("100 GB/s"),
+    "cluster.scale_up.latency": Change("50 us"),
+    "cluster.scale_out.nic_bandwidth": Change("10 Gb/s"),
+    "cluster.scale_out.nics_per_node": Change("1"),
+    "cluster.scale_out.latency": Change("1 ms"),
+    "cluster.scale_out.oversubscription": Change("8", LARGE),
+    "cluster.scale_out.leaf_devices": Change("512", OVERSUBSCRIBED),
+    "cluster.scale_out.rails": Change("1", OVERSUBSCRIBED),
+    "cluster.max_devices": Change("8"),
+}
+POD = ("cluster.devices=1024", "training.global_batch=1024", "parallel={tp: 1, pp: 1, ep: 32}")
+HALF_A_POD = ("cluster.devices=512", "training.global_batch=512", "parallel={tp: 1, pp: 1, ep: 32}")
+TORUS: dict[str, Change] = {
+    "cluster.scale_up.torus.shape": Change("[64, 16]", POD),
+    "cluster.scale_up.torus.ring_multiple": Change("64", POD),
+    "cluster.scale_up.torus.rings": Change("every_axis", HALF_A_POD),
+}
+"""On a torus of 32 x 32: half a pod is 16 x 32, of which one axis closes."""
+WORDS: dict[str, Change] = {
+    "cluster.accelerator": Change("a100-sxm-80gb"),
+    "cluster.scale_up.kind": Change("mesh"),
+}
+REPORTED_ONLY: Mapping[str, str] = {
+    "accelerator.peak.tf32": "no precision computes in it",
+    "accelerator.peak.int8": "no precision computes in it",
+    "accelerator.peak.fp4": "no precision computes in it",
+    "accelerator.peak.nvfp4": "no precision computes in it",
+}
+"""Figures for which no scenario has a use yet, and why."""
+
+
+def leaves(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield the keys below `kind` that hold a value or a sourced figure."""
+    for name, field in kind.model_fields.items():
+        inner = [one for one in models_in(field.annotation) if not issubclass(one, Figure)]
+        for one in inner:
+            yield from leaves(one, f"{prefix}{name}.")
+        if not inner:
+            yield prefix + name
+
+
+def physics(result: Result) -> Any:
+    """Return the figures of a result, without names and without the scenario itself."""
+    summary = result.summary()
+    kept = ("metrics", "breakdown", "memory", "routing", "comparison")
+    runs = [summary["model"], *summary["baselines"]]
+    return [
+        summary["fits"],
+        summary["changes_that_would_fit"],
+        [{key: one[key] for key in kept if key in one} for one in runs],
+    ]
+
+
+def outcome(file: Path, *settings: str) -> Any:
+    """Return the figures of a run, or the keys that its error names."""
+    try:
+        return physics(run(load_scenario(file, settings)))
+    except ScenarioError as error:
+        return [problem.path for problem in error.problems]
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """The base scenario on copies of its profiles; other.yaml is another software."""
+    for kind in PROFILES:
+        write(tmp_path, kind, read(kind))
+    other = read("software")
+    figures(other)[0]["value"] = 0.11
+    write(tmp_path, "other", other)
+    file = tmp_path / "base.yaml"
+    file.write_text(json.dumps(BASE), encoding="utf-8")
+    return file
+
+
+def read(kind: str) -> Any:
+    profile = YAML(typ="safe", pure=True).load(PROFILES[kind].read_text(encoding="utf-8"))
+    if kind == "cluster":
+        profile["accelerator"] = "accelerator.yaml"
+    return profile
+
+
+def write(folder: Path, name: str, profile: Any) -> None:
+    text = json.dumps({**profile, "name": name})
+    (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+
+
+def figures(node: Any) -> list[Any]:
+    if not isinstance(node, dict):
+        return []
+    found = [node] if "value" in node else []
+    return found + [figure for inner in node.values() for figure in figures(inner)]
+
+
+def test_every_key_of_a_scenario_has_a_change_here() -> None:
+    assert set(leaves(Scenario)) == set(CHANGES) | PROSE
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_a_key_of_a_scenario_changes_the_result(base: Path, key: str) -> None:
+    change = CHANGES[key]
+    before = outcome(base, *change.under)
+    after = outcome(base, *change.under, f"{key}={change.value}")
+    assert isinstance(before[0], bool), f"the base itself is an error about {before}"
+    if isinstance(after[0], bool):
+        assert after != before
+    else:
+        assert after == [key]
+
+
+def test_the_same_settings_give_the_same_figures(base: Path) -> None:
+    assert outcome(base, *UNIFORM) == outcome(base, *UNIFORM)
+
+
+@pytest.mark.parametrize("key", sorted(PROSE))
+def test_prose_of_a_scenario_is_shown(base: Path, key: str) -> None:
+    result = run(load_scenario(base, [f"{key}=A-marker-of-mine"]))
+    assert result.summary()[key] == "A-marker-of-mine"
+    assert "A-marker-of-mine" in result.html()
+
+
+SPECS: dict[str, type[Spec]] = {
+    "software": SoftwareSpec,
+    "accelerator": AcceleratorSpec,
+    "cluster": ClusterSpec,
+}
+SHOWN = {"name", "description", "vendor"}
+
+
+def test_every_key_of_a_profile_has_a_change_here() -> None:
+    keys = {f"{kind}.{path}" for kind, spec in SPECS.items() for path in leaves(spec)}
+    prose = {f"{kind}.{name}" for kind in SPECS for name in SHOWN}
+    assert keys - prose == set(FIGURES) | set(TORUS) | set(WORDS) | set(REPORTED_ONLY)
+
+
+def changed(profile: Any, path: str, value: str, *, figure: bool) -> Any:
+    """Return `profile` with another value at `path`, added where it lacks one."""
+    profile = deepcopy(profile)
+    *outer, last = path.split(".")
+    node = profile
+    for part in outer:
+        node = node[part]
+    parsed = YAML(typ="safe", pure=True).load(value)
+    if figure:
+        node[last] = {"source": "a test", "kind": "assumed", **node.get(last, {}), "value": parsed}
+    else:
+        node[last] = parsed
+    return profile
+
+
+@pytest.mark.parametrize("key", [*FIGURES, *WORDS])
+def test_a_figure_of_a_profile_changes_the_result(base: Path, key: str) -> None:
+    change = (FIGURES | WORDS)[key]
+    kind, _, path = key.partition(".")
+    before = outcome(base, *change.under)
+    write(base.parent, kind, changed(read(kind), path, change.value, figure=key in FIGURES))
+    after = outcome(base, *change.under)
+    assert isinstance(before[0], bool), f"the base itself is an error about {before}"
+    assert after != before
+
+
+@pytest.mark.parametrize("key", TORUS)
+def test_a_figure_of_a_torus_changes_the_result(base: Path, key: str) -> None:
+    torus = shipped("hwprofiles") / "clusters" / "tpu-v3-pod.yaml"
+    profile = YAML(typ="safe", pure=True).load(torus.read_text(encoding="utf-8"))
+    settings = TORUS[key].under
+    write(base.parent, "cluster", profile)
+    before = outcome(base, *settings)
+    path = key.removeprefix("cluster.")
+    figure = key != "cluster.scale_up.torus.rings"
+    write(base.parent, "cluster", changed(profile, path, TORUS[key].value, figure=figure))
+    after = outcome(base, *settings)
+    assert isinstance(before[0], bool), f"the base itself is an error about {before}"
+    assert after != before
+
+
+@pytest.mark.parametrize("key", REPORTED_ONLY)
+def test_a_figure_without_use_is_reported_as_changed(base: Path, key: str) -> None:
+    kind, _, path = key.partition(".")
+    write(base.parent, kind, changed(read(kind), path, "123 TFLOP/s", figure=True))
+    rows = run(load_scenario(base)).tables()["assumptions"]
+    assert [row["value"] for row in rows if row["name"] == path] == ["123 TFLOP/s"]
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_prose_of_a_profile_is_shown(base: Path, kind: str) -> None:
+    names = SHOWN & set(SPECS[kind].model_fields)
+    profile = {**read(kind), **{name: f"marker {name}" for name in names}}
+    write(base.parent, kind, profile)
+    result = run(load_scenario(base))
+    texts = json.dumps(result.summary()) + json.dumps(result.tables())
+    for name in names - {"name"}:
+        assert f"marker {name}" in texts
+    assert f'"{kind}"' in texts or f"{kind} {kind}" in texts
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_source_kind_and_note_of_every_figure_are_shown(base: Path, kind: str) -> None:
+    profile = read(kind)
+    found = figures(profile)
+    for number, figure in enumerate(found):
+        figure.update(source=f"source {number}", kind="assumed", note=f"note {number}")
+    write(base.parent, kind, profile)
+    rows = run(load_scenario(base)).tables()["assumptions"]
+    mine = [row for row in rows if row["subject"].startswith(kind)]
+    assert {row["source"] for row in mine} == {f"source {n}" for n in range(len(found))}
+    assert {row["note"] for row in mine} == {f"note {n}" for n in range(len(found))}
+    assert {row["kind"] for row in mine} == {"assumed"}
