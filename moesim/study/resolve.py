@@ -148,15 +148,23 @@ def _cluster(scenario: Scenario) -> Cluster:
         machines = cluster(spec, accelerator, choice.devices)
     except ValueError as error:
         raise scenario.error("cluster.devices", str(error)) from None
-    return _with_choice(machines, choice.price, choice.oversubscription)
+    return _with_choice(scenario, machines)
 
 
-def _with_choice(machines: Cluster, price: float | None, oversubscription: float | None) -> Cluster:
-    if price is not None:
-        device = replace(machines.device, price_usd_per_device_hour=price)
+def _with_choice(scenario: Scenario, machines: Cluster) -> Cluster:
+    """Put what the scenario says about the machines in the place of what their profile says."""
+    choice, topology = scenario.cluster, machines.topology
+    if choice.price is not None:
+        device = replace(machines.device, price_usd_per_device_hour=choice.price)
         machines = replace(machines, device=device)
-    if oversubscription is not None:
-        topology = replace(machines.topology, oversubscription=oversubscription)
+    if choice.oversubscription is not None:
+        if topology.leaf_devices is None:
+            raise scenario.error(
+                "cluster.oversubscription",
+                f"the profile of {machines.name} does not say how many devices a leaf has: add "
+                "scale_out.leaf_devices and scale_out.oversubscription to a copy of it",
+            )
+        topology = replace(topology, oversubscription=choice.oversubscription)
         machines = replace(machines, topology=topology)
     return machines
 
