@@ -60,3 +60,5 @@ def _copy(name: str, target: Path, *, force: bool) -> None:
         message = f"{target} exists; choose another name with --as, or replace it with --force"
         raise ScenarioError([Problem("", message)]) from None
     typer.echo(f"Wrote {target}. Next: moesim run {target}")
+    if "$schema=moesim.schema.json" in text:
+        typer.echo("Completion in editors: moesim schema --out moesim.schema.json")

@@ -36,6 +36,7 @@ MAX_ALIASES = 64
 MAX_LEVELS = 64
 MAX_VALUES = 10**5
 MAX_DIGITS = 30
+MAX_PROBLEMS = 100
 
 Path = tuple[str | int, ...]
 Position = tuple[str, int, int]
@@ -156,8 +157,10 @@ class _Builder:
         return found[0]
 
     def add(self, position: Position, path: Path, message: str) -> None:
-        """Note a problem and go on."""
+        """Note a problem and go on, unless there are too many to read."""
         self.problems.append(Problem(dotted(path), message, *position))
+        if len(self.problems) >= MAX_PROBLEMS:
+            raise ScenarioError(self.problems)
 
     def _position(self, event: Event) -> Position:
         return (self.file, event.start_mark.line + 1, event.start_mark.column + 1)
@@ -226,10 +229,7 @@ class _Builder:
             if isinstance(event, MappingEndEvent):
                 break
             if not isinstance(event, ScalarEvent):
-                self.add(self._position(event), path, "a key must be plain text")
-                self._value(event, events, path)
-                self._value(next(events), events, path)
-                continue
+                raise self._stop(event, "a key must be plain text")
             key = event.value
             if event.anchor or event.tag:
                 self.add(self._position(event), path, "a key has no anchor and no tag")

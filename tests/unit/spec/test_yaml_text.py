@@ -130,6 +130,8 @@ def test_the_limits_hold_exactly() -> None:
     assert "more than 64 aliases" in problems("a: &x 1\nb: [" + ", ".join(["*x"] * 65) + "]")[0]
     assert data("[" * 64 + "]" * 64) is not None
     assert "more than 64 levels" in problems("[" * 65 + "]" * 65)[0]
+    assert "more than 64 levels" in problems("- " * 5000)[0]
+    assert "a key must be plain text" in problems("? " * 5000)[0]
     assert len(data("[" + "1," * 99_999 + "]")) == 99_999
     assert "more than 100,000 values" in problems("[" + "1," * 100_000 + "]")[0]
     assert "larger than 1 MiB" in problems("#" * (2**20 + 1))[0]
