@@ -35,6 +35,7 @@ class Network:
     scale_out_latency_s: float
     axes: tuple[TorusAxis, ...] | None = None
     """What the group covers of each torus axis, where scale-up is a torus."""
+    on_torus: bool = False
     link_bytes_per_s: float = math.inf
     """Rate of one torus link, one direction."""
 
@@ -48,7 +49,7 @@ def network(group: Group, topology: Topology, software: Software) -> Network:
         away = scale_out_bandwidth_bytes_per_s(group, topology) * software.scale_out_fraction
     near = bandwidth_among(up, max(1, spread.members - 1)) * software.scale_up_fraction
     axes = torus_axes(group, topology)
-    if topology.torus is not None and axes is None:
+    if topology.torus is not None and axes is None and spread.blocks == 1:
         # members scattered over a torus: no better than one link
         near = up.pair_bandwidth_bytes_per_s * software.scale_up_fraction
     return Network(
@@ -60,6 +61,7 @@ def network(group: Group, topology: Topology, software: Software) -> Network:
         scale_up_latency_s=up.latency_s,
         scale_out_latency_s=out.latency_s if out else 0.0,
         axes=axes,
+        on_torus=topology.torus is not None,
         link_bytes_per_s=up.pair_bandwidth_bytes_per_s * software.scale_up_fraction,
     )
 
@@ -70,7 +72,7 @@ def collective_s(kind: CollectiveKind, payload_bytes: float, net: Network) -> fl
         return 0.0
     if kind == "all_reduce":
         ring = 2 * gather_s(payload_bytes, net)
-        return ring if net.axes else min(ring, tree_all_reduce_s(payload_bytes, net))
+        return ring if net.on_torus else min(ring, tree_all_reduce_s(payload_bytes, net))
     if kind == "all_to_all":
         return uniform_all_to_all_s(payload_bytes, net)
     if kind == "send":

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from moesim import rng
 from moesim.cost.surface import Axis, Surface, evaluate, fit_surface, octaves_outside
 
 Array = NDArray[np.float64]
@@ -85,9 +86,20 @@ def uncertainty(family: Family, curve: Curve, samples: Samples) -> Array:
     return 1.48 * max(curve.median_error, 0.01) * np.exp2(outside / 2)
 
 
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a fit is to be remembered by."""
+
+    variant: str = ""
+    source: str = ""
+
+
+_NO_NAME = About()
+
+
 def fit_curve(
     family: Family, samples: Samples, measured_s: Array, chip: Chip, dtype: str,
-    *, variant: str = "", source: str = "",
+    about: About = _NO_NAME,
 ) -> Curve:  # fmt: skip
     """Return the family fitted to measured times: parameters first, then the surface.
 
@@ -103,13 +115,13 @@ def fit_curve(
     return Curve(
         family=family.name,
         dtype=dtype,
-        variant=variant,
+        variant=about.variant,
         parameters=parameters,
         surface=surface,
         rows=len(measured_s),
         median_error=float(np.median(error)),
         p90_error=float(np.quantile(error, 0.9)),
-        source=source,
+        source=about.source,
     )
 
 
@@ -143,7 +155,7 @@ def _spread_rows(rows: int) -> NDArray[np.int64]:
     """Return up to _MOST_ROWS row numbers, the same for the same table."""
     if rows <= _MOST_ROWS:
         return np.arange(rows)
-    generator = np.random.Generator(np.random.Philox(key=rows))
+    generator = rng.stream(rows, "rows of a fit")
     return np.sort(generator.choice(rows, _MOST_ROWS, replace=False))
 
 

@@ -58,6 +58,9 @@ def _padding(operator: Compute, device: Device) -> float:
     match operator:
         case Gemm():
             return wave_padding((operator.m,), operator.n, units)
+        case GroupedGemm(accumulates=True):
+            active = sum(1 for rows in operator.rows if rows)
+            return wave_padding((operator.k,) * active, operator.n, units)
         case GroupedGemm():
             return wave_padding(tuple(sorted(operator.rows)), operator.n, units)
         case _:

@@ -48,7 +48,7 @@ def price(operator: Operator, on: Machine, skew: float = 1.0) -> Timed:
         rows = rows_sent(operator, on)
         if on.layout.dispatcher == "allgather":
             skew = 1.0  # every rank receives every token, whatever they choose
-        per_row = operator.tokens * operator.hidden * DTYPE_BYTES[operator.dtype]
+        per_row = operator.tokens * operator.hidden * _row_bytes(operator.dtype)
         seconds = exchange_s(rows.scale_up * per_row * skew, rows.scale_out * per_row * skew, net)
         return Timed((seconds + _launch_s(seconds, on)) * operator.count, _stream(net), "assumed")
     return Timed(roofline_s(operator, on.device, on.software), "compute", "assumed")
@@ -74,6 +74,11 @@ def rows_sent(operator: Exchange, on: Machine) -> Rows:
     if on.layout.dispatcher == "deepep":
         share = min(1.0, share)  # it has no padded buffers to send
     return Rows(rows.scale_up * share, rows.scale_out * share)
+
+
+def _row_bytes(dtype: str) -> float:
+    """Return the bytes per element of a row; fp8 has an fp32 scale per 128 elements (DeepEP)."""
+    return 1 + 4 / 128 if dtype == "fp8" else DTYPE_BYTES[dtype]
 
 
 def _launch_s(seconds: float, on: Machine) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from moesim.model.operators import Collective, Exchange, Operator, saved_bytes
+from moesim.model.operators import Collective, Exchange, Operator, saved_bytes, state_bytes
 
 _ALSO = {"moe": ("moe", "moe_act", "dispatch", "router", "shared")}
 """Megatron's module `moe` is the whole block: router, experts and shared experts."""
@@ -30,4 +30,5 @@ def kept_bytes(operators: list[Operator], recompute: tuple[str, ...]) -> float:
     if "full" in recompute:
         return saved_bytes(compute[0]) if compute else 0.0
     modules = recomputed_modules(recompute)
-    return sum(saved_bytes(op) for op in compute if op.input_from not in modules)
+    inputs = sum(saved_bytes(op) for op in compute if op.input_from not in modules)
+    return inputs + sum(state_bytes(op) for op in compute if op.module not in modules)

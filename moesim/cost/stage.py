@@ -102,7 +102,7 @@ def _send_s(job: Job, on: Machine) -> float:
     if on.layout.pp == 1:
         return 0.0
     tokens = sequence_shard_tokens(job.batch.decoder, job.shard)
-    return send_s(2.0 * tokens * job.architecture.hidden, on.networks["pp"])
+    return send_s(job.shard.wide_bytes * tokens * job.architecture.hidden, on.networks["pp"])
 
 
 def _over_replicas_s(

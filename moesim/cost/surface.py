@@ -6,6 +6,7 @@ Beyond the grid the nearest edge holds, and the distance in octaves says how far
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,7 +102,7 @@ _RESIDUAL_SCALE = 0.03
 """Errors below 3 % count as squares, above as absolute values: the repeat noise of the tables."""
 
 
-def _design(axes: tuple[Axis, ...], coordinates: Sequence[Array]):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _design(axes: tuple[Axis, ...], coordinates: Sequence[Array]) -> Any:
     from scipy import sparse
 
     index, fraction = _places(axes, coordinates)
@@ -120,7 +121,7 @@ def _design(axes: tuple[Axis, ...], coordinates: Sequence[Array]):  # type: igno
     return sparse.csr_matrix(entries, shape=(len(coordinates[0]), int(np.prod(shape))))
 
 
-def _second_differences(shape: list[int]):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _second_differences(shape: list[int]) -> Any:
     from scipy import sparse
 
     numbers = np.arange(int(np.prod(shape))).reshape(shape)

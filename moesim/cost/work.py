@@ -8,6 +8,7 @@ from moesim.cost.pipeline import Chunk, Placed
 from moesim.model.architecture import Architecture, MoeFfn, layers_of
 from moesim.model.layers import (
     embedding_operators,
+    encoder_end,
     layer_operators,
     logits_operators,
     mtp_operators,
@@ -54,9 +55,14 @@ def blocks(job: Job, chunk: Chunk, loads: Loads) -> list[Block]:
     architecture, batch, shard = job.architecture, job.batch, job.shard
     found: list[Block] = []
     cache: dict[tuple[object, ...], Block] = {}
+    was_encoder = False
     if chunk.has_embedding:
         found += _embeddings(architecture, batch, shard)
     for placed in chunk.layers:
+        if was_encoder and not placed.in_encoder and batch.encoder is not None:
+            end = encoder_end(architecture.hidden, batch.encoder, shard)
+            found.append(Block(end, is_layer=False))
+        was_encoder = placed.in_encoder
         load = loads.get(placed.number)
         key = (placed.layer, placed.in_encoder, load and (load.fullest_rows, load.rank_imbalance))
         if key not in cache:

@@ -96,7 +96,8 @@ def entry_width(attention: AttentionKind, hidden: int) -> int:
     if not isinstance(attention, LatentAttention):
         return hidden
     latent = attention.kv_lora_rank + attention.qk_rope_head_dim
-    return (attention.q_lora_rank or hidden) + latent
+    indexed = attention.indexer.head_dim + attention.indexer.heads if attention.indexer else 0
+    return (attention.q_lora_rank or hidden) + latent + indexed
 
 
 def cross_attention_operators(
@@ -114,7 +115,7 @@ def cross_attention_operators(
             "cross_q_projection", "qkv", "layernorm", (tokens, q_width, hidden), shard.dtype,
             shard.gathered_share,
         ),
-        # the encoder's output is kept once for all decoder layers, not here
+        # the encoder's output is kept once for all decoder layers: see layers.encoder_end
         _gemm(
             "cross_kv_projection", "qkv", "encoder", (memory, 2 * kv_width, hidden), shard.dtype,
             0.0,
@@ -153,6 +154,7 @@ def _latent(attention: LatentAttention, hidden: int, shape: Shape, shard: Shard)
     down = (down_tokens, (rank or 0) + latent, hidden)
     query = (tokens, heads * qk_dim, rank or hidden)
     value_width = heads * attention.v_head_dim
+    indexed = attention.indexer.head_dim if attention.indexer else 0
     up_module, up_source = ("mla_up_proj", "qkv") if rank else ("qkv", "layernorm")
     # without a low rank the query reads what the down projection keeps already
     query_share = shard.gathered_share if rank else 0.0
@@ -163,7 +165,7 @@ def _latent(attention: LatentAttention, hidden: int, shape: Shape, shard: Shard)
             "kv_up_projection", "mla_up_proj", "qkv", (tokens, expanded, attention.kv_lora_rank),
             dtype, shard.gathered_share,
         ),
-        *_gather_context(heads * qk_dim + value_width, shape, shard),
+        *_gather_context(heads * qk_dim + value_width + indexed, shape, shard),
         *_latent_core(attention, qk_dim, hidden, shape, shard),
         _gemm("output_projection", "proj", "core_attn", (tokens, hidden, value_width), dtype),
     ]  # fmt: skip
@@ -201,7 +203,8 @@ def _indexer(
         _gemm("indexer_q_projection", "qkv", "layernorm", (tokens, width, query_from), dtype, 0.0),
         _gemm(
             "indexer_k_projection", "qkv", "layernorm",
-            (tokens, indexer.head_dim + indexer.heads, hidden), dtype, 0.0,
+            (sequence_shard_tokens(shape, shard), indexer.head_dim + indexer.heads, hidden),
+            dtype, 0.0,
         ),
         AttentionCore(
             name="indexer", module="core_attn", input_from="qkv", queries=tokens,

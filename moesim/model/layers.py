@@ -1,5 +1,7 @@
 """The operators of a whole layer, of the embedding and of the logits, for one rank's share."""
 
+from dataclasses import replace
+
 from moesim.model.architecture import Architecture, DenseFfn, Layer, MoeFfn
 from moesim.model.attention import (
     attention_operators,
@@ -30,6 +32,7 @@ def layer_operators(
         operators += [
             norm("cross_attention_norm", hidden, shape, shard),
             *_enter(hidden, shape, shard),
+            *_enter(hidden, _memory(shape), shard),
             *cross_attention_operators(layer.cross_attention, hidden, shape, shard),
             *_leave(hidden, shape, shard),
         ]
@@ -134,4 +137,26 @@ def mtp_operators(architecture: Architecture, shape: Shape, shard: Shard) -> lis
             n=max(1, hidden // shard.tp), k=2 * hidden, dtype=shard.dtype,
             input_share=shard.gathered_share,
         ),
+        *_gather_columns(hidden, shape, shard),
     ]  # fmt: skip
+
+
+def _gather_columns(hidden: int, shape: Shape, shard: Shard) -> list[Operator]:
+    """The projection is cut by columns; the layer behind it needs them all."""
+    if shard.tp == 1:
+        return []
+    payload = _activation_bytes(hidden, shape, shard)
+    return [_tensor_parallel("tp_all_gather", "all_gather", payload, "tp")]
+
+
+def encoder_end(hidden: int, shape: Shape, shard: Shard) -> list[Operator]:
+    """Return the encoder's final norm; it keeps its input and its output, which is kept once.
+
+    Each decoder layer reads that output for the keys and values of its cross-attention.
+    """
+    once = norm("encoder_norm", hidden, shape, shard)
+    return [replace(once, elements_saved=2 * once.elements_saved)]
+
+
+def _memory(shape: Shape) -> Shape:
+    return Shape(sequences=shape.sequences, length=shape.memory_length)

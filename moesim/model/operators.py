@@ -192,9 +192,9 @@ def read_bytes(operator: Compute) -> float:
         case GroupedGemm():
             read = _grouped_read(operator, size)
         case AttentionCore():
-            query = operator.queries * operator.heads * operator.qk_dim * operator.qk_products
-            keys = operator.qk_products * operator.qk_dim + operator.v_products * operator.v_dim
-            read = (query + operator.keys * operator.kv_heads * keys) * size
+            read = _inputs_kept(operator, operator.keys) * size
+            if operator.qk_products > 1:  # backward: the output and its gradient too
+                read += 2 * operator.queries * operator.heads * operator.v_dim * size
         case LinearAttentionCore():
             per_head = 2 * operator.key_dim + operator.value_dim
             read = operator.tokens * operator.heads * per_head * size
@@ -246,9 +246,7 @@ def saved_bytes(operator: Compute) -> float:
         case GroupedGemm():
             saved = sum(operator.rows) * operator.k * size
         case AttentionCore():
-            # and one fp32 log-sum-exp per query and head
             saved = _inputs_kept(operator, operator.own_keys) * size
-            saved += operator.queries * operator.heads * 4.0 if operator.v_dim else 0.0
         case LinearAttentionCore():
             per_head = 2 * operator.key_dim + operator.value_dim
             saved = operator.tokens * operator.heads * per_head * size
@@ -260,3 +258,13 @@ def saved_bytes(operator: Compute) -> float:
 def _inputs_kept(operator: AttentionCore, keys: int) -> float:
     query = operator.queries * operator.heads * operator.qk_dim
     return float(query + keys * operator.kv_heads * (operator.qk_dim + operator.v_dim))
+
+
+def state_bytes(operator: Compute) -> float:
+    """Return what `operator` itself leaves for its backward pass.
+
+    Fused attention leaves one fp32 log-sum-exp per query and head.
+    """
+    if isinstance(operator, AttentionCore) and operator.v_dim:
+        return operator.queries * operator.heads * 4.0 * operator.count
+    return 0.0

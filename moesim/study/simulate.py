@@ -13,7 +13,9 @@ from moesim.cost.work import Loads
 from moesim.hardware.device import peak
 from moesim.model.architecture import layers_of
 from moesim.model.flop import forward_flop, whole_layer
+from moesim.model.layers import mtp_operators
 from moesim.model.operators import flop
+from moesim.model.shapes import Shard
 from moesim.sim.training.schedules import SCHEDULES, Order, most_in_flight
 from moesim.sim.training.step import StepPlan, StepResult, simulate_step
 from moesim.study.outcome import Metrics, Outcome, Share, Step
@@ -211,7 +213,9 @@ def _recomputed_flop_per_sequence(run: Training, computed: Shares) -> float:
             repeated = again(operators, run.job.recompute)
             known[key] = sum(flop(op) for op in repeated) / shape.sequences
         total += known[key]
-    return total
+    projection = again(mtp_operators(architecture, batch.decoder, Shard()), run.job.recompute)
+    each = sum(flop(op) for op in projection) / batch.decoder.sequences
+    return total + architecture.mtp_layers * each
 
 
 def computed_shares(drawn: list[Loads]) -> Shares:

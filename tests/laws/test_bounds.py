@@ -191,7 +191,6 @@ def test_what_prediction_modules_compute_again_counts(tmp_path: Path, recompute:
     assert metrics.hfu_fraction / metrics.mfu_fraction == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.xfail(strict=True, reason="the time has the projection twice, HFU has not")
 def test_the_projection_of_a_prediction_module_runs_again_in_full(tmp_path: Path) -> None:
     """With full recomputation the block runs again from what enters it, projection included."""
     changes = {"training": {"recompute": "full"}}

@@ -158,14 +158,12 @@ def test_no_tree_on_a_torus() -> None:
     assert collective_s("all_reduce", 1e3, whole) >= 16e-6
 
 
-@pytest.mark.xfail(strict=True, reason="a group without axes is taken for one on a switch")
 def test_no_tree_on_a_torus_either_where_the_group_is_no_box() -> None:
     # 1 kB: a tree takes 2 * 2 hops of 1 us, a ring of four 2 * 3
     apart = network(Group(4, 1), _slices(24), IDEAL)
     assert collective_s("all_reduce", 1e3, apart) >= 6e-6
 
 
-@pytest.mark.xfail(strict=True, reason="groups over several slices count as scattered")
 def test_a_group_over_whole_slices_has_all_links_inside() -> None:
     """512 chips are two slices of 16 x 16 rings; each chip gathers over its four links.
 

@@ -67,7 +67,6 @@ def test_attention_by_hand() -> None:
     assert roofline_s(core, ROUND, slow) == pytest.approx(2 * flop / 1e15)
 
 
-@pytest.mark.xfail(strict=True, reason="queries and keys are read once per product")
 def test_backward_attention_reads_its_inputs_once() -> None:
     """Queries, keys, values, output and its gradient in, three gradients out: 8 * 16.8 MB.
 
@@ -107,7 +106,6 @@ def test_weight_gradients_are_added_to_an_fp32_buffer() -> None:
     assert roofline_s(grouped, ROUND, IDEAL) == pytest.approx(2 * moved / 1e12)
 
 
-@pytest.mark.xfail(strict=True, reason="waves are counted over [rows, n], not over [k, n]")
 def test_weight_gradient_of_one_expert_has_the_waves_of_a_plain_product() -> None:
     """[8192, 100] times [100, 8192]: the 100 rows are the inner dimension, padded by no tile.
 

@@ -64,12 +64,12 @@ def test_a_gather_sends_every_token_whatever_is_kept(copies: float) -> None:
         ("bf16", None, 2, 2),
         ("fp8", None, 2, 2),  # products in fp8, activations in bf16
         ("fp32", None, 4, 4),
-        ("bf16", "fp8", 1, 2),
-        ("fp8", "fp8", 1, 2),
+        ("bf16", "fp8", 1 + 4 / 128, 2),  # one fp32 scale per 128 elements
+        ("fp8", "fp8", 1 + 4 / 128, 2),
     ],
 )
 def test_a_narrow_type_is_for_what_enters_the_experts(
-    dtype: str, dispatch_dtype: str | None, there: int, back: int
+    dtype: str, dispatch_dtype: str | None, there: float, back: float
 ) -> None:
     """DeepSeek-V3 (arXiv 2412.19437, section 3.3.3): fp8 before up and down projection.
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def test_tracks_never_overlap(tmp_path: Path) -> None:
     assert len(tracks) > 4
     for slices in tracks.values():
         slices.sort()
-        for (start, duration), (following, _) in zip(slices, slices[1:], strict=False):
+        for (start, duration), (following, _) in pairwise(slices):
             assert following >= start + duration - 0.002  # times are rounded to a nanosecond
 
 
