@@ -8,6 +8,9 @@ import typer
 from moesim.cli.guard import Debug, guard
 from moesim.errors import Problem, ScenarioError
 
+SCHEMA = "moesim.schema.json"
+"""The file that the first line of every scenario names."""
+
 
 def init(
     name: Annotated[
@@ -59,6 +62,16 @@ def _copy(name: str, target: Path, *, force: bool) -> None:
     except FileExistsError:
         message = f"{target} exists; choose another name with --as, or replace it with --force"
         raise ScenarioError([Problem("", message)]) from None
+    _schema_beside(target)
     typer.echo(f"Wrote {target}. Next: moesim run {target}")
+
+
+def _schema_beside(target: Path) -> None:
+    """Write the schema that the scenario's first line names, for editors, unless it is there."""
+    from moesim.spec.json_schema import schema_text
+
+    schema = target.with_name(SCHEMA)
+    if not schema.exists():
+        schema.write_text(schema_text("scenario"), encoding="utf-8")
     if "$schema=moesim.schema.json" in text:
         typer.echo("Completion in editors: moesim schema --out moesim.schema.json")

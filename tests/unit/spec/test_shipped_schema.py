@@ -1,0 +1,28 @@
+"""The schema file beside the scenarios is the one that moesim writes."""
+
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from moesim.cli.main import app
+from moesim.spec.json_schema import schema_text
+from moesim.spec.shipped import shipped
+
+
+def test_the_shipped_schema_is_up_to_date() -> None:
+    """If this fails: moesim schema --out scenarios/moesim.schema.json."""
+    text = (shipped("scenarios") / "moesim.schema.json").read_text(encoding="utf-8")
+    assert text == schema_text("scenario")
+
+
+def test_every_scenario_names_it_in_its_first_line() -> None:
+    for file in shipped("scenarios").glob("*.yaml"):
+        first = file.read_text(encoding="utf-8").splitlines()[0]
+        assert first == "# yaml-language-server: $schema=moesim.schema.json", file.name
+
+
+def test_init_brings_the_schema_along(tmp_path: Path) -> None:
+    target = tmp_path / "mine.yaml"
+    done = CliRunner().invoke(app, ["init", "mixtral-8x7b-64xh100", "--as", str(target)])
+    assert done.exit_code == 0
+    assert (tmp_path / "moesim.schema.json").read_text(encoding="utf-8") == schema_text("scenario")
