@@ -73,5 +73,3 @@ def _schema_beside(target: Path) -> None:
     schema = target.with_name(SCHEMA)
     if not schema.exists():
         schema.write_text(schema_text("scenario"), encoding="utf-8")
-    if "$schema=moesim.schema.json" in text:
-        typer.echo("Completion in editors: moesim schema --out moesim.schema.json")
