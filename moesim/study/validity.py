@@ -18,7 +18,7 @@ MAX_EXPERTS_OF_ALL_LAYERS = 2**22
 MAX_MICRO_BATCH_TOKENS = 10**9
 MAX_PASSES = 10**6
 MAX_PASSES_OF_ALL_STEPS = 10**7
-MAX_DRAWS = 10**7
+MAX_DRAWS = 10**6
 MAX_GROUP_TOKENS = 2**22
 """What is simulated at most, so that no scenario takes all memory or days."""
 

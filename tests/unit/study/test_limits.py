@@ -70,13 +70,13 @@ RANDOM = "routing.load.law=uniform"
              "training={sequence_length: 4096, micro_batch: 2048, global_batch: 2048}"],
             "routing.capacity.group_tokens: 4,194,305 tokens are routed together; at most",
         ),
-        # 8 layers * 1000 groups of one token * 1250 steps = 10^7
+        # 8 layers * 1000 groups of one token * 125 steps = 10^6
         (
-            [RANDOM, "routing.capacity={factor: 1, group_tokens: 1}", "training.steps=1250",
+            [RANDOM, "routing.capacity={factor: 1, group_tokens: 1}", "training.steps=125",
              "training.sequence_length=1000"],
-            [RANDOM, "routing.capacity={factor: 1, group_tokens: 1}", "training.steps=1251",
+            [RANDOM, "routing.capacity={factor: 1, group_tokens: 1}", "training.steps=126",
              "training.sequence_length=1000"],
-            "routing.capacity.group_tokens: 10,008,000 groups of tokens would be routed",
+            "routing.capacity.group_tokens: 1,008,000 groups of tokens would be routed",
         ),
     ],
 )  # fmt: skip
