@@ -260,6 +260,8 @@ def extreme(chance: random.Random) -> dict[str, Any]:
         data["training"]["target_length"] = chance.choice([1, 64, 10**4])
     for path in chance.sample(sorted(EXTREMES), chance.randint(0, 6)):
         put(data, path.split("."), chance.choice(EXTREMES[path]))
+    if data["cluster"]["profile"] not in ("dgx-h100", "dgx-a100"):  # others know no leaves
+        data["cluster"].pop("oversubscription", None)
     if "formula" in data.get("routing", {}).get("capacity", {}):
         data["routing"]["capacity"].setdefault("factor", 1)
     return data
