@@ -1,0 +1,216 @@
+"""Curves of collectives: bytes by hand, limits, protocol steps, and a fit that finds its truth."""
+
+import csv
+import gzip
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moesim.cost.curves import Array, Chip, Family, Samples, fit_curve, fit_parameters
+from moesim.cost.families.collectives import (
+    COLLECTIVES,
+    CUSTOM_ALL_REDUCE,
+    FAMILIES,
+    away_bytes,
+    bound_s,
+    in_switch_bytes,
+    near_bytes,
+    seconds,
+)
+from tests.shared_files import shared
+
+CHIP = Chip(
+    name="H100",
+    vendor="nvidia",
+    peak_flop_per_s={"bf16": 989e12},
+    memory_bandwidth_bytes_per_s=3.35e12,
+    compute_units=132,
+    l2_bytes=50e6,
+    link_bytes_per_s=450e9,
+)
+BY_NAME = {family.name: family for family in FAMILIES}
+
+
+def group(size: float, ranks: float, domains: float = 1.0) -> Samples:
+    columns = {"bytes": size, "ranks": ranks, "domains": domains, "network_bytes_per_s": 50e9}
+    return {name: np.array([value]) for name, value in columns.items()}
+
+
+def start_s(name: str, samples: Samples) -> Array:
+    family = BY_NAME[name]
+    return family.physics(samples, CHIP, "bf16", family.start(CHIP, "bf16"))
+
+
+@pytest.mark.parametrize(
+    ("collective", "near", "away"),
+    [
+        # 32 ranks, 4 domains of 8, 64 MB; in MB
+        ("all_reduce", 2 * 64 * 7 / 8, 2 * 3 / 4 * 64 / 8),
+        ("all_gather", 64 * 7 / 8, 3 / 4 * 64 / 8),
+        ("reduce_scatter", 64 * 7 / 8, 3 / 4 * 64 / 8),
+        ("alltoall", 64 * 7 / 32, 64 * 24 / 32),
+        ("broadcast", 64, 64 / 8),
+        ("send", 0, 64),
+    ],
+)
+def test_bytes_inside_and_between_domains(collective: str, near: float, away: float) -> None:
+    samples = group(64e6, 32, 4)
+    assert near_bytes(collective, samples) == pytest.approx([near * 1e6])
+    assert away_bytes(collective, samples) == pytest.approx([away * 1e6])
+
+
+def test_one_domain_sends_nothing_away_and_needs_no_network() -> None:
+    samples = {"bytes": np.array([1e6]), "ranks": np.array([8.0])}
+    for collective in COLLECTIVES:
+        assert away_bytes(collective, samples) == pytest.approx([0.0])
+        assert bound_s(collective, samples, CHIP) > 0.0
+    assert in_switch_bytes(samples) == pytest.approx([1.125e6])
+
+
+@pytest.mark.parametrize("collective", ["all_gather", "reduce_scatter", "alltoall"])
+def test_large_messages_move_at_the_reached_rate(collective: str) -> None:
+    # bytes (n-1)/n at 0.8 of the link; the ramp has died out at 64 TB
+    size = 64e12
+    expected = size * 7 / 8 / (0.8 * 450e9)
+    assert start_s(collective, group(size, 8)) == pytest.approx([expected], rel=1e-3)
+
+
+def test_small_messages_cost_the_floor() -> None:
+    # 5 us and 7 steps of 1 us; one byte adds nothing that shows
+    assert start_s("all_gather", group(1.0, 8)) == pytest.approx([12e-6], rel=1e-2)
+
+
+def test_a_switch_that_reduces_beats_the_ring_from_four_ranks_on() -> None:
+    fitted = {**BY_NAME["all_reduce"].start(CHIP, "bf16"), "in_switch_fraction": 0.8}
+    large = group(1e12, 8)
+    moved = 1e12 * (1 + 1 / 8) / (0.8 * 450e9)
+    physics = BY_NAME["all_reduce"].physics
+    assert physics(large, CHIP, "bf16", fitted) == pytest.approx([moved], rel=1e-2)
+    pair = 1e12 / (0.8 * 450e9)
+    assert physics(group(1e12, 2), CHIP, "bf16", fitted) == pytest.approx([pair], rel=1e-2)
+
+
+def test_between_domains_the_slower_tier_counts() -> None:
+    # 8 domains: 2 * 7/8 * B/8 at 0.85 of 50 GB/s, times 1 + 0.05 * 3 for the fan-out
+    size = 1e15
+    expected = 2 * 7 / 8 * size / 8 * 1.15 / (0.85 * 50e9)
+    assert start_s("all_reduce_across", group(size, 64, 8)) == pytest.approx([expected], rel=1e-2)
+
+
+def test_beyond_one_domain_the_network_must_be_known() -> None:
+    with pytest.raises(KeyError):
+        bound_s(
+            "send", {"bytes": np.ones(1), "ranks": np.ones(1) * 2, "domains": np.ones(1) * 2}, CHIP
+        )
+
+
+def test_one_shot_for_small_two_shots_for_large() -> None:
+    fitted = {**CUSTOM_ALL_REDUCE.start(CHIP, "bf16"), "host_s": 1e-9}
+    small = CUSTOM_ALL_REDUCE.physics(group(1.0, 8), CHIP, "bf16", fitted)
+    assert small == pytest.approx([3e-6 + 7 * 2e-7], rel=1e-3)
+    large = CUSTOM_ALL_REDUCE.physics(group(1e13, 8), CHIP, "bf16", fitted)
+    assert large == pytest.approx([2 * 7 / 8 * 1e13 / (0.7 * 450e9)], rel=1e-3)
+    eager = {**fitted, "host_s": 4e-5}
+    hidden = CUSTOM_ALL_REDUCE.physics(group(1.0, 8), CHIP, "bf16", eager)
+    assert hidden == pytest.approx([4e-5], rel=1e-3)
+
+
+sizes = st.floats(1e-3, 1e18)
+counts = st.sampled_from([2.0, 4.0, 8.0, 16.0, 72.0, 1024.0])
+
+
+@given(family=st.sampled_from(FAMILIES), size=sizes, ranks=counts, factor=st.floats(1.0, 1e4))
+def test_physics_rises_with_bytes_and_stays_above_the_link(
+    family: Family, size: float, ranks: float, factor: float
+) -> None:
+    domains = max(1.0, ranks / 8) if family.name.endswith("_across") else 1.0
+    one, more = start_s(family.name, group(size, ranks, domains)), start_s(
+        family.name, group(size * factor, ranks, domains)
+    )  # fmt: skip
+    assert np.isfinite(one).all()
+    assert (more >= one * (1 - 1e-9)).all()
+    if family is not CUSTOM_ALL_REDUCE:
+        name = family.name.removesuffix("_across")
+        bound = bound_s(name, group(size, ranks, domains), CHIP, in_switch=True)
+        assert (one >= bound * (1 - 1e-9)).all()
+
+
+@given(collective=st.sampled_from(["all_gather", "reduce_scatter", "alltoall"]), size=sizes)
+def test_more_ranks_never_cost_less_while_the_protocol_stays(collective: str, size: float) -> None:
+    family = BY_NAME[collective]
+    fitted = {**family.start(CHIP, "bf16"), "switch_bytes": 1e25}
+    times = [
+        float(family.physics(group(size, ranks), CHIP, "bf16", fitted)[0])
+        for ranks in (2, 3, 4, 8, 16, 72)
+    ]
+    assert times == sorted(times)
+
+
+def measured_grid(family: Family, truth: dict[str, float], noise: float) -> tuple[Samples, Array]:
+    size, ranks = (
+        grid.ravel() for grid in np.meshgrid(2.0 ** np.arange(9, 30), np.array([2.0, 4.0, 8.0]))
+    )
+    samples = {"bytes": size, "ranks": ranks}
+    generator = np.random.Generator(np.random.Philox(key=5))
+    exact = family.physics(samples, CHIP, "bf16", truth)
+    return samples, exact * np.exp(generator.normal(0, noise, len(size)))
+
+
+def test_a_fit_finds_the_parameters_that_made_the_times() -> None:
+    family = BY_NAME["all_gather"]
+    truth = {
+        "floor_s": 6e-6,
+        "step_s": 0.7e-6,
+        "simple_s": 9e-6,
+        "simple_step_s": 1e-6,
+        "switch_bytes": 8e5,
+        "fraction": 0.74,
+        "sharpness": 0.9,
+    }
+    found = fit_parameters(family, *measured_grid(family, truth, 0.0), CHIP, "bf16")
+    assert found == pytest.approx(truth, rel=0.02)
+
+
+@settings(max_examples=20, deadline=None)
+@given(low=st.floats(1.0, 1e10), factor=st.floats(1.0, 100.0), ranks=st.sampled_from([2.0, 8.0]))
+def test_fitted_seconds_rise_though_the_table_is_noisy(
+    low: float, factor: float, ranks: float
+) -> None:
+    curve = NOISY
+    both = {"bytes": np.array([low, low * factor]), "ranks": np.array([ranks, ranks])}
+    first, second = seconds(BY_NAME["all_gather"], curve, both, CHIP)
+    assert second >= first * (1 - 1e-9)
+    assert second >= bound_s("all_gather", both, CHIP)[1]
+
+
+NOISY = fit_curve(
+    BY_NAME["all_gather"],
+    *measured_grid(BY_NAME["all_gather"], BY_NAME["all_gather"].start(CHIP, "bf16"), 0.5),
+    CHIP,
+    "bf16",
+)
+"""A curve of times that scatter by half."""
+
+
+def test_published_nccl_times_on_unseen_sizes() -> None:
+    path = shared("measurements/collectives.csv.gz")
+    with gzip.open(path, "rt") as file:
+        rows = [
+            (float(row["bytes"]), float(row["num_gpus"]), float(row["time_us"]) * 1e-6)
+            for row in csv.DictReader(file)
+            if row["hardware"] == "h100_sxm"
+            and row["library_version"] == "2.29.2"
+            and row["dtype"] == "fp16"
+            and row["collective"] == "reduce_scatter"
+        ]
+    size, ranks, times = np.array(rows).T
+    held = np.random.Generator(np.random.Philox(key=1)).random(len(rows)) < 0.2
+    fitted = {"bytes": size[~held], "ranks": ranks[~held]}
+    asked = {"bytes": size[held], "ranks": ranks[held]}
+    family = BY_NAME["reduce_scatter"]
+    curve = fit_curve(family, fitted, times[~held], CHIP, "fp16")
+    error = np.abs(seconds(family, curve, asked, CHIP) / times[held] - 1)
+    assert np.median(error) < 0.08
+    assert np.quantile(error, 0.9) < 0.2
