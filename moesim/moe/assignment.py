@@ -14,7 +14,7 @@ from moesim.moe.loads import (
     rank_rows,
 )
 
-_MAX_DRAWS = 2**17
+_MAX_DRAWS = 2**14
 """Counts drawn per layer at most; beyond, each drawn group stands for several."""
 
 

@@ -37,9 +37,10 @@ def simulate(run: Training, progress: Callable[[int, int], None] | None = None) 
     steps: list[Step] = []
     all_loads: list[Loads] = []
     first_costs: tuple[StageCost, ...] = ()
+    is_even = run.scenario.routing.load.law == "even"
     for number in range(run.scenario.training.steps):
-        drawn = loads if number == 0 else draw(run, number)
-        if number == 0 or run.scenario.routing.load.law != "even":
+        drawn = loads if number == 0 or is_even else draw(run, number)
+        if number == 0 or not is_even:
             costs = stage_costs(run, stages, drawn, on)
             result = simulate_step(plan(run, orders, costs))
         first_costs = first_costs or costs

@@ -17,7 +17,7 @@ from moesim.study.report.tables import tables
 from moesim.study.report.trace import trace
 
 MARKER = "summary.json"
-"""A directory with this file is a moesim result and may be replaced."""
+"""A directory whose file of this name tells a moesim version is a result and may be replaced."""
 
 
 def save(result: Findings, directory: Path) -> Path:
@@ -47,8 +47,16 @@ def _check(directory: Path) -> None:
         return
     if not directory.is_dir():
         raise ValueError("it is a file; name a directory")
-    if any(directory.iterdir()) and not (directory / MARKER).is_file():
+    if any(directory.iterdir()) and not _is_result(directory):
         raise ValueError("it holds files that are no moesim result; name another directory")
+
+
+def _is_result(directory: Path) -> bool:
+    try:
+        found = json.loads((directory / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and "moesim_version" in found
 
 
 def _swap(waiting: Path, directory: Path) -> None:

@@ -151,7 +151,8 @@ def _reproduce(result: Findings) -> str:
     digest = hashlib.sha256(resolved.encode()).hexdigest()[:16]
     return (
         "<section><h2>To reproduce</h2>"
-        f"<p class='note'>moesim {__version__}, seed {result.scenario.seed}, scenario {digest}.</p>"
+        f"<p class='note'>moesim {__version__}, seed {result.scenario.seed}, scenario {digest}. "
+        f"Model figures: {escape(result.outcome.run.architecture.source)}</p>"
         f"<details><summary>The scenario, every default resolved</summary><pre>{escape(resolved)}"
         "</pre></details></section>"
     )

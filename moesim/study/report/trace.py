@@ -4,6 +4,7 @@ One process per simulated model, one track per stage and stream; slices of a tra
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from moesim.cost.times import PassCost
@@ -13,6 +14,9 @@ from moesim.study.outcome import Outcome
 
 MAX_DETAILED = 20_000
 """Slices of the detailed micro-batches at most; later ones show whole passes."""
+
+MAX_SLICES = 100_000
+"""Slices of a run at most; what comes later in the step is left out, and said."""
 
 
 def trace(result: Findings) -> dict[str, Any]:
@@ -24,7 +28,9 @@ def trace(result: Findings) -> dict[str, Any]:
 
 
 def _process(process: int, name: str, outcome: Outcome) -> list[dict[str, Any]]:
-    slices = list(detailed(outcome))
+    slices = list(islice(detailed(outcome), MAX_SLICES))
+    if len(slices) == MAX_SLICES:
+        name += f" (the first {MAX_SLICES:,} slices)"
     tracks = sorted({one.track for one in slices}, key=_track_order)
     numbers = {track: number for number, track in enumerate(tracks)}
     events: list[dict[str, Any]] = [
