@@ -18,7 +18,9 @@ reduced in the switch (NVLS), which moves B (1 + 1/n) through a link: the faster
 Across domains (family `<collective>_across`), with m members in each of N domains and NIC rate R:
 
   t = (latency^p + max(near / (fraction r), away (1 + loss log2 N) / (away_fraction R))^p)^(1/p)
-  latency = floor + (m-1) step + away_floor + away_step hops
+  (near of an all-reduce: the faster of the ring and the switch)
+  latency = floor + steps step + away_floor + away_step hops; steps: log2 m in the tree of an
+  all-reduce, else m-1
 
 What is fitted may fall where a protocol changes; `seconds` returns it rising and above the bound.
 
@@ -130,11 +132,15 @@ def _across(collective: str) -> Callable[[Samples, Chip, str, Parameters], Array
     def seconds(samples: Samples, chip: Chip, dtype: str, fitted: Parameters) -> Array:
         ranks, domains = samples["ranks"], column(samples, "domains", 1.0)
         members = np.maximum(1.0, ranks / domains)
-        latency = fitted["floor_s"] + fitted["step_s"] * (members - 1.0)
+        inside = np.log2(members) if collective == "all_reduce" else members - 1.0
+        latency = fitted["floor_s"] + fitted["step_s"] * inside
         away = fitted["away_floor_s"] + fitted["away_step_s"] * _hops(collective, ranks, domains)
         latency = latency + np.where(domains > 1.0, away, 0.0)
         near = near_bytes(collective, samples)
         near_s = near / (fraction(fitted, "fraction") * link_rate(samples, chip))
+        if "in_switch_fraction" in fitted:
+            reached = fraction(fitted, "in_switch_fraction") * link_rate(samples, chip)
+            near_s = np.minimum(near_s, in_switch_bytes(samples) / reached)
         spread = 1.0 + fitted["fan_out_loss"] * np.log2(np.maximum(domains, 1.0))
         reached = fraction(fitted, "away_fraction") * network_rate(samples)
         away_s = away_bytes(collective, samples) * spread / reached
@@ -178,12 +184,11 @@ def seconds(family: Family, curve: Curve, samples: Samples, chip: Chip) -> Array
     """Return the fitted seconds, never falling with the bytes and never below the bound.
 
     Between the measured sizes the curve is read on a ladder of half octaves and each rung is at
-    least as high as the one below it.
+    least as high as the one below it. The bound of an all-reduce is that of a reducing switch.
     """
     collective = "all_reduce" if family is CUSTOM_ALL_REDUCE else family.name.split("_across")[0]
     fitted = rising_s(lambda asked: predict_s(family, curve, asked, chip), samples, "bytes")
-    in_switch = curve.parameters.get("in_switch_fraction", 0.0) > 0.0
-    return np.maximum(fitted, bound_s(collective, samples, chip, in_switch=in_switch))
+    return np.maximum(fitted, bound_s(collective, samples, chip, in_switch=True))
 
 
 def _start(collective: str) -> Callable[[Chip, str], dict[str, float]]:
@@ -204,17 +209,21 @@ def _start(collective: str) -> Callable[[Chip, str], dict[str, float]]:
     return start
 
 
-def _start_across(chip: Chip, dtype: str) -> dict[str, float]:
-    return {
-        "floor_s": 5e-6,
-        "step_s": 1e-6,
-        "fraction": 0.8,
-        "away_floor_s": 3e-5,
-        "away_step_s": 5e-6,
-        "away_fraction": 0.85,
-        "fan_out_loss": 0.05,
-        "sharpness": 0.9,
-    }
+def _start_across(collective: str) -> Callable[[Chip, str], dict[str, float]]:
+    def start(chip: Chip, dtype: str) -> dict[str, float]:
+        values = {
+            "floor_s": 5e-6,
+            "step_s": 1e-6,
+            "fraction": 0.8,
+            "away_floor_s": 3e-5,
+            "away_step_s": 5e-6,
+            "away_fraction": 0.85,
+            "fan_out_loss": 0.05,
+            "sharpness": 0.9,
+        }
+        return values | ({"in_switch_fraction": 0.55} if collective == "all_reduce" else {})
+
+    return start
 
 
 def _start_custom(chip: Chip, dtype: str) -> dict[str, float]:
@@ -260,7 +269,7 @@ def _across_family(collective: str) -> Family:
         name=f"{collective}_across",
         table="collectives",
         physics=_across(collective),
-        start=_start_across,
+        start=_start_across(collective),
         coordinates=_size_and_domains,
         axes=(octaves("log2_bytes", 4.0, 34.0, 3.0), octaves("log2_domains", 1.0, 9.0, 2.0)),
         smoothing=1.0,
