@@ -1,0 +1,251 @@
+"""Attention as one fused kernel: prefill over causal tiles, decode over the key-value cache.
+
+Parameters named `_excess` are what a kernel takes beyond peak or bandwidth: (1 + excess) times the
+bound, so that no fit can beat it. The times of inference libraries include writing the new keys
+and values to the cache.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from moesim.cost.curves import Array, Chip, Family, Parameters, Samples
+from moesim.cost.families.attention_work import (
+    TILE,
+    Work,
+    cache_bytes,
+    element_bytes,
+    makespan_blocks,
+    prefill_work,
+    query_bytes,
+    tiles,
+    work_bound_s,
+    work_peak,
+)
+from moesim.cost.surface import Axis
+
+
+def prefill_bound_s(samples: Samples, chip: Chip, dtype: str) -> Array:
+    """Return the seconds that no kernel can beat: FLOP at peak, bytes at memory bandwidth."""
+    return work_bound_s(prefill_work(samples, chip, dtype), chip, dtype)
+
+
+def prefill_work_s(work: Work, chip: Chip, dtype: str, parameters: Parameters) -> Array:
+    """Return the seconds of attention with many queries per sequence.
+
+    t = launch + tokens * t_token / units + (compute^p + memory^p)^(1/p), p = 1 + overlap
+    compute = makespan * T^2 (2 (qk + v) (1 + e) units / peak + t_softmax)
+            + ceil(items / units) t_item
+    memory = (query and output bytes (1 + e) + cache bytes (1 + e)) / bandwidth
+
+    Tiles of T = 128 queries by 128 keys as in FlashAttention-2 (arXiv 2307.08691, section 3.1);
+    t_token is the kernel that writes the cache, one small block per token.
+    """
+    units = chip.compute_units
+    product_s = (1.0 + parameters["compute_excess"]) * units / work.peak_flop_per_s
+    block_s = 2.0 * (work.qk_dim + work.v_dim) * product_s + parameters["softmax_s"]
+    block_s = TILE * TILE * block_s
+    cut = tiles(work)
+    own = parameters["unpacked_odds"] / (1.0 + parameters["unpacked_odds"])
+    compute = np.zeros_like(cut.mean_blocks)
+    for items, share in ((cut.packed_items, 1.0 - own), (cut.own_items, own)):
+        busiest = makespan_blocks(items, cut, units, parameters) * block_s
+        compute = compute + share * (busiest + np.ceil(items / units) * parameters["item_s"])
+    moved = query_bytes(work, dtype) * (1.0 + parameters["query_excess"])
+    moved = moved + cache_bytes(work) * (1.0 + parameters["cache_excess"])
+    tokens = work.sequences * work.queries * (parameters["token_s"] / units)
+    both = _norm(compute, moved / chip.memory_bandwidth_bytes_per_s, parameters["overlap"])
+    return parameters["launch_s"] + tokens + both
+
+
+def _norm(a: Array, b: Array, overlap: float) -> Array:
+    """Return (a^p + b^p)^(1/p) with p = 1 + overlap: the sum at 0, the greater at infinity."""
+    power = min(1.0 + overlap, 20.0)
+    high = np.maximum(a, b)
+    return high * (1.0 + (np.minimum(a, b) / high) ** power) ** (1.0 / power)
+
+
+def prefill_s(samples: Samples, chip: Chip, dtype: str, parameters: Parameters) -> Array:
+    """Return the seconds of each prefill: `prefill_work_s` of the work of the samples."""
+    return prefill_work_s(prefill_work(samples, chip, dtype), chip, dtype, parameters)
+
+
+def prefill_start(chip: Chip, dtype: str) -> dict[str, float]:
+    """Return where the fit begins: FlashAttention-3 on Hopper, in round figures."""
+    del chip, dtype
+    return {
+        "launch_s": 8e-6, "compute_excess": 0.3, "softmax_s": 2e-11, "item_s": 1e-6,
+        "query_excess": 0.5, "cache_excess": 0.5, "token_s": 5e-8, "overlap": 0.3,
+        "unpacked_odds": 1.0, "late_spread": 0.2, "undivided_odds": 9.0,
+    }  # fmt: skip
+
+
+def prefill_coordinates(samples: Samples) -> tuple[Array, ...]:
+    """Return log2 of tokens, of batch times heads, of the head size, the window, the group."""
+    tokens, heads = samples["seq_len"], samples["num_heads"]
+    window = samples.get("sliding_window")
+    hides = np.zeros_like(tokens)
+    if window is not None:
+        ratio = tokens / np.where(window > 0.0, window, np.inf)
+        hides = np.clip(np.log2(2.0 * np.maximum(ratio, 0.5)), 0.0, 2.0)
+    return (
+        np.log2(tokens),
+        np.log2(samples["batch_size"] * heads),
+        np.log2(samples["head_dim"]),
+        hides,
+        np.log2(heads / samples["num_kv_heads"]),
+    )
+
+
+PREFILL = Family(
+    name="attention_prefill",
+    table="attention_prefill",
+    physics=prefill_s,
+    start=prefill_start,
+    coordinates=prefill_coordinates,
+    axes=(
+        Axis("log2 seq_len", (0.0, 5.0, 7.0, 9.0, 10.0, 11.0, 12.0, 14.0)),
+        Axis("log2 batch_size num_heads", (0.0, 4.0, 6.0, 8.0, 11.0)),
+        Axis("log2 head_dim", (6.0, 7.0, 8.0, 9.0)),
+        Axis("log2 2 seq_len / sliding_window", (0.0, 2.0)),
+        Axis("log2 num_heads / num_kv_heads", (0.0, 1.5, 4.0)),
+    ),
+    bound_s=prefill_bound_s,
+)
+
+
+def decode_work(samples: Samples, chip: Chip, dtype: str) -> Work:
+    """Return what samples of one new token per sequence over `kv_tokens` ask for."""
+    keys = samples["kv_tokens"]
+    window = samples.get("sliding_window")
+    if window is not None:
+        keys = np.where(window > 0.0, np.minimum(keys, window), keys)
+    qk_dim = samples["head_dim"]
+    v_dim = samples.get("v_dim", qk_dim)
+    size = samples.get("kv_element_bytes", element_bytes(dtype))
+    return Work(
+        sequences=samples["batch_size"], queries=np.ones_like(keys), keys=keys, pairs=keys,
+        heads=samples["num_heads"], kv_heads=samples["num_kv_heads"], qk_dim=qk_dim, v_dim=v_dim,
+        row_bytes=(qk_dim + v_dim) * size, peak_flop_per_s=work_peak(chip, dtype, size),
+    )  # fmt: skip
+
+
+def decode_bound_s(samples: Samples, chip: Chip, dtype: str) -> Array:
+    """Return the seconds that no kernel can beat: mostly the cache at memory bandwidth."""
+    return work_bound_s(decode_work(samples, chip, dtype), chip, dtype)
+
+
+_ROWS = 64.0
+"""Rows of a Hopper matrix instruction (PTX ISA, wgmma): a group of heads is padded to it."""
+
+
+def decode_work_s(work: Work, chip: Chip, dtype: str, parameters: Parameters) -> Array:
+    """Return the seconds of attention with one query per sequence.
+
+    t = launch + (busy^p + memory^p)^(1/p), p = 1 + overlap
+    busy = waves * (t_item + keys / splits
+           * max(2 rows (qk + v) (1 + e) units / peak, row bytes units u / bandwidth)),
+    waves = ceil(sequences kv_heads splits / units)
+    memory = (cache bytes (1 + e) + query and output bytes (1 + e)) / bandwidth
+
+    The keys of a sequence are split over the units that would idle, no finer than `split_keys`
+    (Flash-Decoding, Dao et al., 2023). u is the share of bandwidth of a unit over what it can draw
+    alone.
+    """
+    units = chip.compute_units
+    bandwidth = chip.memory_bandwidth_bytes_per_s
+    rows = np.ceil(work.heads / work.kv_heads / _ROWS) * _ROWS
+    items = work.sequences * work.kv_heads
+    finest = np.maximum(work.keys / parameters["split_keys"], 1.0)
+    splits = np.minimum(np.maximum(units / items, 1.0), finest)
+    waves = np.ceil(items * splits / units - 1e-9)
+    product_s = (1.0 + parameters["compute_excess"]) * units / work.peak_flop_per_s
+    key_s = np.maximum(
+        2.0 * rows * (work.qk_dim + work.v_dim) * product_s,
+        work.row_bytes * (units / bandwidth * parameters["unit_slowness"]),
+    )
+    busy = waves * (work.keys / splits * key_s + parameters["item_s"])
+    moved = query_bytes(work, dtype) * (1.0 + parameters["query_excess"])
+    moved = moved + cache_bytes(work) * (1.0 + parameters["cache_excess"])
+    return parameters["launch_s"] + _norm(busy, moved / bandwidth, parameters["overlap"])
+
+
+def decode_s(samples: Samples, chip: Chip, dtype: str, parameters: Parameters) -> Array:
+    """Return the seconds of each decode step: `decode_work_s` of the work of the samples."""
+    return decode_work_s(decode_work(samples, chip, dtype), chip, dtype, parameters)
+
+
+def decode_start(chip: Chip, dtype: str) -> dict[str, float]:
+    """Return where the fit begins: Flash-Decoding on Hopper, in round figures."""
+    del chip, dtype
+    return {
+        "launch_s": 8e-6, "compute_excess": 1.0, "item_s": 1e-6, "unit_slowness": 0.7,
+        "cache_excess": 0.1, "query_excess": 1.0, "overlap": 1.0, "split_keys": 256.0,
+    }  # fmt: skip
+
+
+def decode_coordinates(samples: Samples) -> tuple[Array, ...]:
+    """Return log2 of the keys seen, of batch times key heads, of the head size and the group."""
+    keys = samples["kv_tokens"]
+    window = samples.get("sliding_window")
+    if window is not None:
+        keys = np.where(window > 0.0, np.minimum(keys, window), keys)
+    kv_heads = samples["num_kv_heads"]
+    return (
+        np.log2(keys),
+        np.log2(samples["batch_size"] * kv_heads),
+        np.log2(samples["head_dim"]),
+        np.log2(samples["num_heads"] / kv_heads),
+    )
+
+
+DECODE = Family(
+    name="attention_decode",
+    table="attention_decode",
+    physics=decode_s,
+    start=decode_start,
+    coordinates=decode_coordinates,
+    axes=(
+        Axis("log2 kv_tokens", (0.0, 5.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 14.0, 17.0)),
+        Axis("log2 batch_size num_kv_heads", (0.0, 2.0, 4.0, 6.0, 7.0, 8.0, 10.0, 13.0)),
+        Axis("log2 head_dim", (6.0, 7.0, 8.0, 9.0)),
+        Axis("log2 num_heads / num_kv_heads", (0.0, 3.0, 5.0)),
+    ),
+    bound_s=decode_bound_s,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackwardRate:
+    """How fast the backward pass of a fused attention kernel works, over the forward pass."""
+
+    share: float
+    """FLOP/s backward over FLOP/s forward."""
+    kind: str
+    source: str
+
+
+FLASH_ATTENTION_2 = BackwardRate(
+    share=0.63 / 0.73,
+    kind="measured",
+    source="FlashAttention-2, arXiv 2307.08691, section 4.1: up to 73 % of peak forward and 63 % "
+    "backward on A100",
+)
+FLASH_ATTENTION_3 = BackwardRate(
+    share=0.63 / 0.73 * 1.625 / 1.75,
+    kind="assumed",
+    source="FlashAttention-3, arXiv 2407.08608, abstract and section 4.1: 1.5 to 2.0 times "
+    "FlashAttention-2 forward and 1.5 to 1.75 times backward on H100; the middles of both",
+)
+
+
+def backward_s(
+    forward_s: Array, launch_s: float, qk_dim: float, v_dim: float, rate: BackwardRate
+) -> Array:
+    """Return the seconds of the backward pass, given those of the forward pass.
+
+    t = launch + (t_forward - launch) * (3 qk + 2 v) / (qk + v) / share: five products instead of
+    two (FlashAttention-2, arXiv 2307.08691, section 3.1), at another rate.
+    """
+    products = (3.0 * qk_dim + 2.0 * v_dim) / (qk_dim + v_dim)
+    return launch_s + np.maximum(forward_s - launch_s, 0.0) * (products / rate.share)

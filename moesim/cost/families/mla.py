@@ -1,0 +1,325 @@
+"""Multi-head latent attention: prefill, decode over the latent cache, absorbed products.
+
+The dimensions are those of DeepSeek-V3 (arXiv 2412.19437, section 4.2), as in the tables:
+`local_num_heads` heads of 128 + 64 for queries and keys and 128 for values, a latent of 512, of
+which with the rotary part 576 numbers per token are cached. `_kernel` families are the attention
+kernel alone; `_module` families hold the projections around it, whose element size is the column
+`projection_element_bytes` (2 without it).
+"""
+
+import numpy as np
+
+from moesim.cost.curves import Array, Chip, Family, Parameters, Samples
+from moesim.cost.families.attention import (
+    decode_start,
+    decode_work_s,
+    prefill_start,
+    prefill_work_s,
+)
+from moesim.cost.families.attention_work import (
+    Work,
+    causal_pairs,
+    element_bytes,
+    peak_flop_per_s,
+    work_bound_s,
+    work_peak,
+)
+from moesim.cost.surface import Axis
+
+HIDDEN, Q_LORA, KV_LORA, ROPE, NOPE, V = 7168.0, 1536.0, 512.0, 64.0, 128.0, 128.0
+
+
+def prefill_work(samples: Samples, chip: Chip, dtype: str) -> Work:
+    """Return the work of causal attention with the keys and values of all heads expanded."""
+    queries, heads = samples["seq_len"], samples["local_num_heads"]
+    past = samples.get("past_kv_tokens")
+    keys = queries if past is None else queries + past
+    size = samples.get("kv_element_bytes", element_bytes(dtype))
+    return Work(
+        sequences=samples["batch_size"], queries=queries, keys=keys,
+        pairs=causal_pairs(queries, keys), heads=heads, kv_heads=heads, qk_dim=NOPE + ROPE,
+        v_dim=V, row_bytes=(NOPE + ROPE + V) * element_bytes(dtype),
+        peak_flop_per_s=work_peak(chip, dtype, size),
+    )  # fmt: skip
+
+
+def decode_work(samples: Samples, chip: Chip, dtype: str) -> Work:
+    """Return the work of one query per sequence over the latent cache, which all heads share.
+
+    Keys are the 576 numbers cached per token, values the first 512 of them: they are read once.
+    """
+    keys = samples["kv_tokens"]
+    one = np.ones_like(keys)
+    size = samples.get("kv_element_bytes", element_bytes(dtype))
+    return Work(
+        sequences=samples["batch_size"], queries=one, keys=keys, pairs=keys,
+        heads=samples["local_num_heads"], kv_heads=one, qk_dim=KV_LORA + ROPE, v_dim=KV_LORA,
+        row_bytes=(KV_LORA + ROPE) * size, peak_flop_per_s=work_peak(chip, dtype, size),
+    )  # fmt: skip
+
+
+def absorbed_prefill_work(samples: Samples, chip: Chip, dtype: str) -> Work:
+    """Return the work of causal attention over the latents themselves, which all heads share.
+
+    What kernels named after MLA do with short prompts: as in decode, with several queries.
+    """
+    queries = samples["seq_len"]
+    past = samples.get("past_kv_tokens")
+    keys = queries if past is None else queries + past
+    size = samples.get("kv_element_bytes", element_bytes(dtype))
+    return Work(
+        sequences=samples["batch_size"], queries=queries, keys=keys,
+        pairs=causal_pairs(queries, keys), heads=samples["local_num_heads"],
+        kv_heads=np.ones_like(queries), qk_dim=KV_LORA + ROPE, v_dim=KV_LORA,
+        row_bytes=(KV_LORA + ROPE) * size, peak_flop_per_s=work_peak(chip, dtype, size),
+    )  # fmt: skip
+
+
+def prefill_bound_s(samples: Samples, chip: Chip, dtype: str) -> Array:
+    """Return the seconds of the kernel that none can beat: FLOP at peak, bytes at bandwidth."""
+    return work_bound_s(prefill_work(samples, chip, dtype), chip, dtype)
+
+
+def decode_bound_s(samples: Samples, chip: Chip, dtype: str) -> Array:
+    """Return the seconds of the kernel that none can beat: FLOP at peak, bytes at bandwidth."""
+    return work_bound_s(decode_work(samples, chip, dtype), chip, dtype)
+
+
+def prefill_s(samples: Samples, chip: Chip, dtype: str, parameters: Parameters) -> Array:
+    """Return the seconds of the prefill kernel."""
+    return prefill_work_s(prefill_work(samples, chip, dtype), chip, dtype, parameters)
+
+
+def decode_s(samples: Samples, chip: Chip, dtype: str, parameters: Parameters) -> Array:
+    """Return the seconds of the decode kernel."""
+    return decode_work_s(decode_work(samples, chip, dtype), chip, dtype, parameters)
+
+
+def absorbed_prefill_bound_s(samples: Samples, chip: Chip, dtype: str) -> Array:
+    """Return the seconds of the absorbed kernel that none can beat."""
+    return work_bound_s(absorbed_prefill_work(samples, chip, dtype), chip, dtype)
+
+
+def absorbed_prefill_s(samples: Samples, chip: Chip, dtype: str, parameters: Parameters) -> Array:
+    """Return the seconds of the prefill kernel that works on the latents."""
+    return prefill_work_s(absorbed_prefill_work(samples, chip, dtype), chip, dtype, parameters)
+
+
+def projection_weights(heads: Array) -> Array:
+    """Return the weights of all projections of a layer with `heads` local heads.
+
+    Down to the latents 7168 (1536 + 576), up to queries 1536 * 192 per head, up to keys and values
+    (or their absorbed form, as many) 512 * 256 per head, output 128 * 7168 per head.
+    """
+    per_head = Q_LORA * (NOPE + ROPE) + KV_LORA * (NOPE + V) + V * HIDDEN
+    return HIDDEN * (Q_LORA + KV_LORA + ROPE) + heads * per_head
+
+
+def _projection_parts(samples: Samples, tokens: Array, chip: Chip) -> tuple[Array, Array]:
+    """Return the seconds of the projections at peak, and at bandwidth."""
+    size = samples.get("projection_element_bytes", 2.0)
+    weights = projection_weights(samples["local_num_heads"])
+    compute = tokens * weights * size / chip.peak_flop_per_s["bf16"]
+    moved = weights * size + 2.0 * tokens * 2.0 * HIDDEN
+    return compute, moved / chip.memory_bandwidth_bytes_per_s
+
+
+def projections_s(samples: Samples, tokens: Array, chip: Chip, parameters: Parameters) -> Array:
+    """Return the seconds of the projections of `tokens` tokens.
+
+    t = tokens weights size (1 + e) / peak(bf16)
+      + (weights size + hidden states) (1 + e) / bandwidth
+
+    2 FLOP per weight and token at a rate inverse to the element size: peak(bf16) * 2 / size.
+    """
+    compute, memory = _projection_parts(samples, tokens, chip)
+    slow = compute * (1.0 + parameters["projection_excess"])
+    return slow + memory * (1.0 + parameters["weight_excess"])
+
+
+def _projections_bound_s(samples: Samples, tokens: Array, chip: Chip) -> Array:
+    return np.maximum(*_projection_parts(samples, tokens, chip))
+
+
+def prefill_module_s(samples: Samples, chip: Chip, dtype: str, parameters: Parameters) -> Array:
+    """Return the seconds of prefill with its projections: one after the other."""
+    tokens = samples["batch_size"] * samples["seq_len"]
+    around = projections_s(samples, tokens, chip, parameters)
+    return prefill_s(samples, chip, dtype, parameters) + around
+
+
+def absorbed_prefill_module_s(
+    samples: Samples, chip: Chip, dtype: str, parameters: Parameters
+) -> Array:
+    """Return the seconds of prefill over the latents with its projections."""
+    tokens = samples["batch_size"] * samples["seq_len"]
+    around = projections_s(samples, tokens, chip, parameters)
+    return absorbed_prefill_s(samples, chip, dtype, parameters) + around
+
+
+def decode_module_s(samples: Samples, chip: Chip, dtype: str, parameters: Parameters) -> Array:
+    """Return the seconds of a decode step with its projections: one after the other."""
+    around = projections_s(samples, samples["batch_size"], chip, parameters)
+    return decode_s(samples, chip, dtype, parameters) + around
+
+
+def prefill_module_bound_s(samples: Samples, chip: Chip, dtype: str) -> Array:
+    """Return the seconds that no kernels can beat: attention's bound and the projections'."""
+    tokens = samples["batch_size"] * samples["seq_len"]
+    return prefill_bound_s(samples, chip, dtype) + _projections_bound_s(samples, tokens, chip)
+
+
+def absorbed_prefill_module_bound_s(samples: Samples, chip: Chip, dtype: str) -> Array:
+    """Return the seconds that no kernels can beat: attention over latents and the projections."""
+    tokens = samples["batch_size"] * samples["seq_len"]
+    around = _projections_bound_s(samples, tokens, chip)
+    return absorbed_prefill_bound_s(samples, chip, dtype) + around
+
+
+def decode_module_bound_s(samples: Samples, chip: Chip, dtype: str) -> Array:
+    """Return the seconds that no kernels can beat: attention's bound and the projections'."""
+    around = _projections_bound_s(samples, samples["batch_size"], chip)
+    return decode_bound_s(samples, chip, dtype) + around
+
+
+_AROUND = {"launch_s": 3e-5, "projection_excess": 0.5, "weight_excess": 0.5}
+
+
+def prefill_module_start(chip: Chip, dtype: str) -> dict[str, float]:
+    """Return where the fit begins: that of the kernel, with projections near the roofline."""
+    return prefill_start(chip, dtype) | _AROUND
+
+
+def decode_module_start(chip: Chip, dtype: str) -> dict[str, float]:
+    """Return where the fit begins: that of the kernel, with projections near the roofline."""
+    return decode_start(chip, dtype) | _AROUND
+
+
+def prefill_coordinates(samples: Samples) -> tuple[Array, ...]:
+    """Return log2 of tokens per sequence, of sequences and of heads."""
+    return (
+        np.log2(samples["seq_len"]),
+        np.log2(samples["batch_size"]),
+        np.log2(samples["local_num_heads"]),
+    )
+
+
+def decode_coordinates(samples: Samples) -> tuple[Array, ...]:
+    """Return log2 of keys per sequence, of sequences and of heads."""
+    return (
+        np.log2(samples["kv_tokens"]),
+        np.log2(samples["batch_size"]),
+        np.log2(samples["local_num_heads"]),
+    )
+
+
+_PREFILL_AXES = (
+    Axis("log2 seq_len", (0.0, 5.0, 7.0, 9.0, 10.0, 11.0, 12.0, 13.0, 15.0)),
+    Axis("log2 batch_size", (0.0, 2.0, 4.0, 6.0, 8.0)),
+    Axis("log2 local_num_heads", (0.0, 2.0, 4.0, 5.0, 6.0, 7.0)),
+)
+_DECODE_AXES = (
+    Axis("log2 kv_tokens", (0.0, 6.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 15.0, 17.0)),
+    Axis("log2 batch_size", (0.0, 2.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0)),
+    Axis("log2 local_num_heads", (0.0, 3.0, 5.0, 6.0, 7.0)),
+)
+
+MLA_PREFILL_KERNEL = Family(
+    name="mla_prefill_kernel", table="mla_prefill", physics=prefill_s, start=prefill_start,
+    coordinates=prefill_coordinates, axes=_PREFILL_AXES, bound_s=prefill_bound_s,
+)  # fmt: skip
+MLA_PREFILL_MODULE = Family(
+    name="mla_prefill_module", table="mla_prefill", physics=prefill_module_s,
+    start=prefill_module_start, coordinates=prefill_coordinates, axes=_PREFILL_AXES,
+    bound_s=prefill_module_bound_s,
+)  # fmt: skip
+MLA_ABSORBED_PREFILL_KERNEL = Family(
+    name="mla_absorbed_prefill_kernel", table="mla_prefill", physics=absorbed_prefill_s,
+    start=prefill_start, coordinates=prefill_coordinates, axes=_PREFILL_AXES,
+    bound_s=absorbed_prefill_bound_s,
+)  # fmt: skip
+MLA_ABSORBED_PREFILL_MODULE = Family(
+    name="mla_absorbed_prefill_module", table="mla_prefill", physics=absorbed_prefill_module_s,
+    start=prefill_module_start, coordinates=prefill_coordinates, axes=_PREFILL_AXES,
+    bound_s=absorbed_prefill_module_bound_s,
+)  # fmt: skip
+MLA_DECODE_KERNEL = Family(
+    name="mla_decode_kernel", table="mla_decode", physics=decode_s, start=decode_start,
+    coordinates=decode_coordinates, axes=_DECODE_AXES, bound_s=decode_bound_s,
+)  # fmt: skip
+MLA_DECODE_MODULE = Family(
+    name="mla_decode_module", table="mla_decode", physics=decode_module_s,
+    start=decode_module_start, coordinates=decode_coordinates, axes=_DECODE_AXES,
+    bound_s=decode_module_bound_s,
+)  # fmt: skip
+
+
+def _bmm_shape(samples: Samples) -> tuple[Array, Array, Array]:
+    """Return the heads, the tokens and the products of both widths: 128 to 512 or back."""
+    heads, tokens = samples["local_num_heads"], samples["num_tokens"]
+    return heads, tokens, heads * (NOPE * KV_LORA)
+
+
+def _bmm_bytes(samples: Samples, dtype: str) -> Array:
+    heads, tokens, weights = _bmm_shape(samples)
+    return weights * element_bytes(dtype) + 2.0 * tokens * heads * (NOPE + KV_LORA)
+
+
+def bmm_bound_s(samples: Samples, chip: Chip, dtype: str) -> Array:
+    """Return the seconds that no kernel can beat: weights, inputs and outputs; FLOP at peak.
+
+    What fits into the L2 cache does not count: a repeated measurement finds it there.
+    """
+    _, tokens, weights = _bmm_shape(samples)
+    moved = np.maximum(_bmm_bytes(samples, dtype) - chip.l2_bytes, 0.0)
+    compute = 2.0 * tokens * weights / peak_flop_per_s(chip, dtype)
+    return np.maximum(compute, moved / chip.memory_bandwidth_bytes_per_s)
+
+
+def bmm_s(samples: Samples, chip: Chip, dtype: str, parameters: Parameters) -> Array:
+    """Return the seconds of one absorbed product: [tokens, 128] times [128, 512] for each head.
+
+    t = launch + ceil(heads ceil(tokens / 128) / units) t_tile + FLOP (1 + e) / peak
+      + bytes / bandwidth (h (1 + e) + (1 - h) s), h = bytes / (bytes + L2)
+
+    Tokens are padded to 64; of what the L2 cache keeps, moving takes s times as long as bandwidth.
+    """
+    heads, tokens, weights = _bmm_shape(samples)
+    moved = _bmm_bytes(samples, dtype)
+    outside = moved / (moved + chip.l2_bytes)
+    slowness = outside * (1.0 + parameters["memory_excess"])
+    slowness = slowness + (1.0 - outside) * parameters["l2_slowness"]
+    padded = np.ceil(tokens / 64.0) * 64.0
+    rate = peak_flop_per_s(chip, dtype) / (1.0 + parameters["compute_excess"])
+    waves = np.ceil(heads * np.ceil(tokens / 128.0) / chip.compute_units)
+    memory = moved / chip.memory_bandwidth_bytes_per_s * slowness
+    return (
+        parameters["launch_s"]
+        + waves * parameters["tile_s"]
+        + memory
+        + 2.0 * padded * weights / rate
+    )
+
+
+def bmm_start(chip: Chip, dtype: str) -> dict[str, float]:
+    """Return where the fit begins: a batched product on Hopper, in round figures."""
+    del chip, dtype
+    return {
+        "launch_s": 4e-6, "tile_s": 2e-7, "memory_excess": 0.2, "l2_slowness": 0.5,
+        "compute_excess": 0.5,
+    }  # fmt: skip
+
+
+def bmm_coordinates(samples: Samples) -> tuple[Array, ...]:
+    """Return log2 of tokens and of heads."""
+    return np.log2(samples["num_tokens"]), np.log2(samples["local_num_heads"])
+
+
+MLA_BMM = Family(
+    name="mla_bmm", table="mla_bmm", physics=bmm_s, start=bmm_start, coordinates=bmm_coordinates,
+    axes=(
+        Axis("log2 num_tokens", (0.0, 4.0, 6.0, 7.0, 8.0, 10.0, 12.0, 14.0)),
+        Axis("log2 local_num_heads", (0.0, 3.0, 5.0, 7.0)),
+    ),
+    bound_s=bmm_bound_s,
+)  # fmt: skip
