@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moesim import rng
-from moesim.cost.surface import Axis, Surface, evaluate, fit_surface, octaves_outside
+from moesim.cost.surface import Axis, Rising, Surface, evaluate, fit_surface, octaves_outside
 
 Array = NDArray[np.float64]
 Samples = Mapping[str, Array]
@@ -49,6 +49,12 @@ class Family:
     """Where a sample lies on the axes of the surface."""
     axes: tuple[Axis, ...]
     smoothing: float = 0.3
+    bound_s: Callable[[Samples, Chip, str], Array] | None = None
+    """What no kernel can beat on this chip: samples, chip, dtype. Predictions never go below."""
+    samples_at: Callable[[tuple[Array, ...]], Samples] | None = None
+    """The inverse of `coordinates`, needed where `rising` names axes."""
+    rising: tuple[int, ...] = ()
+    """Axes along which the fitted time is not to fall."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +74,13 @@ class Curve:
 
 
 def predict_s(family: Family, curve: Curve, samples: Samples, chip: Chip) -> Array:
-    """Return the seconds of each sample."""
+    """Return the seconds of each sample, never less than the family's bound."""
     seconds = family.physics(samples, chip, curve.dtype, curve.parameters)
-    if curve.surface is None:
+    if curve.surface is not None:
+        seconds = seconds * np.exp(evaluate(curve.surface, family.coordinates(samples)))
+    if family.bound_s is None:
         return seconds
-    return seconds * np.exp(evaluate(curve.surface, family.coordinates(samples)))
+    return np.maximum(seconds, family.bound_s(samples, chip, curve.dtype))
 
 
 def uncertainty(family: Family, curve: Curve, samples: Samples) -> Array:
@@ -110,7 +118,8 @@ def fit_curve(
     residual = np.log(measured_s / physics)
     coordinates = family.coordinates(samples)
     axes = _covered(family.axes, coordinates)
-    surface = fit_surface(axes, coordinates, residual, family.smoothing)
+    rising = _rising(family, axes, chip, dtype, parameters)
+    surface = fit_surface(axes, coordinates, residual, family.smoothing, rising)
     error = np.abs(np.expm1(evaluate(surface, coordinates) - residual))
     return Curve(
         family=family.name,
@@ -123,6 +132,17 @@ def fit_curve(
         p90_error=float(np.quantile(error, 0.9)),
         source=about.source,
     )
+
+
+def _rising(
+    family: Family, axes: tuple[Axis, ...], chip: Chip, dtype: str, parameters: Parameters
+) -> Rising | None:
+    """Return the physics at the knots, for a family whose time may not fall along some axes."""
+    if family.samples_at is None:
+        return None
+    grid = np.meshgrid(*(axis.knots for axis in axes), indexing="ij")
+    samples = family.samples_at(tuple(values.ravel() for values in grid))
+    return Rising(np.log(family.physics(samples, chip, dtype, parameters)), family.rising)
 
 
 _MOST_ROWS = 2500

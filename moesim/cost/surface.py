@@ -3,6 +3,7 @@
 Beyond the grid the nearest edge holds, and the distance in octaves says how far outside a point is.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -38,16 +39,52 @@ def octaves(name: str, low: float, high: float, step: float) -> Axis:
 
 def evaluate(surface: Surface, coordinates: Sequence[Array]) -> Array:
     """Return the surface at points; one array per axis, all of one shape."""
-    index, fraction = _places(surface.axes, coordinates)
-    table = np.asarray(surface.values).reshape([len(axis.knots) for axis in surface.axes])
-    total = np.zeros(np.shape(coordinates[0]))
-    for corner in product((0, 1), repeat=len(surface.axes)):
-        weight = np.ones_like(total)
-        for bit, part in zip(corner, fraction, strict=True):
-            weight = weight * (part if bit else 1 - part)
-        place = zip(index, corner, table.shape, strict=True)
-        total += weight * table[tuple(np.minimum(i + bit, size - 1) for i, bit, size in place)]
-    return total
+    table = np.asarray(surface.values)
+    shape = np.shape(coordinates[0])
+    flat = [np.ravel(values) for values in coordinates]
+    total = np.empty(flat[0].shape)
+    for first in range(0, len(total), _BLOCK):
+        part = slice(first, first + _BLOCK)
+        total[part] = _evaluate_block(surface.axes, table, [values[part] for values in flat])
+    return total.reshape(shape)
+
+
+_BLOCK = 16384
+"""Points that are evaluated together, so that what lies between stays in the cache."""
+
+
+def _evaluate_block(axes: Sequence[Axis], table: Array, coordinates: Sequence[Array]) -> Array:
+    index, fraction = _places(axes, coordinates)
+    sizes = [len(axis.knots) for axis in axes]
+    lower = np.zeros(len(coordinates[0]), dtype=np.int64)
+    steps: list[int] = []
+    for place, size in zip(index, sizes, strict=True):
+        lower = lower * size + place
+        steps = [step * size for step in steps] + [1 if size > 1 else 0]
+    corners = [lower]
+    for step in steps:
+        corners = [corner + far for corner in corners for far in (0, step)]
+    values = [table[corner] for corner in corners]
+    for part in reversed(fraction):
+        values = [a + (b - a) * part for a, b in zip(values[::2], values[1::2], strict=True)]
+    return values[0]
+
+
+def evaluate_one(surface: Surface, point: Sequence[float]) -> float:
+    """Return the surface at one point, in plain Python: what `evaluate` gives, sooner."""
+    values, corners, parts = surface.values, [0], []
+    for axis, value in zip(surface.axes, point, strict=True):
+        knots = axis.knots
+        size = len(knots)
+        lower = min(max(bisect_right(knots, value) - 1, 0), max(size - 2, 0))
+        step = 1 if size > 1 else 0
+        width = knots[lower + step] - knots[lower]
+        parts.append(min(max((value - knots[lower]) / width, 0.0), 1.0) if step else 0.0)
+        corners = [c * size + lower + far for c in corners for far in (0, step)]
+    found = [values[corner] for corner in corners]
+    for part in reversed(parts):
+        found = [a + (b - a) * part for a, b in zip(found[::2], found[1::2], strict=True)]
+    return found[0]
 
 
 def _places(
@@ -73,31 +110,54 @@ def octaves_outside(axes: Sequence[Axis], coordinates: Sequence[Array]) -> Array
     return outside
 
 
+@dataclass(frozen=True, slots=True)
+class Rising:
+    """What the residual is added to at the knots, and the axes along which the sum may not fall."""
+
+    log_physics: Array
+    """One value for each knot of the grid, the last axis fastest."""
+    axes: tuple[int, ...]
+
+
 def fit_surface(
-    axes: tuple[Axis, ...], coordinates: Sequence[Array], residual: Array, smoothing: float = 0.3
-) -> Surface:
+    axes: tuple[Axis, ...], coordinates: Sequence[Array], residual: Array,
+    smoothing: float = 0.3, rising: Rising | None = None,
+) -> Surface:  # fmt: skip
     """Return the surface nearest to `residual` in absolute terms that bends little.
 
-    Minimises sum |r - A v| + smoothing * |second differences of v|^2 by reweighted least squares,
-    so that outliers do not pull. Needs scipy (the extra `calibrate`).
+    Minimises sum |r - A v| + smoothing * |second differences of v|^2 + a hundredth of that on
+    first differences (so that it runs flat where nothing was measured), by reweighted least
+    squares, so that outliers do not pull. With `rising`, falls of log physics + v between
+    neighbouring knots are pulled to zero (Bollaerts, Eilers, van Mechelen: Simple and multiple
+    P-splines regression with shape constraints, 2006). Needs scipy (the extra `calibrate`).
     """
     from scipy import sparse
     from scipy.sparse.linalg import spsolve
 
     design = _design(axes, coordinates)
-    bend = _second_differences([len(axis.knots) for axis in axes])
+    shape = [len(axis.knots) for axis in axes]
+    bend, slope = _differences(shape, (1.0, -2.0, 1.0)), _differences(shape, (-1.0, 1.0))
     ridge = 1e-3 * sparse.eye(design.shape[1])
-    penalty = smoothing * bend.T @ bend + ridge
+    penalty = smoothing * (bend.T @ bend + _FLATNESS * slope.T @ slope) + ridge
+    steps = _differences(shape, (-1.0, 1.0), rising.axes) if rising else None
     weights = np.ones(len(residual))
     values = np.zeros(design.shape[1])
-    for _ in range(6):
+    for _ in range(6 if rising is None else 12):
         normal = design.T @ sparse.diags(weights) @ design + penalty
-        values = spsolve(normal.tocsc(), design.T @ (weights * residual))
+        right = design.T @ (weights * residual)
+        if rising is not None and steps is not None:
+            falls = sparse.diags((steps @ (rising.log_physics + values) < 0).astype(float))
+            normal = normal + _FALL_WEIGHT * steps.T @ falls @ steps
+            right = right - _FALL_WEIGHT * steps.T @ (falls @ (steps @ rising.log_physics))
+        values = spsolve(normal.tocsc(), right)
         error = np.abs(residual - design @ values)
         weights = _RESIDUAL_SCALE / np.maximum(error, _RESIDUAL_SCALE)
     return Surface(axes, tuple(round(float(value), 4) for value in values))
 
 
+_FLATNESS = 0.01
+_FALL_WEIGHT = 300.0
+"""Against rows of weight 1: a fall of 1 % weighs as much as some dozens of rows that ask for it."""
 _RESIDUAL_SCALE = 0.03
 """Errors below 3 % count as squares, above as absolute values: the repeat noise of the tables."""
 
@@ -121,19 +181,21 @@ def _design(axes: tuple[Axis, ...], coordinates: Sequence[Array]) -> Any:
     return sparse.csr_matrix(entries, shape=(len(coordinates[0]), int(np.prod(shape))))
 
 
-def _second_differences(shape: list[int]) -> Any:
+def _differences(shape: list[int], stencil: Sequence[float], along: Sequence[int] = ()) -> Any:
+    """Return the matrix of all differences of neighbouring knots, by default along all axes."""
     from scipy import sparse
 
     numbers = np.arange(int(np.prod(shape))).reshape(shape)
+    count = len(stencil)
     blocks = []
-    for axis, size in enumerate(shape):
-        if size < 3:
+    for axis in along or range(len(shape)):
+        last = shape[axis] - count + 1
+        if last < 1:
             continue
-        a, b, c = (
-            np.take(numbers, range(start, size - 2 + start), axis).ravel() for start in range(3)
-        )
-        rows = np.tile(np.arange(len(a)), 3)
-        entries = np.repeat([1.0, -2.0, 1.0], len(a))
-        columns = np.concatenate([a, b, c])
-        blocks.append(sparse.csr_matrix((entries, (rows, columns)), shape=(len(a), numbers.size)))
+        neighbours = [np.take(numbers, range(s, last + s), axis).ravel() for s in range(count)]
+        rows = np.tile(np.arange(len(neighbours[0])), count)
+        entries = np.repeat(stencil, len(neighbours[0]))
+        places = (rows, np.concatenate(neighbours))
+        height = len(neighbours[0])
+        blocks.append(sparse.csr_matrix((entries, places), shape=(height, numbers.size)))
     return sparse.vstack(blocks) if blocks else sparse.csr_matrix((0, numbers.size))
