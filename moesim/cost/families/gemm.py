@@ -1,0 +1,209 @@
+"""Seconds of one dense matrix product [m, k] x [k, n] on one device.
+
+Tiles of the output run in waves over the compute units, overlapping with memory:
+t = launch + min over tiles and splits of k of [ (waves * (k/split * step + tile))^p + traffic^p ]
+^(1/p) + (split > 1: split + 8 split m n / L2) + quantise * 3 m k / memory.
+The tile and wave model is that of NVIDIA's guide "Matrix Multiplication Background" (2023,
+sections 3 and 4); the constants are fitted. Valid for row counts of any alignment.
+"""
+
+from math import ceil, exp, log2
+
+import numpy as np
+
+from moesim.cost.curves import Array, Chip, Curve, Family, Parameters, Samples
+from moesim.cost.families.number_types import NUMBER_TYPES, OUTPUT_BYTES, peak_flop_per_s
+from moesim.cost.families.tiles import (
+    BLOCK_SCALED,
+    GENERAL,
+    START,
+    Rates,
+    Tile,
+    overlapped_s,
+    rates,
+    tile_s_per_k,
+    traffic_s,
+    waves,
+)
+from moesim.cost.surface import Axis, evaluate_one, octaves
+
+_SPLITS = (1, 2, 4, 8)
+_PARTIAL_SUM_BYTES = 8.0
+"""An fp32 partial sum written and read again."""
+_QUANTISE_BYTES = 3.0
+"""A bf16 activation read, an fp8 one written."""
+_BLOCK = 8192
+"""Samples priced together, so that what lies between stays in the cache."""
+
+
+def _menu(dtype: str) -> tuple[tuple[Tile, ...], tuple[int, ...]]:
+    """Return the tiles and the splits of k that the kernels of `dtype` choose among."""
+    return (BLOCK_SCALED, (1,)) if dtype == "fp8_block128" else (GENERAL, _SPLITS)
+
+
+def tiled_gemm_s(samples: Samples, chip: Chip, dtype: str, parameters: Parameters) -> Array:
+    """Return the seconds of each product by the formula above. Samples: m, n, k."""
+    m, n, k = (np.asarray(samples[name], dtype=np.float64) for name in ("m", "n", "k"))
+    rate = rates(chip, dtype, parameters)
+    total = np.empty(m.shape)
+    for first in range(0, len(m), _BLOCK):
+        part = slice(first, first + _BLOCK)
+        total[part] = _block_s(rate, dtype, parameters, m[part], n[part], k[part])
+    return total
+
+
+def _block_s(
+    rate: Rates, dtype: str, parameters: Parameters, m: Array, n: Array, k: Array
+) -> Array:
+    number = rate.number
+    moved = m * k * number.activation_bytes + n * k * number.weight_bytes + m * n * OUTPUT_BYTES
+    traffic = traffic_s(rate, moved)
+    tiles, splits = _menu(dtype)
+    best = np.full(m.shape, np.inf)
+    for split in splits:
+        found = overlapped_s(rate, _compute_s(rate, tiles, split, (m, n, k)), traffic)
+        if split > 1:
+            sums = _PARTIAL_SUM_BYTES * split * rate.cache_s_per_byte
+            found += m * n * sums + parameters["split_s"]
+        best = np.minimum(best, found)
+    best += parameters["launch_s"]
+    if number.quantises:
+        best += m * k * (parameters["quantise"] * _QUANTISE_BYTES * rate.memory_s_per_byte)
+    return best
+
+
+def _compute_s(
+    rate: Rates, tiles: tuple[Tile, ...], split: int, shape: tuple[Array, Array, Array]
+) -> Array:
+    """Return the seconds of the best tile, memory left out."""
+    m, n, k = shape
+    down = {a: np.ceil(m / a) * split for a in sorted({a for a, _ in tiles})}
+    across = {b: np.ceil(n / b) for b in sorted({b for _, b in tiles})}
+    best = np.full(m.shape, np.inf)
+    for tile in tiles:
+        step = tile_s_per_k(rate, tile) / split
+        count = waves(rate, down[tile[0]] * across[tile[1]] / rate.units)
+        np.minimum(best, count * (k * step + rate.tile_s), out=best)
+    return best
+
+
+def bound_s(samples: Samples, chip: Chip, dtype: str) -> Array:
+    """Return what no kernel can beat: 2 m n k / peak, and the weights read once from memory.
+
+    Activations are left out: they may lie in the cache.
+    """
+    m, n, k = samples["m"], samples["n"], samples["k"]
+    weight_bytes = n * k * NUMBER_TYPES[dtype].weight_bytes
+    compute = 2.0 * m * n * k / peak_flop_per_s(chip, dtype)
+    return np.maximum(compute, weight_bytes / chip.memory_bandwidth_bytes_per_s)
+
+
+def start(chip: Chip, dtype: str) -> dict[str, float]:
+    """Return where the fit begins: the datasheet, and what launches mostly cost."""
+    begin = {"launch_s": 3e-6, **START}
+    if len(_menu(dtype)[1]) > 1:
+        begin["split_s"] = 2e-6
+    if NUMBER_TYPES[dtype].quantises:
+        begin["quantise"] = 1.0
+    return begin
+
+
+def padding(m: Array) -> Array:
+    """Return the share of rows that fill the last block of 128 up; 0 for up to 64 rows.
+
+    Kernels with scales per block store partly filled blocks by a slower path.
+    """
+    return np.where(m <= 64.0, 0.0, 1.0 - m / (128.0 * np.ceil(m / 128.0)))
+
+
+def coordinates(samples: Samples) -> tuple[Array, ...]:
+    """Return log2 of m, n and k, and the padding of m."""
+    m = samples["m"]
+    return np.log2(m), np.log2(samples["n"]), np.log2(samples["k"]), padding(m)
+
+
+def samples_at(places: tuple[Array, ...]) -> Samples:
+    """Return the shapes at coordinates, padding left out."""
+    return {name: np.exp2(place) for name, place in zip("mnk", places[:3], strict=True)}
+
+
+_ROWS = (
+    0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 5.585, 6.0, 6.322, 6.585, 6.807, 7.0, 7.322, 7.585, 7.807,
+    8.0, 8.585, 9.0, 9.585, 10.0, 10.585, 11.0, 11.585, 12.0, 13.0, 14.0, 15.0, 16.0, 17.0,
+)  # fmt: skip
+"""Closer where kernels change: around the ridge between memory and compute."""
+
+GEMM = Family(
+    name="gemm",
+    table="gemm",
+    physics=tiled_gemm_s,
+    start=start,
+    coordinates=coordinates,
+    axes=(
+        Axis("log2_m", _ROWS),
+        octaves("log2_n", 5.0, 17.0, 2.0),
+        octaves("log2_k", 5.0, 17.0, 2.0),
+        Axis("padding", (0.0, 0.25, 0.5)),
+    ),
+    bound_s=bound_s,
+    samples_at=samples_at,
+    rising=(0, 1, 2),
+)
+
+
+def scalar_s(m: float, n: float, k: float, chip: Chip, dtype: str, curve: Curve) -> float:
+    """Return the seconds of one product: what `predict_s` gives, without numpy."""
+    rate = rates(chip, dtype, curve.parameters)
+    seconds = _scalar_physics_s(rate, dtype, curve.parameters, m, n, k)
+    if curve.surface is not None:
+        padded = 0.0 if m <= 64 else 1.0 - m / (128.0 * ceil(m / 128.0))
+        seconds *= exp(evaluate_one(curve.surface, (log2(m), log2(n), log2(k), padded)))
+    compute = 2.0 * m * n * k / peak_flop_per_s(chip, dtype)
+    stream = n * k * rate.number.weight_bytes / chip.memory_bandwidth_bytes_per_s
+    return max(seconds, compute, stream)
+
+
+def _scalar_physics_s(
+    rate: Rates, dtype: str, parameters: Parameters, m: float, n: float, k: float
+) -> float:
+    number = rate.number
+    moved = m * k * number.activation_bytes + n * k * number.weight_bytes + m * n * OUTPUT_BYTES
+    outside = moved / (moved + rate.cache_bytes)
+    traffic = moved * (outside * rate.memory_s_per_byte + (1.0 - outside) * rate.cache_s_per_byte)
+    tiles, splits = _menu(dtype)
+    fed_a, fed_b = number.activation_bytes, number.weight_bytes
+    grid = [
+        (
+            ceil(m / a) * ceil(n / b),
+            2.0 * a * b / rate.unit_flop_per_s + (a * fed_a + b * fed_b) / rate.feed_bytes_per_s,
+        )
+        for a, b in tiles
+    ]
+    best = float("inf")
+    for split in splits:
+        if split > 1 and traffic + parameters["split_s"] >= best:
+            break
+        compute = _scalar_compute_s(rate, grid, split, k)
+        longer, shorter = max(compute, traffic), min(compute, traffic)
+        found: float = longer * (1.0 + (shorter / longer) ** rate.power) ** (1.0 / rate.power)
+        if split > 1:
+            sums = _PARTIAL_SUM_BYTES * split * rate.cache_s_per_byte
+            found += m * n * sums + parameters["split_s"]
+        best = min(best, found)
+    best += parameters["launch_s"]
+    if number.quantises:
+        best += m * k * (parameters["quantise"] * _QUANTISE_BYTES * rate.memory_s_per_byte)
+    return best
+
+
+def _scalar_compute_s(rate: Rates, grid: list[tuple[int, float]], split: int, k: float) -> float:
+    best = float("inf")
+    blend, tile_s, units = rate.blend, rate.tile_s, rate.units
+    for tiles, step in grid:
+        x = tiles * split / units
+        whole = ceil(x)
+        count = whole - (whole - (x if x > 1.0 else 1.0)) * blend
+        seconds = count * (k * (step / split) + tile_s)
+        if seconds < best:  # noqa: PLR1730 - min() takes twice as long
+            best = seconds
+    return best
