@@ -9,6 +9,7 @@ from moesim.cli.explain import explain
 from moesim.cli.hardware import hardware
 from moesim.cli.init import init
 from moesim.cli.models import models
+from moesim.cli.profile import app as profile
 from moesim.cli.run import run
 from moesim.cli.schema import schema
 
@@ -22,6 +23,8 @@ app = typer.Typer(
 
 for _command in (run, init, explain, models, hardware, schema):
     app.command()(_command)
+
+app.add_typer(profile, name="profile")
 
 
 def _version(wanted: bool) -> None:

@@ -25,6 +25,8 @@ class KernelProfile:
     curves: tuple[Curve, ...]
     kinds: tuple[str, ...]
     """For each curve, fitted or measured."""
+    tables: tuple[tuple[str, str], ...] = ()
+    """Measurement tables that the fit read: file name and SHA-256."""
 
 
 def folder() -> Path:
@@ -54,6 +56,7 @@ def kernel_profile(spec: KernelsSpec) -> KernelProfile:
         description=spec.description,
         curves=tuple(_curve(curve) for curve in spec.curves),
         kinds=tuple(curve.kind for curve in spec.curves),
+        tables=tuple(sorted(spec.tables.items())),
     )
 
 
@@ -93,6 +96,9 @@ def profile_text(profile: KernelProfile) -> str:
     ]
     if profile.description:
         lines.append(f"description: {_quoted(profile.description)}")
+    if profile.tables:
+        lines.append("tables:")
+        lines += [f"  {_quoted(name)}: {_quoted(digest)}" for name, digest in profile.tables]
     lines.append("curves:")
     for curve, kind in zip(profile.curves, profile.kinds, strict=True):
         lines += _curve_lines(curve, kind)

@@ -22,6 +22,7 @@ class Device:
     memory_capacity_bytes: float
     memory_bandwidth_bytes_per_s: float
     compute_units: int | None = None
+    l2_bytes: float | None = None
     tdp_w: float | None = None
     price_usd_per_device_hour: float | None = None
     host_link_bytes_per_s: float | None = None
@@ -38,6 +39,7 @@ def device(spec: AcceleratorSpec) -> Device:
         memory_capacity_bytes=spec.memory.capacity.value,
         memory_bandwidth_bytes_per_s=spec.memory.bandwidth.value,
         compute_units=spec.compute_units.value if spec.compute_units else None,
+        l2_bytes=spec.l2.value if spec.l2 else None,
         tdp_w=spec.tdp.value if spec.tdp else None,
         price_usd_per_device_hour=spec.price.value if spec.price else None,
         host_link_bytes_per_s=spec.host_link.value if spec.host_link else None,
@@ -58,6 +60,7 @@ def _figures(spec: AcceleratorSpec) -> tuple[SourcedFigure, ...]:
     found += sourced(subject, "memory.capacity", spec.memory.capacity, "bytes")
     found += sourced(subject, "memory.bandwidth", spec.memory.bandwidth, "bytes_per_s")
     found += sourced(subject, "compute_units", spec.compute_units)
+    found += sourced(subject, "l2", spec.l2, "bytes")
     found += sourced(subject, "tdp", spec.tdp, "w")
     found += sourced(subject, "price", spec.price, "usd_per_h")
     found += sourced(subject, "host_link", spec.host_link, "bytes_per_s")

@@ -79,7 +79,8 @@ def _grouped_query(
         ),
         *_gather_context(2 * kv_width, shape, shard),
         AttentionCore(
-            name="attention", module="core_attn", input_from="qkv", queries=tokens,
+            name="attention", module="core_attn", input_from="qkv",
+            sequences=shape.sequences, queries=tokens,
             keys=shape.sequences * length, own_keys=tokens,
             pairs=shape.sequences * pairs / shard.cp, heads=heads, kv_heads=kv_heads,
             qk_dim=attention.head_dim, v_dim=attention.head_dim, dtype=shard.wide,
@@ -121,7 +122,8 @@ def cross_attention_operators(
             0.0,
         ),
         AttentionCore(
-            name="cross_attention", module="core_attn", input_from="qkv", queries=tokens,
+            name="cross_attention", module="core_attn", input_from="qkv",
+            sequences=shape.sequences, queries=tokens,
             keys=memory, own_keys=memory, pairs=pairs, heads=heads, kv_heads=kv_heads,
             qk_dim=attention.head_dim, v_dim=attention.head_dim,
             dtype=shard.wide,
@@ -180,7 +182,8 @@ def _latent_core(
     seen = indexer.top_k if indexer else None
     core = AttentionCore(
         name="attention", module="core_attn", input_from="mla_up_proj",
-        queries=local_tokens(shape, shard), keys=shape.sequences * shape.length,
+        sequences=shape.sequences, queries=local_tokens(shape, shard),
+        keys=shape.sequences * shape.length,
         own_keys=local_tokens(shape, shard),
         pairs=shape.sequences * causal_pairs(shape.length, seen) / shard.cp,
         heads=heads, kv_heads=heads, qk_dim=qk_dim, v_dim=attention.v_head_dim, dtype=shard.wide,
@@ -207,7 +210,8 @@ def _indexer(
             dtype, 0.0,
         ),
         AttentionCore(
-            name="indexer", module="core_attn", input_from="qkv", queries=tokens,
+            name="indexer", module="core_attn", input_from="qkv",
+            sequences=shape.sequences, queries=tokens,
             keys=shape.sequences * shape.length, own_keys=tokens,
             pairs=shape.sequences * causal_pairs(shape.length) / shard.cp,
             heads=indexer.heads, kv_heads=1, qk_dim=indexer.head_dim, v_dim=0,

@@ -67,6 +67,7 @@ class AttentionCore:
     name: str
     module: str
     input_from: str
+    sequences: int
     queries: int
     keys: int
     own_keys: int

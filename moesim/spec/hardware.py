@@ -79,6 +79,8 @@ class AcceleratorSpec(Spec):
     """Capacity and bandwidth of the device's memory."""
     compute_units: Figure[Count] | None = None
     """Independent cores that share a grid of tiles: SMs, CUs, matrix units of a TPU."""
+    l2: Figure[_Size] | None = None
+    """Last cache that all compute units share."""
     tdp: Figure[Watts] | None = None
     """Board power limit."""
     price: Figure[UsdPerDeviceHour] | None = None

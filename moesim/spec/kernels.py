@@ -78,5 +78,7 @@ class KernelsSpec(Spec):
     """Version of the library that was measured."""
     description: str = ""
     """What a reader should know before trusting it."""
+    tables: dict[str, str] = {}
+    """SHA-256 of each measurement table that the fit read, by file name."""
     curves: Annotated[Listed[CurveSpec], Field(min_length=1)]
     """One per operator, dtype and variant."""

@@ -1,0 +1,1 @@
+"""Measurements: taken here with torch, or read from tables; and the profiles fitted to them."""

@@ -1,0 +1,186 @@
+"""Reads measurement tables into groups: one library on one device, one operator, one dtype."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moesim.calibrate.tables import TABLES, Table
+from moesim.cost.curves import Array, Samples
+from moesim.errors import CalibrationError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_FILE_BYTES = 2**30
+_SUFFIXES = (".csv", ".csv.gz", ".parquet")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Rows that one curve is fitted to, or judged on."""
+
+    operator: str
+    family: str
+    hardware: str
+    library: str
+    version: str
+    dtype: str
+    variant: str
+    samples: Samples
+    seconds: Array
+    shapes: NDArray[np.uint64]
+    """A number for each row's family of shapes, and one for the row's own shape."""
+    points: NDArray[np.uint64]
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """Rows that no curve is fitted to, and why."""
+
+    operator: str
+    hardware: str
+    library: str
+    dtype: str
+    rows: int
+    reason: str
+
+
+def table_files(paths: list[Path]) -> list[Path]:
+    """Return the measurement files among `paths`; a directory stands for those in it.
+
+    Raises CalibrationError where there is none.
+    """
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(path.iterdir()) if path.is_dir() else [path]
+        found += [file for file in inside if file.name.endswith(_SUFFIXES)]
+    if not found:
+        listed = ", ".join(str(path) for path in paths)
+        raise CalibrationError(f"no measurement tables ({', '.join(_SUFFIXES)}) in {listed}")
+    return found
+
+
+def digest(file: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def read_groups(file: Path) -> tuple[list[Group], list[Skipped]]:
+    """Return the groups of a measurement file and what was left out of them.
+
+    A file that is no measurement table gives one Skipped. Raises CalibrationError where it
+    cannot be read.
+    """
+    frame = _read(file)
+    table = table_of(frame)
+    if table is None:
+        return [], [Skipped(operator=file.name, hardware="", library="", dtype="",
+                            rows=len(frame), reason="no table that a fit can use")]  # fmt: skip
+    frame = _named(table.normal(_named(frame)))
+    skipped = list(_skipped(table, frame))
+    kept = frame[frame["reason"] == ""]
+    return list(_groups(table, kept)), skipped
+
+
+def table_of(frame: "pd.DataFrame") -> Table | None:
+    """Return the kind of table that `frame` is, by its columns."""
+    columns = set(frame.columns)
+    return next((table for table in TABLES if columns >= set(table.needs)), None)
+
+
+def _read(file: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise CalibrationError(f"{file} is larger than 1 GiB")
+        if file.suffix == ".parquet":
+            return pd.read_parquet(file)
+        return pd.read_csv(file, low_memory=False)
+    except (OSError, ValueError, pd.errors.ParserError) as error:
+        raise CalibrationError(f"cannot read {file}: {error}") from None
+
+
+def _named(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Give library and version one name each, and every row a source."""
+    renamed = frame
+    for ours, theirs in (("library", "framework"), ("version", "framework_version")):
+        if ours not in renamed:
+            renamed = renamed.assign(**{ours: renamed.get(theirs, "unknown")})
+    if "source" not in renamed:
+        renamed = renamed.assign(source="unknown")
+    text = {name: renamed[name].fillna("unknown").astype(str)
+            for name in ("hardware", "library", "version", "dtype", "source")
+            if name in renamed}  # fmt: skip
+    return renamed.assign(**text)
+
+
+def _skipped(table: Table, frame: "pd.DataFrame") -> Iterator[Skipped]:
+    left_out = frame[frame["reason"] != ""]
+    keys = ["hardware", "library", "dtype", "reason"]
+    for key, rows in left_out.groupby(keys, sort=True):
+        hardware, library, dtype, reason = (str(part) for part in key)
+        yield Skipped(operator=table.operator, hardware=hardware, library=library, dtype=dtype,
+                      rows=len(rows), reason=reason)  # fmt: skip
+
+
+_KEYS = ["family", "hardware", "library", "version", "dtype", "variant"]
+
+
+def _groups(table: Table, frame: "pd.DataFrame") -> Iterator[Group]:
+    for key, rows in frame.groupby(_KEYS, sort=True):
+        family, hardware, library, version, dtype, variant = (str(part) for part in key)
+        numeric = rows.select_dtypes(include=["number", "bool"])
+        numeric = numeric.drop(columns=[name for name in numeric if _is_outcome(str(name))])
+        samples = {str(name): numeric[name].to_numpy(dtype=float) for name in numeric}
+        yield Group(
+            operator=table.operator,
+            family=family,
+            hardware=hardware,
+            library=library,
+            version=version,
+            dtype=dtype,
+            variant=variant,
+            samples=samples,
+            seconds=rows["time_us"].to_numpy(dtype=float) * 1e-6,
+            shapes=_hash([samples[name] for name in table.shape if name in samples], len(rows)),
+            points=_hash(list(samples.values()), len(rows)),
+            sources=tuple(sorted(rows["source"].unique())),
+        )
+
+
+def _is_outcome(column: str) -> bool:
+    """Tell columns that say how it went from those that say what was asked for."""
+    return column.endswith(("_us", "_GB_per_s")) or column.startswith("reported")
+
+
+def _hash(columns: list[Array], rows: int) -> NDArray[np.uint64]:
+    """Return a number for each row that depends on these columns only (splitmix64)."""
+    mixed = np.full(rows, 0x9E3779B97F4A7C15, dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        for column in columns:
+            value = np.nan_to_num(column, nan=-1.0).view(np.uint64)
+            mixed = (mixed ^ value) * np.uint64(0xBF58476D1CE4E5B9)
+            mixed ^= mixed >> np.uint64(27)
+            mixed *= np.uint64(0x94D049BB133111EB)
+            mixed ^= mixed >> np.uint64(31)
+    return mixed
+
+
+def held_out(group: Group) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which rows a fit never sees: whole families of shapes, and single points.
+
+    One family in five, and one point in ten of the others, by a hash of the shape: the same rows
+    in every version of a table.
+    """
+    families = group.shapes % np.uint64(5) == 0
+    if families.all() or len(np.unique(group.shapes)) < 5:
+        families = np.zeros(len(group.seconds), dtype=bool)
+    points = ~families & (group.points % np.uint64(10) == 0)
+    return families, points

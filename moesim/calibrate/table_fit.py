@@ -1,0 +1,164 @@
+"""From measurement tables to kernel profiles: the same tables give the same bytes."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moesim.calibrate.measurements import Group, held_out
+from moesim.calibrate.sources import described
+from moesim.cost.chips import chip
+from moesim.cost.curves import About, Array, Chip, Curve, Samples, fit_curve
+from moesim.cost.families.table import FAMILIES, seconds_of
+from moesim.cost.kernel_profiles import KernelProfile
+from moesim.hardware.device import device
+from moesim.hardware.profiles import (
+    accelerator_names,
+    cluster_names,
+    load_accelerator,
+    load_cluster,
+)
+
+LEAST_ROWS = 12
+"""Rows below which no curve is fitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfitted:
+    """A group that got no curve, and why."""
+
+    group: Group
+    reason: str
+
+
+def accelerator_name(hardware: str) -> str | None:
+    """Return the accelerator profile for the hardware key of a table, such as h200_sxm: h200."""
+    names = accelerator_names()
+    plain = hardware.replace("_", "-")
+    shorter = plain.removesuffix("-per-device").replace("-sxm", "")
+    return next((name for name in (plain, shorter) if name in names), None)
+
+
+def chips_of(hardware: Iterable[str]) -> dict[str, Chip]:
+    """Return the datasheet figures behind hardware keys; keys without a profile are left out."""
+    links = _link_rates()
+    found = {}
+    for key in set(hardware):
+        name = accelerator_name(key)
+        if name is not None:
+            found[key] = chip(device(load_accelerator(name)), links.get(name, 0.0))
+    return found
+
+
+def _link_rates() -> dict[str, float]:
+    """Return, for each accelerator, the scale-up rate of the first cluster that has it."""
+    rates: dict[str, float] = {}
+    for name in cluster_names():
+        spec = load_cluster(name)
+        rates.setdefault(spec.accelerator, spec.scale_up.bandwidth.value)
+    return rates
+
+
+def newest(groups: Iterable[Group]) -> list[Group]:
+    """Return, of several versions of a library, the last one that measured each operator."""
+    last: dict[tuple[str, ...], Group] = {}
+    for group in groups:
+        key = (group.family, group.hardware, group.library, group.dtype, group.variant)
+        if key not in last or _version(group) >= _version(last[key]):
+            last[key] = group
+    return list(last.values())
+
+
+def _version(group: Group) -> tuple[bool, tuple[int, ...], int]:
+    """Order versions by their numbers; a name instead of a version comes before all of them."""
+    digits = "".join(c if c.isdigit() else " " for c in group.version).split()
+    numbers = tuple(int(part) for part in digits[:6])
+    return group.version[:1].isdigit(), numbers, len(group.seconds)
+
+
+def fit_profiles(
+    groups: list[Group],
+    tables: tuple[tuple[str, str], ...] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[KernelProfile], list[Unfitted]]:
+    """Return a profile for each device and library, and what was left out.
+
+    Rows that `held_out` names are never seen by the fit; the errors stated are on them. `tables`
+    are the names and digests of the files the groups come from.
+    """
+    chosen = newest(groups)
+    chips = chips_of(group.hardware for group in chosen)
+    curves: dict[tuple[str, str], list[tuple[Group, Curve]]] = defaultdict(list)
+    unfitted = []
+    for number, group in enumerate(chosen):
+        fitted = _fit(group, chips)
+        if isinstance(fitted, Unfitted):
+            unfitted.append(fitted)
+        else:
+            curves[group.hardware, group.library].append((group, fitted))
+        if progress is not None:
+            progress(number + 1, len(chosen))
+    profiles = [
+        replace(_profile(key, found), tables=tables) for key, found in sorted(curves.items())
+    ]
+    return profiles, unfitted
+
+
+def _fit(group: Group, chips: dict[str, Chip]) -> Curve | Unfitted:
+    if group.family not in FAMILIES:
+        return Unfitted(group, f"no physics for {group.family}")
+    on = chips.get(group.hardware)
+    if on is None:
+        return Unfitted(group, f"no accelerator profile for {group.hardware}")
+    families, points = held_out(group)
+    seen = ~(families | points)
+    if int(seen.sum()) < LEAST_ROWS:
+        return Unfitted(group, f"fewer than {LEAST_ROWS} rows")
+    about = About(group.variant, f"{described(group.sources)}; {group.library} {group.version}")
+    family = FAMILIES[group.family]
+    try:
+        curve = fit_curve(
+            family, rows_of(group.samples, seen), group.seconds[seen], on, group.dtype, about
+        )
+    except (KeyError, ValueError) as error:
+        return Unfitted(group, f"cannot be fitted: {error}")
+    return _with_errors(curve, group, families | points, on)
+
+
+def _with_errors(curve: Curve, group: Group, out: NDArray[np.bool_], on: Chip) -> Curve:
+    if not out.any():
+        return curve
+    error = np.abs(relative_errors(curve, rows_of(group.samples, out), group.seconds[out], on))
+    return replace(
+        curve,
+        median_error=float(np.median(error)),
+        p90_error=float(np.quantile(error, 0.9)),
+    )
+
+
+def relative_errors(curve: Curve, samples: Samples, measured_s: Array, on: Chip) -> Array:
+    """Return (predicted - measured) / measured."""
+    return seconds_of(FAMILIES[curve.family], curve, samples, on) / measured_s - 1
+
+
+def rows_of(samples: Samples, rows: NDArray[np.bool_]) -> dict[str, Array]:
+    """Return the samples in these rows."""
+    return {name: column[rows] for name, column in samples.items()}
+
+
+def _profile(key: tuple[str, str], found: list[tuple[Group, Curve]]) -> KernelProfile:
+    hardware, library = key
+    accelerator = accelerator_name(hardware) or hardware
+    versions = sorted({group.version for group, _ in found})
+    ordered = sorted(found, key=lambda pair: (pair[1].family, pair[1].dtype, pair[1].variant))
+    return KernelProfile(
+        name=f"{accelerator}--{library.replace('_', '-')}",
+        accelerator=accelerator,
+        library=library,
+        version=", ".join(versions),
+        description="",
+        curves=tuple(curve for _, curve in ordered),
+        kinds=("fitted",) * len(ordered),
+    )

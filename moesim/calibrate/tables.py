@@ -1,0 +1,206 @@
+"""Measurement tables: which columns each kind has, which rows a fit may use, what is told apart.
+
+A table is known by its columns, so a file of any name will do. Columns are documented in the
+README under "Your own measurements".
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """One kind of measurement table."""
+
+    operator: str
+    needs: tuple[str, ...]
+    """Columns that tell this kind from all others."""
+    normal: Callable[["pd.DataFrame"], "pd.DataFrame"]
+    """Adds the columns family, variant, reason and the numeric columns of the family; `reason`
+    says why a row is left out, or is empty."""
+    shape: tuple[str, ...]
+    """Columns that make a family of shapes, kept out of a fit as a whole."""
+
+
+def _reason(frame: "pd.DataFrame", *rules: tuple[str, "pd.Series[bool]"]) -> "pd.DataFrame":
+    reason = np.full(len(frame), "", dtype=object)
+    if "quality" in frame:
+        quality = frame["quality"].fillna("ok").to_numpy()
+        bad = ~np.isin(quality, ["ok", "unchecked"])
+        reason[bad] = [f"quality {word}" for word in quality[bad]]
+    for text, mask in rules:
+        reason[mask.fillna(value=False).to_numpy(dtype=bool) & (reason == "")] = text
+    return frame.assign(reason=reason)
+
+
+def _gemm(frame: "pd.DataFrame") -> "pd.DataFrame":
+    frame = frame.assign(family="gemm", variant="")
+    return _reason(frame, ("weights in the L2 cache", frame["weights_l2_resident"].astype(bool)))
+
+
+def _prefill(frame: "pd.DataFrame") -> "pd.DataFrame":
+    return _reason(_with_cache_type(frame.assign(family="attention_prefill")))
+
+
+def _decode(frame: "pd.DataFrame") -> "pd.DataFrame":
+    frame = _with_cache_type(frame.assign(family="attention_decode"))
+    return _reason(frame, ("cache in L2", frame["kv_l2_resident"].astype(bool)))
+
+
+def _with_cache_type(frame: "pd.DataFrame") -> "pd.DataFrame":
+    narrow = frame["kv_cache_dtype"] == "fp8"
+    cache = np.where(narrow & (frame["dtype"] != "fp8"), ", fp8 cache", "")
+    return frame.assign(
+        kv_element_bytes=np.where(narrow, 1.0, 2.0),
+        variant=frame["kernel"].fillna("").astype(str) + cache,
+    )
+
+
+_ABSORBED = ("flash_attention", "FLASH_ATTN_MLA", "FLASHMLA")
+"""Kernels whose MLA prefill works on the latent vectors instead of expanded keys and values."""
+
+_PROJECTION_BYTES = {"bf16": 2.0, "fp8_block128": 1.0, "nvfp4": 0.5625}
+
+
+def _mla(frame: "pd.DataFrame") -> "pd.DataFrame":
+    frame = _with_cache_type(frame)
+    absorbed = np.where(frame["kernel"].isin(_ABSORBED) & ("seq_len" in frame), "absorbed_", "")
+    phase = "prefill" if "seq_len" in frame else "decode"
+    projection = frame["projection_dtype"].fillna("none").astype(str)
+    module = np.where(frame["scope"] == "module", ", " + projection + " projections", "")
+    return _reason(
+        frame.assign(
+            family="mla_" + absorbed + phase + "_" + frame["scope"].astype(str),
+            variant=frame["variant"] + module,
+            projection_element_bytes=projection.map(_PROJECTION_BYTES).fillna(2.0),
+        )
+    )
+
+
+def _mla_bmm(frame: "pd.DataFrame") -> "pd.DataFrame":
+    return _reason(frame.assign(family="mla_bmm", variant=frame["operator"].astype(str)))
+
+
+def _elementwise(frame: "pd.DataFrame") -> "pd.DataFrame":
+    return _reason(frame.assign(family=frame["operator"].astype(str), variant=""))
+
+
+def _moe(frame: "pd.DataFrame") -> "pd.DataFrame":
+    routing = frame["routing"].astype(str)
+    even = routing.isin(["balanced", "uniform"]) | routing.str.endswith("_eplb")
+    exponent = routing.str.extract(r"power_law_([0-9.]+)")[0].astype(float)
+    several = frame["ep_size"] > 1
+    frame = frame.assign(
+        family="moe",
+        variant=frame["kernel"].fillna("").astype(str) + np.where(~even & several, ", skewed", ""),
+        routing=exponent.where(~even, 0.0).fillna(0.0),
+        gated=frame["gated"].astype(float),
+        # a random load of the busiest rank: judged as a distribution
+        quality=frame["quality"].replace("random_routing", "ok"),
+    )
+    return _reason(frame)
+
+
+def _collectives(frame: "pd.DataFrame") -> "pd.DataFrame":
+    across = frame["num_nodes"] > 1
+    one_domain = frame["interconnect"].astype(str).str.contains("nvl72|nvlink5_72", case=False)
+    operation = frame["collective"].replace({"send_recv": "send"})
+    custom = frame["algorithm"].fillna("auto") != "auto"
+    family = operation.where(~(across & ~one_domain), operation + "_across")
+    frame = frame.assign(
+        family=family.mask(custom, "custom_all_reduce"),
+        variant=frame["algorithm"].fillna("auto").replace({"auto": ""}),
+        ranks=frame["num_gpus"].astype(float),
+        domains=np.where(one_domain, 1.0, frame["num_nodes"].astype(float)),
+        network_bytes_per_s=_network_rate(frame),
+        version=frame["library_version"],
+    )
+    derived = frame["time_origin"] == "bandwidth_only"
+    return _reason(frame, ("no time published", derived))
+
+
+def _network_rate(frame: "pd.DataFrame") -> "pd.Series[float]":
+    """Read "8x400 Gb/s" as a device's share of the node's cards, in bytes/s."""
+    import pandas as pd
+
+    text = frame["network"].astype(str)
+    found = text.str.extract(r"(\d+)\s*x\s*(\d+)\s*Gb")
+    per_node = pd.to_numeric(found[0]) * pd.to_numeric(found[1]) * 1e9 / 8
+    return (per_node / frame["gpus_per_node"].fillna(8)).fillna(50e9)
+
+
+def _exchange(frame: "pd.DataFrame") -> "pd.DataFrame":
+    inside = frame["network"].astype(str).str.startswith("none")
+    phase, mode = frame["phase"].astype(str), frame["mode"].astype(str)
+    family = np.where(mode == "high_throughput", "forwarded", "direct")
+    family = np.where(frame["library"] == "trtllm", "distinct", family)
+    family = np.where(phase == "prepare", "prepare", family)
+    algorithm = frame["algorithm"].fillna("").astype(str)
+    # nodes of 8 Hopper GPUs whose model the source does not name: their rates fit the H100's
+    nodes = frame["hardware"] == "hopper_8gpu_node"
+    where = np.where(nodes, " over nodes", "")
+    frame = frame.assign(
+        family=family,
+        hardware=frame["hardware"].mask(nodes, "h100_sxm"),
+        variant=(mode + " " + phase + " " + algorithm).str.strip() + where,
+        dtype=frame["payload_dtype"].fillna("bf16").replace("unknown", "bf16"),
+        version=frame["library_version"],
+        tokens=frame["tokens_per_rank"].astype(float),
+        hidden=frame["hidden_size"].astype(float),
+        experts=frame["num_experts"].astype(float),
+        ranks=frame["ep_size"].astype(float),
+        domains=np.where(inside, 1.0, frame["num_nodes"].astype(float)),
+        domains_per_token=frame["max_nodes_per_token"].fillna(99).astype(float),
+        network_bytes_per_s=_network_rate(frame).where(~inside, 1e15),
+        sms=frame["num_sms"].fillna(24).astype(float),
+    )
+    return _reason(frame, ("no time published", frame["time_us"].isna()))
+
+
+TABLES = (
+    Table(
+        operator="gemm", needs=("m", "n", "k", "weights_l2_resident"), normal=_gemm,
+        shape=("n", "k"),
+    ),
+    Table(
+        operator="attention_prefill",
+        needs=("num_heads", "num_kv_heads", "head_dim", "seq_len", "past_kv_tokens"),
+        normal=_prefill, shape=("num_heads", "num_kv_heads", "head_dim", "sliding_window"),
+    ),
+    Table(
+        operator="attention_decode",
+        needs=("num_heads", "num_kv_heads", "head_dim", "kv_tokens", "kv_l2_resident"),
+        normal=_decode, shape=("num_heads", "num_kv_heads", "head_dim", "sliding_window"),
+    ),
+    Table(
+        operator="mla", needs=("local_num_heads", "scope", "projection_dtype"), normal=_mla,
+        shape=("local_num_heads", "batch_size"),
+    ),
+    Table(
+        operator="mla_bmm", needs=("local_num_heads", "num_tokens", "operator"), normal=_mla_bmm,
+        shape=("local_num_heads",),
+    ),
+    Table(
+        operator="moe", needs=("expert_ffn_size", "num_experts", "routing", "num_tokens"),
+        normal=_moe, shape=("hidden_size", "expert_ffn_size", "num_experts", "top_k", "tp_size"),
+    ),
+    Table(
+        operator="elementwise", needs=("operator", "rows", "cols"), normal=_elementwise,
+        shape=("cols",),
+    ),
+    Table(
+        operator="collectives", needs=("collective", "num_gpus", "bytes"), normal=_collectives,
+        shape=("bytes",),
+    ),
+    Table(
+        operator="moe_alltoall", needs=("tokens_per_rank", "phase", "mode"), normal=_exchange,
+        shape=("hidden_size", "top_k", "num_experts", "ep_size"),
+    ),
+)  # fmt: skip
+"""Every kind of table that a fit can use."""

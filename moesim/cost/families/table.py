@@ -1,0 +1,41 @@
+"""Every family by name, and how each is asked for seconds."""
+
+from moesim.cost.curves import Array, Chip, Curve, Family, Samples, predict_s
+from moesim.cost.families import attention, collectives, elementwise, exchange, gemm, mla, moe
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        gemm.GEMM,
+        moe.MOE,
+        moe.GROUPED_GEMM,
+        attention.PREFILL,
+        attention.DECODE,
+        mla.MLA_PREFILL_KERNEL,
+        mla.MLA_PREFILL_MODULE,
+        mla.MLA_ABSORBED_PREFILL_KERNEL,
+        mla.MLA_ABSORBED_PREFILL_MODULE,
+        mla.MLA_DECODE_KERNEL,
+        mla.MLA_DECODE_MODULE,
+        mla.MLA_BMM,
+        *elementwise.ELEMENTWISE.values(),
+        *collectives.FAMILIES,
+        exchange.FORWARDED,
+        exchange.DIRECT,
+        exchange.DISTINCT,
+        exchange.PREPARE,
+    )
+}
+"""The families by name."""
+
+_COLLECTIVES = {family.name for family in collectives.FAMILIES}
+_EXCHANGES = {"forwarded", "direct", "distinct", "prepare"}
+
+
+def seconds_of(family: Family, curve: Curve, samples: Samples, chip: Chip) -> Array:
+    """Return the seconds of each sample, within the family's bounds."""
+    if family.name in _COLLECTIVES:
+        return collectives.seconds(family, curve, samples, chip)
+    if family.name in _EXCHANGES:
+        return exchange.seconds(family, curve, samples, chip)
+    return predict_s(family, curve, samples, chip)
