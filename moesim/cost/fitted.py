@@ -7,7 +7,8 @@ datasheet figures are swapped; else there is none and the roofline stands.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from moesim.cost.chips import chip
 from moesim.cost.curves import Chip, Curve
@@ -52,6 +53,8 @@ class Kernels:
 
     chip: Chip
     found: Mapping[tuple[str, str], Found]
+    memo: dict[Any, tuple[float, Tag] | None] = field(default_factory=dict, compare=False)
+    """What operators cost that were asked for before."""
 
     def curve(self, family: str, dtype: str) -> Found | None:
         """Return the curve for a compute type, or None."""
@@ -75,10 +78,22 @@ def kernels_for(
                 continue
             profile = profiles.setdefault(name, load_kernels(name))
             for (family, dtype, variant), curve in curve_index(profile).items():
-                if family in FAMILY_OF[key] and not variant:
+                if family in FAMILY_OF[key] and _is_main(variant):
                     lent = curve if tag == "fitted" else replace(curve, surface=None)
-                    found.setdefault((family, dtype), Found(lent, tag, name))
+                    _keep(found, (family, dtype), Found(lent, tag, name))
     return Kernels(chip(on, link_bytes_per_s), found)
+
+
+def _is_main(variant: str) -> bool:
+    """Leave out curves of special cases: narrow caches, random loads of a busiest rank."""
+    return not variant.endswith(("fp8 cache", "skewed"))
+
+
+def _keep(found: dict[tuple[str, str], Found], key: tuple[str, str], new: Found) -> None:
+    """The first library counts; of its kernels the one with most rows."""
+    old = found.get(key)
+    if old is None or (old.profile == new.profile and new.curve.rows > old.curve.rows):
+        found[key] = new
 
 
 def _profile_for(on: Device, library: str, names: list[str]) -> tuple[str | None, Tag]:

@@ -20,6 +20,12 @@ _HOPPER_UNITS = ("fp8",)
 
 def kernel_s(operator: Compute, kernels: Kernels) -> tuple[float, Tag] | None:
     """Return seconds and tag of one execution of `operator`, or None without a curve."""
+    if operator not in kernels.memo:
+        kernels.memo[operator] = _asked(operator, kernels)
+    return kernels.memo[operator]
+
+
+def _asked(operator: Compute, kernels: Kernels) -> tuple[float, Tag] | None:
     match operator:
         case Gemm():
             return _gemm(operator, kernels)
@@ -102,6 +108,15 @@ def collective_s(
     kind: CollectiveKind, payload_bytes: float, ranks: int, kernels: Kernels
 ) -> tuple[float, Tag] | None:
     """Return seconds and tag of a collective inside one scale-up domain, or None."""
+    key = (kind, payload_bytes, ranks)
+    if key not in kernels.memo:
+        kernels.memo[key] = _collective(kind, payload_bytes, ranks, kernels)
+    return kernels.memo[key]
+
+
+def _collective(
+    kind: CollectiveKind, payload_bytes: float, ranks: int, kernels: Kernels
+) -> tuple[float, Tag] | None:
     found = kernels.curve(_COLLECTIVE_NAMES[kind], "fp16")
     if found is None or kernels.chip.link_bytes_per_s <= 0.0:
         return None

@@ -3,13 +3,20 @@
 from dataclasses import dataclass
 
 from moesim.cost.collectives import Network, collective_s, exchange_s
-from moesim.cost.kernels import roofline_s
+from moesim.cost.fitted_kernels import collective_s as collective_time
+from moesim.cost.kernels import kernel_time
 from moesim.cost.layout import Layout, networks
 from moesim.cost.software import Software
-from moesim.cost.times import Stream, Timed
+from moesim.cost.times import Stream, Tag, Timed
 from moesim.hardware.device import Device
 from moesim.hardware.topology import Topology
-from moesim.model.operators import DTYPE_BYTES, Collective, Exchange, Operator
+from moesim.model.operators import (
+    DTYPE_BYTES,
+    Collective,
+    CollectiveKind,
+    Exchange,
+    Operator,
+)
 from moesim.moe.traffic import DISPATCHERS, Destinations, Rows
 
 
@@ -41,6 +48,9 @@ def price(operator: Operator, on: Machine, skew: float = 1.0) -> Timed:
     """
     if isinstance(operator, Collective):
         net = on.networks[operator.group]
+        fitted = _fitted_collective(operator.kind, operator.payload_bytes, net, on)
+        if fitted is not None:
+            return Timed(fitted[0] * operator.count, _stream(net), fitted[1])
         seconds = collective_s(operator.kind, operator.payload_bytes, net) * operator.count
         return Timed(seconds + _launch_s(seconds, on), _stream(net), "assumed")
     if isinstance(operator, Exchange):
@@ -49,9 +59,24 @@ def price(operator: Operator, on: Machine, skew: float = 1.0) -> Timed:
         if on.layout.dispatcher == "allgather":
             skew = 1.0  # every rank receives every token, whatever they choose
         per_row = operator.tokens * operator.hidden * _row_bytes(operator.dtype)
+        whole = rows.scale_up * per_row * skew * net.size / max(1, net.size - 1)
+        fitted = _fitted_collective("all_to_all", whole, net, on)
+        if fitted is not None:
+            return Timed(fitted[0] * operator.count, _stream(net), fitted[1])
         seconds = exchange_s(rows.scale_up * per_row * skew, rows.scale_out * per_row * skew, net)
         return Timed((seconds + _launch_s(seconds, on)) * operator.count, _stream(net), "assumed")
-    return Timed(roofline_s(operator, on.device, on.software), "compute", "assumed")
+    seconds, tag = kernel_time(operator, on.device, on.software)
+    return Timed(seconds, "compute", tag)
+
+
+def _fitted_collective(
+    kind: CollectiveKind, payload_bytes: float, net: Network, on: Machine
+) -> tuple[float, Tag] | None:
+    """Return the fitted time of a collective that stays inside one switched domain, or None."""
+    kernels = on.software.kernels
+    if kernels is None or net.size == 1 or net.domains > 1 or net.on_torus or not payload_bytes:
+        return None
+    return collective_time(kind, payload_bytes, net.size, kernels)
 
 
 def rows_sent(operator: Exchange, on: Machine) -> Rows:

@@ -1,8 +1,10 @@
 """A software profile as numbers in base units, found by name or path."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from moesim.cost.fitted import FAMILY_OF, Kernels, kernels_for
+from moesim.hardware.device import Device
 from moesim.hardware.figures import SourcedFigure, sourced
 from moesim.spec.shipped import find_named, shipped
 from moesim.spec.software import EfficiencySpec, SoftwareSpec
@@ -26,6 +28,10 @@ class Software:
     reserved_memory_bytes: float
     fragmentation_fraction: float
     figures: tuple[SourcedFigure, ...] = ()
+    libraries: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Libraries whose measured kernels come first, for each kind of kernel."""
+    kernels: Kernels | None = None
+    """Their curves for the device of a run, once it is known."""
 
 
 def load_software(name_or_path: str) -> Software:
@@ -56,7 +62,22 @@ def software(spec: SoftwareSpec) -> Software:
         reserved_memory_bytes=spec.reserved_memory.value,
         fragmentation_fraction=spec.fragmentation.value,
         figures=_figures(spec),
+        libraries=_libraries(spec),
     )
+
+
+def on_device(software: Software, device: Device, link_bytes_per_s: float) -> Software:
+    """Return the software with the measured kernels that it has on `device`."""
+    if not software.libraries:
+        return software
+    found = kernels_for(device, link_bytes_per_s, dict(software.libraries))
+    return replace(software, kernels=found)
+
+
+def _libraries(spec: SoftwareSpec) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    if spec.kernels is None:
+        return ()
+    return tuple((key, getattr(spec.kernels, key)) for key in FAMILY_OF)
 
 
 def _figures(spec: SoftwareSpec) -> tuple[SourcedFigure, ...]:

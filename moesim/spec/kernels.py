@@ -78,7 +78,7 @@ class KernelsSpec(Spec):
     """Version of the library that was measured."""
     description: str = ""
     """What a reader should know before trusting it."""
-    tables: dict[str, str] = {}
+    tables: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of each measurement table that the fit read, by file name."""
     curves: Annotated[Listed[CurveSpec], Field(min_length=1)]
     """One per operator, dtype and variant."""

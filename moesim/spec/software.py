@@ -1,6 +1,6 @@
 """A software profile: what an engine or trainer adds to the hardware, every figure sourced."""
 
-from moesim.spec.base import Spec
+from moesim.spec.base import Listed, Spec
 from moesim.spec.quantities import Bytes, Efficiency, Fraction, Seconds
 from moesim.spec.sourced import Figure
 
@@ -24,6 +24,21 @@ class EfficiencySpec(Spec):
     """Rate of communication that runs beside compute, of its rate alone."""
 
 
+class KernelChoice(Spec):
+    """Whose measured kernels stand for this software's, the first that has a profile counts."""
+
+    gemm: Listed[str] = ()
+    """Matrix products."""
+    grouped_gemm: Listed[str] = ()
+    """Expert matrix products."""
+    attention: Listed[str] = ()
+    """Fused attention."""
+    collectives: Listed[str] = ()
+    """Collectives inside a scale-up domain."""
+    reason: str
+    """Why these kernels stand for the software's own."""
+
+
 class SoftwareSpec(Spec):
     """A trainer or engine, by name and version."""
 
@@ -33,6 +48,8 @@ class SoftwareSpec(Spec):
     """What it stands for."""
     efficiency: EfficiencySpec
     """Shares of the datasheet peak that its kernels reach."""
+    kernels: KernelChoice | None = None
+    """Measured kernels, which come before the efficiencies; left out, those stand alone."""
     kernel_launch: Figure[Seconds]
     """Time a kernel takes at least."""
     reserved_memory: Figure[Bytes]

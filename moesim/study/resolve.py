@@ -5,7 +5,7 @@ from pathlib import Path
 
 from moesim.cost.layout import Layout, shard
 from moesim.cost.optimizer import optimizer_rule
-from moesim.cost.software import Software, load_software
+from moesim.cost.software import Software, load_software, on_device
 from moesim.cost.work import Batch, Job
 from moesim.errors import ScenarioError
 from moesim.hardware.profiles import load_accelerator, load_cluster
@@ -42,7 +42,8 @@ def resolve(scenario: Scenario) -> Training:
     """
     architecture = _model(scenario, "model", scenario.model)
     machines = _cluster(scenario)
-    software = _software(scenario)
+    link = machines.topology.scale_up.bandwidth_bytes_per_s
+    software = on_device(_software(scenario), machines.device, link)
     return training(scenario, architecture, machines, software, scenario.parallel)
 
 

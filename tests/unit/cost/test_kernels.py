@@ -50,6 +50,7 @@ def test_experts_without_rows_are_not_read() -> None:
 
 def _attention() -> AttentionCore:
     return AttentionCore(
+        sequences=1,
         name="a", module="core_attn", input_from="qkv", queries=4096, keys=4096, own_keys=4096,
         pairs=4096 * 4097 / 2, heads=16, kv_heads=16, qk_dim=128, v_dim=128, dtype="bf16",
     )  # fmt: skip

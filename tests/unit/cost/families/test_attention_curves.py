@@ -130,6 +130,7 @@ def test_pairs_reproduce_a_window() -> None:
 
 def test_an_operator_of_our_own_asks_for_its_flop() -> None:
     core = AttentionCore(
+        sequences=2,
         name="attention", module="core_attn", input_from="qkv", queries=8192, keys=8192,
         own_keys=8192, pairs=2 * 4096 * 4097 / 2, heads=16, kv_heads=4, qk_dim=192, v_dim=128,
         dtype="bf16",
