@@ -56,8 +56,13 @@ def clock_of(target: Target) -> Clock:
     return time.perf_counter
 
 
-def time_call(call: Call, target: Target, effort: Effort = _EFFORT) -> Timing:
-    """Return how long `call` takes; no garbage is collected meanwhile."""
+def time_call(
+    call: Call, target: Target, effort: Effort = _EFFORT, *, wall: bool = False
+) -> Timing:
+    """Return how long `call` takes; no garbage is collected meanwhile.
+
+    `wall`: the host counts, as it does in a whole step; else a GPU's own time alone.
+    """
     clock = clock_of(target)
     for turn in range(2):
         call(turn)
@@ -71,7 +76,7 @@ def time_call(call: Call, target: Target, effort: Effort = _EFFORT) -> Timing:
     was_on = gc.isenabled()
     gc.disable()
     try:
-        device, host = _batches(call, target, effort, inner)
+        device, host = _batches(call, target, effort, (inner, wall))
     finally:
         if was_on:
             gc.enable()
@@ -95,9 +100,10 @@ def per_call(taken: Timing, times: int) -> Timing:
 
 
 def _batches(
-    call: Call, target: Target, effort: Effort, inner: int
+    call: Call, target: Target, effort: Effort, how: tuple[int, bool]
 ) -> tuple[list[float], list[float]]:
-    batch = _cuda_batch if target.kind == "cuda" else _plain_batch
+    inner, wall = how
+    batch = _cuda_batch if target.kind == "cuda" and not wall else _plain_batch
     device: list[float] = []
     host: list[float] = []
     begin, turn, guess_s = time.perf_counter(), 0, effort.batch_s

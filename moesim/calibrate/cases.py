@@ -285,12 +285,12 @@ def _graph_launch(size: Sizes, dtype: str, store: Store) -> Call:
     return lambda turn: graph.replay()
 
 
-def _adamw(size: Sizes, store: Store, **how: bool) -> Call:
+def _adamw(size: Sizes, dtype: str, store: Store, **how: bool) -> Call:
     torch = torch_module()
     each = size["params"] // size["tensors"]
-    weights = [store.warm("fp32", each).requires_grad_() for _ in range(size["tensors"])]
+    weights = [store.warm(dtype, each).requires_grad_() for _ in range(size["tensors"])]
     for weight in weights:
-        weight.grad = store.warm("fp32", each)
+        weight.grad = store.warm(dtype, each)
     optimizer = torch.optim.AdamW(weights, lr=1e-5, **how)
     return lambda turn: optimizer.step()
 
@@ -303,7 +303,7 @@ _PLAIN: Mapping[str, Callable[[Sizes, str, Store], Call]] = {
     "host_to_device": _host_to_device,
     "eager": _launch,
     "graph": _graph_launch,
-    "adamw_fused": lambda size, dtype, store: _adamw(size, store, fused=True),
-    "adamw_foreach": lambda size, dtype, store: _adamw(size, store, foreach=True),
+    "adamw_fused": lambda size, dtype, store: _adamw(size, dtype, store, fused=True),
+    "adamw_foreach": lambda size, dtype, store: _adamw(size, dtype, store, foreach=True),
 }
 """Pieces without a backward pass of their own."""

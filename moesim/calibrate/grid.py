@@ -151,7 +151,7 @@ def _machine(target: Target, *, large: bool) -> Iterator[Case]:
     for params, tensors in ((2**16, 8), (2**18, 32), (2**20, 4), (2**22, 32), (2**23, 8)):
         variants = ("adamw_fused", "adamw_foreach") if target.kind != "mps" else ("adamw_foreach",)
         for variant in variants:
-            yield case("elementwise", variant, "fp32", params=params * scale, tensors=tensors)
+            yield case("elementwise", variant, main, params=params * scale, tensors=tensors)
 
 
 _MOST_FLOP = {"cpu": 6e9, "mps": 2e11, "cuda": 4e12}

@@ -134,11 +134,11 @@ def _measure(meter: LocalMeter, one: Case, effort: Effort) -> Timing:
     if one.operator != "collective":
         torch_module().distributed.barrier()
         return meter.measure(one, effort)
-    return _time_together(_collective(one, meter.target), meter.target, effort)
+    return time_together(_collective(one, meter.target), meter.target, effort)
 
 
-def _time_together(call: Callable[[], object], target: Target, effort: Effort) -> Timing:
-    """Return the time of a collective: all ranks take the same number of turns."""
+def time_together(call: Callable[[], object], target: Target, effort: Effort) -> Timing:
+    """Return the time of what ranks do together: all take the same number of turns."""
     torch = torch_module()
     for _ in range(3):
         call()

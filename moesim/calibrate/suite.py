@@ -110,7 +110,7 @@ _MOVED: Mapping[str, Callable[[_Sizes, float], tuple[float, float]]] = {
     "cache": _rows(2),
     "copy": lambda s, size: (1.0, 2 * s["bytes"]),
     "host_to_device": lambda s, size: (1.0, s["bytes"]),
-    "adamw_fused": lambda s, size: (s["tensors"], 7 * s["params"] * 4.0),
-    "adamw_foreach": lambda s, size: (s["tensors"], 7 * s["params"] * 4.0),
+    "adamw_fused": lambda s, size: (s["tensors"], 7 * s["params"] * size),
+    "adamw_foreach": lambda s, size: (s["tensors"], 7 * s["params"] * size),
 }
 """Items and bytes of an elementwise operator, counted as moesim.model.operators counts them."""

@@ -1,10 +1,12 @@
 """The command `moesim`: its subcommands, its version, its help."""
 
+import signal
 import sys
 from typing import Annotated
 
 import typer
 
+from moesim.cli.calibrate import calibrate
 from moesim.cli.explain import explain
 from moesim.cli.hardware import hardware
 from moesim.cli.init import init
@@ -21,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for _command in (run, init, explain, models, hardware, schema):
+for _command in (run, init, explain, models, hardware, schema, calibrate):
     app.command()(_command)
 
 app.add_typer(profile, name="profile")
@@ -50,6 +52,7 @@ def _moesim(
 
 def main() -> None:
     """Run the command line; what the terminal cannot show is escaped, not an error."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
