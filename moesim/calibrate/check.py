@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 
 from moesim.calibrate.measurements import Group, Skipped, held_out
-from moesim.calibrate.table_fit import accelerator_name, chips_of, newest, relative_errors
+from moesim.calibrate.table_fit import (
+    SKEWED,
+    accelerator_name,
+    chips_of,
+    newest,
+    relative_errors,
+)
 from moesim.cost.curves import Array, Chip, Curve
 from moesim.cost.families.table import FAMILIES
 from moesim.cost.kernel_profiles import KernelProfile, curve_index
@@ -55,9 +61,14 @@ def check(
     known = {(profile.accelerator, profile.library): profile for profile in profiles}
     current = {id(group) for group in newest(groups)}
     chips = chips_of(group.hardware for group in groups)
-    rows = [_judge(group, known, chips, all_rows or id(group) not in current) for group in groups]
+    rows = [_judge(group, known, chips, all_rows or _is_unseen(group, current)) for group in groups]
     rows += [_left_out(one) for one in skipped]
     return sorted(rows, key=lambda r: (r.operator, r.hardware, r.library, r.dtype, r.variant))
+
+
+def _is_unseen(group: Group, current: set[int]) -> bool:
+    """Tell groups that no fit uses: older versions, and random loads."""
+    return id(group) not in current or group.variant.endswith(SKEWED)
 
 
 def _left_out(one: Skipped) -> Row:
@@ -114,8 +125,9 @@ def _curve_for(group: Group, known: Profiles) -> tuple[Curve | None, str]:
     if profile is None:
         return None, f"no kernel profile for {accelerator} with {group.library}"
     index = curve_index(profile)
-    if (group.family, group.dtype, group.variant) in index:
-        return index[group.family, group.dtype, group.variant], ""
+    plain = group.variant.removesuffix(SKEWED)
+    if (group.family, group.dtype, plain) in index:
+        return index[group.family, group.dtype, plain], ""
     others = [c for c in profile.curves if (c.family, c.dtype) == (group.family, group.dtype)]
     if not others:
         return None, f"the profile has no curve for {group.family} {group.dtype}"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from moesim.calibrate.tables import TABLES, Table
 from moesim.cost.curves import Array, Samples
+from moesim.cost.families.table import prepared
 from moesim.errors import CalibrationError
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def _groups(table: Table, frame: "pd.DataFrame") -> Iterator[Group]:
             version=version,
             dtype=dtype,
             variant=variant,
-            samples=samples,
+            samples=prepared(family, samples),
             seconds=rows["time_us"].to_numpy(dtype=float) * 1e-6,
             shapes=_hash([samples[name] for name in table.shape if name in samples], len(rows)),
             points=_hash(list(samples.values()), len(rows)),

@@ -11,7 +11,7 @@ import typer
 
 from moesim.errors import MoesimError, ScenarioError
 
-INTERNAL, USER, DOES_NOT_FIT, INTERRUPTED = 1, 2, 3, 130
+INTERNAL, USER, DOES_NOT_FIT, INTERRUPTED, READER_GONE = 1, 2, 3, 130, 141
 """Exit codes besides 0."""
 
 _MOST_PROBLEMS = 50
@@ -26,12 +26,12 @@ def guard(*, debug: bool = False) -> Iterator[None]:
     """Run the body of a command; an exception ends it with a line on stderr and its exit code."""
     try:
         yield
-        sys.stdout.flush()
+        _flush()
     except (typer.Exit, typer.Abort):
         raise
     except BrokenPipeError:  # the reader has seen enough, as `head` does: nothing to say
         _silence_stdout()
-        raise typer.Exit(INTERNAL) from None
+        raise typer.Exit(READER_GONE) from None
     except KeyboardInterrupt:
         _tell("moesim: interrupted")
         raise typer.Exit(INTERRUPTED) from None
@@ -42,10 +42,15 @@ def guard(*, debug: bool = False) -> Iterator[None]:
             for line in _lines(error):
                 _tell(line)
         with suppress(OSError):
-            sys.stdout.flush()
+            _flush()
             raise typer.Exit(exit_code(error)) from None
         _silence_stdout()
         raise typer.Exit(exit_code(error)) from None
+
+
+def _flush() -> None:
+    if sys.stdout is not None:  # None where the caller closed it
+        sys.stdout.flush()
 
 
 def exit_code(error: Exception) -> int:

@@ -68,22 +68,23 @@ def _run(wish: _Wish) -> "Result":
     folder = wish.out
     if folder is None and not wish.as_json:
         folder = Path("results") / scenario.name
-    if folder is not None:
-        result.save(folder)
     if wish.as_json:
         typer.echo(to_json(result.summary()))
     elif not wish.quiet:
-        _report(result, folder)
+        _report(result)
+    if folder is not None:  # after the report: a full disk does not take it away
+        result.save(folder)
+        if not (wish.as_json or wish.quiet):
+            typer.echo(f"Result saved in {folder}")
     return result
 
 
-def _report(result: "Result", folder: Path | None) -> None:
+def _report(result: "Result") -> None:
     from rich.console import Console
 
     from moesim.study.report.terminal import print_result
 
     print_result(result, Console())
-    typer.echo(f"Result saved in {folder}")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ datasheet figures are swapped; else there is none and the roofline stands.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from moesim.cost.chips import chip
@@ -69,19 +70,29 @@ def kernels_for(
 ) -> Kernels:
     """Return the curves for `on`; `libraries` are those preferred for each key of FAMILY_OF."""
     names = kernel_profile_names()
-    profiles: dict[str, KernelProfile] = {}
     found: dict[tuple[str, str], Found] = {}
     for key, preferred in libraries.items():
         for library in preferred:
             name, tag = _profile_for(on, library, names)
             if name is None:
                 continue
-            profile = profiles.setdefault(name, load_kernels(name))
+            profile = _shipped(name)
             for (family, dtype, variant), curve in curve_index(profile).items():
                 if family in FAMILY_OF[key] and _is_main(variant):
                     lent = curve if tag == "fitted" else replace(curve, surface=None)
                     _keep(found, (family, dtype), Found(lent, tag, name))
     return Kernels(chip(on, link_bytes_per_s), found)
+
+
+@lru_cache(maxsize=16)
+def _shipped(name: str) -> KernelProfile:
+    """Return a shipped kernel profile; each is read once, it does not change under way."""
+    return load_kernels(name)
+
+
+@lru_cache(maxsize=64)
+def _shipped_device(name: str) -> Device:
+    return device(load_accelerator(name))
 
 
 def _is_main(variant: str) -> bool:
@@ -112,7 +123,7 @@ def _profile_for(on: Device, library: str, names: list[str]) -> tuple[str | None
 
 def _distance(on: Device, accelerator: str) -> float | None:
     """Return how far two devices of one maker are apart, in octaves of peak and bandwidth."""
-    other = device(load_accelerator(accelerator))
+    other = _shipped_device(accelerator)
     if other.vendor != on.vendor:
         return None
     ours, theirs = dict(on.peak_flop_per_s), dict(other.peak_flop_per_s)

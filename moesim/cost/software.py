@@ -30,6 +30,8 @@ class Software:
     figures: tuple[SourcedFigure, ...] = ()
     libraries: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Libraries whose measured kernels come first, for each kind of kernel."""
+    kernels_reason: str = ""
+    """Why these kernels stand for the software's own."""
     kernels: Kernels | None = None
     """Their curves for the device of a run, once it is known."""
 
@@ -63,6 +65,7 @@ def software(spec: SoftwareSpec) -> Software:
         fragmentation_fraction=spec.fragmentation.value,
         figures=_figures(spec),
         libraries=_libraries(spec),
+        kernels_reason=spec.kernels.reason if spec.kernels else "",
     )
 
 

@@ -78,7 +78,7 @@ def peak(device: Device, dtype: str) -> float:
     raise ProfileError(
         f"accelerator profile '{device.name}' has no peak for {dtype}; it has "
         f"{', '.join(known)}.{nearest(dtype, known)} Compute in one of these, or "
-        f"{_how_to_add(f'peak.{dtype}', '989 TFLOP/s')}"
+        f"{_how_to_add(f'peak.{dtype}', '<number> TFLOP/s')}"
     )
 
 

@@ -35,9 +35,12 @@ def dirichlet(experts: int, cv: float, generator: np.random.Generator) -> Shares
     """Return shares from a symmetric Dirichlet with the given coefficient of variation."""
     if cv < drops.SMALLEST_CV or experts == 1:
         return even(experts, cv, generator)
-    weights = generator.standard_gamma(drops.concentration_for(experts, cv), experts)
-    total = float(weights.sum())
-    return weights / total if total > 0 else even(experts, cv, generator)
+    concentration = drops.concentration_for(experts, cv)
+    # Gamma(a) = Gamma(a + 1) U^(1/a), in logarithms: small concentrations underflow otherwise
+    logs = np.log(generator.standard_gamma(concentration + 1.0, experts))
+    logs += np.log(1.0 - generator.random(experts)) / concentration
+    weights = np.exp(logs - logs.max())
+    return np.asarray(weights / weights.sum())
 
 
 def lognormal(experts: int, cv: float, generator: np.random.Generator) -> Shares:

@@ -29,12 +29,12 @@ class ClusterChoice(Spec):
 
 
 class BaselineSpec(Spec):
-    """The dense model that runs on the same devices, to compare with."""
+    """The model that runs on the same devices, to compare with: mostly a dense one."""
 
     equal: Literal["active_params", "flop", "total_params"] | None = None
     """Derive a dense twin that is equal in this respect."""
     model: str | None = None
-    """Or take this dense model: a name or a path, as for `model`."""
+    """Or take this model: a name or a path, as for `model`."""
     parallel: ParallelSpec | None = None
     """Its layout; left out, the fastest one that fits among the usual ones is taken."""
 
@@ -81,7 +81,7 @@ class Scenario(Spec):
     routing: RoutingSpec = RoutingSpec()
     """How tokens find their experts."""
     baseline: Baselines = ()
-    """The dense model to compare with, or a list of them."""
+    """The model to compare with, or a list of them."""
 
     _document: Document = PrivateAttr(default_factory=lambda: Document({}))
     _folder: Path = PrivateAttr(default_factory=Path)

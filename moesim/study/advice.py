@@ -9,11 +9,12 @@ from moesim.spec.parallel import ParallelSpec
 from moesim.spec.scenario import Scenario
 from moesim.study.bound import bound
 from moesim.study.resolve import Training, training
+from moesim.study.simulate import simulate
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change of one key, with the fullest rank's bytes and the closed-form step time after it."""
+    """A change of one key, with the fullest rank's bytes and the step time after it."""
 
     setting: str
     peak_bytes: float
@@ -37,7 +38,8 @@ def advice(run: Training) -> tuple[Change, ...]:
         except MoesimError:
             continue
         if after.peak_bytes < before:
-            found.append(Change(setting, after.peak_bytes, after.step_s, after.fits))
+            step_s = simulate(changed).metrics.step_s if after.fits else after.step_s
+            found.append(Change(setting, after.peak_bytes, step_s, after.fits))
     return tuple(sorted(found, key=lambda change: (not change.fits, _rank(change))))
 
 
@@ -53,8 +55,10 @@ def _candidates(run: Training) -> Iterator[tuple[str, Scenario]]:
             yield f"parallel.{degree}={value}", _parallel(scenario, layout.etp, {degree: value})
     if scenario.training.micro_batch > 1:
         yield "training.micro_batch=1", _training(scenario, {"micro_batch": 1})
-    for name in ("moe_act", "layernorm", "mla_up_proj", "mlp", "moe"):
-        yield f"training.recompute=[{name}]", _training(scenario, {"recompute": (name,)})
+    modules = ("moe_act", "layernorm", "mla_up_proj", "mlp", "moe")
+    for names in (*((name,) for name in modules), ("layernorm", "moe_act")):
+        listed = ", ".join(names)
+        yield f"training.recompute=[{listed}]", _training(scenario, {"recompute": names})
     yield "training.recompute=full", _training(scenario, {"recompute": ("full",)})
     for key, value in (("distributed", True), ("gradient_dtype", "bf16"), ("offload", True)):
         optimizer = scenario.training.optimizer.model_copy(update={key: value})

@@ -107,6 +107,14 @@ def _check_experts(
     for count in sorted(counts):
         if count % layout.ep:
             raise scenario.error(f"{key}.ep", f"must divide the {count} experts")
+    load = scenario.routing.load
+    for count in sorted(counts):
+        if load.law == "dirichlet" and load.cv is not None and load.cv >= (count - 1) ** 0.5:
+            raise scenario.error(
+                "routing.load.cv",
+                f"shares of {count} experts under a dirichlet law vary by less than "
+                f"{(count - 1) ** 0.5:.3g} (all on one expert); use less, or lognormal",
+            )
     if counts and layout.tp > 1 and not layout.sequence_parallel:
         raise scenario.error(
             f"{key}.sequence_parallel",

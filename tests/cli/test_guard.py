@@ -85,7 +85,7 @@ def test_debug_shows_the_traceback_and_keeps_the_code(error: Exception) -> None:
 
 def test_a_broken_pipe_ends_quietly() -> None:
     done = call(BrokenPipeError())
-    assert (done.exit_code, done.output) == (1, "")
+    assert (done.exit_code, done.output) == (141, "")
 
 
 def test_lines_are_printable_and_not_endless() -> None:
@@ -140,7 +140,7 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
     process.stdout.close()
     assert process.stderr.read() == b""
     process.stderr.close()
-    assert process.wait() == 1
+    assert process.wait() == 141
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

@@ -136,6 +136,7 @@ FIGURES: dict[str, Change] = {
     "accelerator.memory.capacity": Change("1 GiB"),
     "accelerator.memory.bandwidth": Change("1 TB/s"),
     "accelerator.compute_units": Change("100"),
+    "accelerator.l2": Change("10 MB", ("software=megatron",)),
     "accelerator.tdp": Change("1 kW"),
     "accelerator.price": Change("9 USD/h"),
     "accelerator.host_link": Change("1 GB/s", ("training.optimizer.offload=true",)),
@@ -170,6 +171,15 @@ REPORTED_ONLY: Mapping[str, str] = {
     "accelerator.peak.nvfp4": "no precision computes in it",
 }
 """Figures for which no scenario has a use yet, and why."""
+
+KERNELS: Mapping[str, str] = {
+    "software.kernels.gemm": "[]",
+    "software.kernels.grouped_gemm": "[]",
+    "software.kernels.attention": "[]",
+    "software.kernels.collectives": "[]",
+    "software.kernels.reason": "A-marker-of-mine",
+}
+"""Choices of measured kernels: without them the efficiencies stand."""
 
 
 def leaves(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -272,7 +282,9 @@ SHOWN = {"name", "description", "vendor"}
 def test_every_key_of_a_profile_has_a_change_here() -> None:
     keys = {f"{kind}.{path}" for kind, spec in SPECS.items() for path in leaves(spec)}
     prose = {f"{kind}.{name}" for kind in SPECS for name in SHOWN}
-    assert keys - prose == set(FIGURES) | set(TORUS) | set(WORDS) | set(REPORTED_ONLY)
+    assert keys - prose == set(FIGURES) | set(TORUS) | set(WORDS) | set(REPORTED_ONLY) | set(
+        KERNELS
+    )
 
 
 def changed(profile: Any, path: str, value: str, *, figure: bool) -> Any:
@@ -314,6 +326,20 @@ def test_a_figure_of_a_torus_changes_the_result(base: Path, key: str) -> None:
     after = outcome(base, *settings)
     assert isinstance(before[0], bool), f"the base itself is an error about {before}"
     assert after != before
+
+
+@pytest.mark.parametrize("key", KERNELS)
+def test_a_choice_of_kernels_changes_the_result(base: Path, key: str) -> None:
+    shipped_file = PROFILES["software"].with_name("megatron.yaml")
+    profile = YAML(typ="safe", pure=True).load(shipped_file.read_text(encoding="utf-8"))
+    write(base.parent, "software", profile)
+    before = outcome(base)
+    path = key.removeprefix("software.")
+    write(base.parent, "software", changed(profile, path, KERNELS[key], figure=False))
+    if path == "kernels.reason":
+        assert KERNELS[key] in run(load_scenario(base)).html()
+    else:
+        assert outcome(base) != before
 
 
 @pytest.mark.parametrize("key", REPORTED_ONLY)

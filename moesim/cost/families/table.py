@@ -2,6 +2,7 @@
 
 from moesim.cost.curves import Array, Chip, Curve, Family, Samples, predict_s
 from moesim.cost.families import attention, collectives, elementwise, exchange, gemm, mla, moe
+from moesim.cost.families.moe_loads import with_loads
 
 FAMILIES: dict[str, Family] = {
     family.name: family
@@ -39,3 +40,8 @@ def seconds_of(family: Family, curve: Curve, samples: Samples, chip: Chip) -> Ar
     if family.name in _EXCHANGES:
         return exchange.seconds(family, curve, samples, chip)
     return predict_s(family, curve, samples, chip)
+
+
+def prepared(family: str, samples: Samples) -> Samples:
+    """Return samples with what is drawn once for all evaluations: the loads of experts."""
+    return with_loads(samples) if family == moe.MOE.name else samples

@@ -28,9 +28,10 @@ def statements(outcome: Outcome) -> list[str]:
     """Return, in sentences, what the model of this run leaves out or takes for granted."""
     run, scenario = outcome.run, outcome.run.scenario
     said = [
-        "Every kernel takes the longer of its FLOP at an assumed share of peak and its bytes at an "
-        "assumed share of the memory bandwidth, plus a launch; small and odd shapes are not told "
-        "apart beyond whole tiles per compute unit.",
+        *_kernel_statement(outcome),
+        "A kernel without a measured curve takes the longer of its FLOP at an assumed share of "
+        "peak and its bytes at an assumed share of the memory bandwidth, plus a launch; small and "
+        "odd shapes are not told apart beyond whole tiles per compute unit.",
         "Tensor, context and expert parallel transfers are fully exposed; only gradient reduction "
         "and weight gathering run beside compute where `overlap` says so.",
         "Transfers between pipeline stages delay the receiver and do not slow compute.",
@@ -38,6 +39,7 @@ def statements(outcome: Outcome) -> list[str]:
     ]
     if run.architecture.is_moe:
         said += [
+            _load_statement(outcome),
             "Each MoE layer draws one load per step, shared by its micro-batches; the fullest "
             "rank holds the others up at each exchange.",
             "Bytes of dispatch and combine follow the uniform fan-out; their time the fullest "
@@ -54,6 +56,23 @@ def statements(outcome: Outcome) -> list[str]:
     if scenario.training.precision == "fp8":
         said.append("fp8: casts and scaling factors are left out; attention runs in bf16.")
     return said
+
+
+def _kernel_statement(outcome: Outcome) -> list[str]:
+    software = outcome.run.software
+    if software.kernels is None:
+        return []
+    tags = {found.profile: found.tag for found in software.kernels.found.values()}
+    used = ", ".join(f"{profile} ({tag})" for profile, tag in sorted(tags.items()))
+    return [f"Kernel times come from {used or 'no measured kernel'}. {software.kernels_reason}."]
+
+
+def _load_statement(outcome: Outcome) -> str:
+    load = outcome.run.scenario.routing.load
+    if load.law == "even":
+        return "Loads are forced even: every expert gets the same number of tokens."
+    spread = f" with a coefficient of variation of {load.cv:g}" if load.cv is not None else ""
+    return f"Loads are drawn from a {load.law} law{spread}; the law is the scenario's assumption."
 
 
 def _capacity_statement(outcome: Outcome) -> list[str]:

@@ -84,11 +84,11 @@ def breakdown(result: Findings) -> Chart:
             }
         )
     layout = _layout(
-        190 + 75 * len(runs),
+        230 + 75 * len(runs),
         barmode="stack",
         xaxis={"title": {"text": "seconds per step (mean over stages)"}, "gridcolor": "#e4e7eb"},
         yaxis={"automargin": True, "ticksuffix": "  "},
-        legend={"orientation": "h", "y": -0.35, "traceorder": "normal"},
+        legend={"orientation": "h", "y": -75 / (40 + 75 * len(runs)), "traceorder": "normal"},
     )
     return {"data": data, "layout": layout}
 
@@ -126,7 +126,7 @@ def memory(result: Findings) -> Chart:
     """Return the memory of one rank of each stage as stacked bars, with the device's capacity."""
     stages = [
         (who, number, stage)
-        for who, outcome in result.runs
+        for who, outcome in _named_runs(result)
         for number, stage in enumerate(_shown_stages(outcome))
     ]
     labels = [[who for who, _, _ in stages], [f"stage {number}" for _, number, _ in stages]]
@@ -158,6 +158,13 @@ def memory(result: Findings) -> Chart:
         legend={"orientation": "h", "y": -0.42},
     )
     return {"data": data, "layout": layout}
+
+
+def _named_runs(result: Findings) -> list[tuple[str, Outcome]]:
+    """Return the runs by the name of their model; equal names are told apart by their role."""
+    named = [(_wrapped(o.run.architecture.name), role, o) for role, o in result.runs]
+    names = [name for name, _, _ in named]
+    return [(n if names.count(n) == 1 else f"{n} ({role})", o) for n, role, o in named]
 
 
 def _shown_stages(outcome: Outcome) -> tuple[StageMemory, ...]:
@@ -194,7 +201,7 @@ def timeline(outcome: Outcome) -> Chart:
     lanes = [f"stage {n}{kind}" for n in range(stages) for kind in ("", " data-parallel")]
     used = {_lane(one.track) for one in shown}
     layout = _layout(
-        130 + 22 * len(used),
+        150 + 22 * len(used),
         barmode="overlay",
         bargap=0.15,
         xaxis={"title": {"text": "seconds"}, "gridcolor": "#e4e7eb"},
@@ -204,7 +211,7 @@ def timeline(outcome: Outcome) -> Chart:
             "categoryorder": "array",
             "categoryarray": [lane for lane in lanes if lane in used],
         },
-        legend={"orientation": "h", "y": -60 / (60 + 22 * len(used))},
+        legend={"orientation": "h", "y": -75 / (40 + 22 * len(used))},
     )
     return {"data": data, "layout": layout}
 

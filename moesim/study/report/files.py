@@ -26,11 +26,13 @@ def save(result: Findings, directory: Path) -> Path:
     Raises ScenarioError where the directory holds something else or cannot be written.
     """
     try:
-        _check(directory)
+        texts = contents(result)
+        directory = directory.resolve()
+        _check(directory, set(texts))
         directory.parent.mkdir(parents=True, exist_ok=True)
         waiting = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
         try:
-            for name, text in contents(result).items():
+            for name, text in texts.items():
                 (waiting / name).write_text(text, encoding="utf-8", newline="\n")
             waiting.chmod(0o755)
             _swap(waiting, directory)
@@ -42,13 +44,15 @@ def save(result: Findings, directory: Path) -> Path:
     return directory
 
 
-def _check(directory: Path) -> None:
+def _check(directory: Path, names: set[str]) -> None:
     if not directory.exists():
         return
     if not directory.is_dir():
         raise ValueError("it is a file; name a directory")
-    if any(directory.iterdir()) and not _is_result(directory):
-        raise ValueError("it holds files that are no moesim result; name another directory")
+    foreign = sorted(path.name for path in directory.iterdir() if path.name not in names)
+    if foreign or (any(directory.iterdir()) and not _is_result(directory)):
+        also = f", such as {foreign[0]}" if foreign else ""
+        raise ValueError(f"it holds files that are no moesim result{also}; name another directory")
 
 
 def _is_result(directory: Path) -> bool:

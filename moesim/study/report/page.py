@@ -8,6 +8,7 @@ from importlib.resources import files
 from moesim.study.findings import Findings
 from moesim.study.report import assumptions, charts, style, words
 from moesim.study.report.summary import summary
+from moesim.study.report.tables import tag_shares
 from moesim.version import __version__
 
 TITLES = {
@@ -18,16 +19,15 @@ TITLES = {
 }
 
 EXPLAINED = {
-    "breakdown": "Blue and green: the device computes. Red and pink: it only communicates. "
-    "Yellow: it waits for other stages. Averages over the pipeline stages; the parts sum to "
-    "the step.",
-    "memory": "Peak bytes on one device of each pipeline stage. The dashed line is what the "
-    "device has.",
+    "breakdown": "From left to right: the device computes; it only communicates (red and pink); "
+    "it waits for other stages (yellow). Averages over the stages; the parts sum to the step.",
+    "memory": "Peak bytes on one device of each pipeline stage, of the first 32 stages where there "
+    "are more. The dashed line is what the device has.",
     "timeline": "Each row is a pipeline stage; F3.0 is the forward pass of micro-batch 3 through "
-    "chunk 0. trace.json has the streams in full, for ui.perfetto.dev.",
+    "chunk 0; long steps are cut. trace.json has the streams in full, for ui.perfetto.dev.",
     "routing": "Bars: how much fuller the fullest rank is than the mean, which is how long the "
-    "others wait. Line: assignments beyond the capacity, which pass the layer by on the residual "
-    "path.",
+    "others wait. A line, where tokens are dropped: assignments beyond the capacity, which pass "
+    "the layer by on the residual path.",
 }
 
 
@@ -92,7 +92,7 @@ def _comparison(result: Findings) -> str:
         + "</tr>"
         for row in words.comparison_rows(result)
     )
-    title = "Mixture of experts and dense model" if result.baselines else "The run in figures"
+    title = "Side by side" if result.baselines else "The run in figures"
     head = "".join(f"<th>{one}</th>" for one in heads)
     return (
         f"<section><h2>{title}</h2><table class='figures'><thead><tr><th></th>{head}</tr></thead>"
@@ -119,8 +119,8 @@ def _routing_words(result: Findings) -> str:
         f"<section><p>In the first step {routing['routed_tokens']:,} assignments were routed over "
         f"{routing['moe_layers']} layers (one micro-batch of one expert-parallel group), of which "
         f"{routing['dropped_tokens']:,} found no slot: "
-        f"{words.percent(routing['dropped_fraction'])}{closed}. The fullest rank had "
-        f"{routing['mean_rank_imbalance']:.3g} times the mean load.</p></section>"
+        f"{words.percent(routing['dropped_fraction'])}{closed}. The fullest rank had, averaged "
+        f"over layers, {routing['mean_rank_imbalance']:.2f} times the mean load.</p></section>"
     )
 
 
@@ -138,11 +138,20 @@ def _assumptions(result: Findings) -> str:
         for f in figures
     )
     return (
-        "<section><h2>What this rests on</h2><p class='note'>Operator times are tagged "
-        "<span class='tag assumed'>assumed</span>: datasheet peaks at assumed efficiencies.</p>"
+        f"<section><h2>What this rests on</h2><p class='note'>Operator time: {_tags(result)}. "
+        "Fitted and transferred times come from published measurements, assumed ones from "
+        "datasheet peaks at an assumed efficiency.</p>"
         f"<ul>{said}</ul><details><summary>Every figure and its source</summary>"
         "<table class='sources'><thead><tr><th>of</th><th>figure</th><th>value</th><th>kind</th>"
         f"<th>source</th></tr></thead><tbody>{rows}</tbody></table></details></section>"
+    )
+
+
+def _tags(result: Findings) -> str:
+    shares = tag_shares(result.outcome)
+    return ", ".join(
+        f"{words.percent(share)} <span class='tag {tag}'>{tag}</span>"
+        for tag, share in sorted(shares.items(), key=lambda pair: -pair[1])
     )
 
 

@@ -22,6 +22,7 @@ tbody tr { border-top: 1px solid #eef1f4; }
 .tag { border-radius: 4px; padding: 1px 6px; font-size: 12px; color: white; background: #7b8794; }
 .tag.measured { background: #1f7a53; }
 .tag.fitted { background: #2a9d8f; }
+.tag.transferred { background: #4f9bd0; }
 .tag.datasheet { background: #1b6ca8; }
 .tag.assumed { background: #b7791f; }
 small { font-weight: normal; color: #52606d; }

@@ -7,6 +7,7 @@ from moesim.model.parameters import active_params, routed_expert_params, total_p
 from moesim.study.findings import Findings
 from moesim.study.outcome import Outcome
 from moesim.study.report import assumptions
+from moesim.study.report.tables import tag_shares
 from moesim.study.routing import expected_drop_fraction, moe_layers, router
 from moesim.version import __version__
 
@@ -59,7 +60,7 @@ def outcome_summary(outcome: Outcome) -> dict[str, Any]:
         "breakdown": [asdict(share) for share in outcome.breakdown],
         "memory": memory_summary(outcome),
         "routing": routing_summary(outcome),
-        "tags": {"assumed": 1.0},
+        "tags": tag_shares(outcome),
     }
 
 

@@ -102,6 +102,15 @@ def _routing(outcome: Outcome) -> Rows:
     return rows
 
 
+def tag_shares(outcome: Outcome) -> dict[str, float]:
+    """Return how much of the operator time is measured, fitted, transferred or assumed."""
+    seconds: dict[str, float] = {}
+    for row in _operators(outcome):
+        seconds[row["tag"]] = seconds.get(row["tag"], 0.0) + row["seconds"] * row["count"]
+    total = sum(seconds.values())
+    return {tag: share / total for tag, share in sorted(seconds.items())} if total else {}
+
+
 def _operators(outcome: Outcome) -> Rows:
     """Return every kind of operator of the first chunk of each stage kind, forward and backward."""
     run = outcome.run

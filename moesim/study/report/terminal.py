@@ -8,6 +8,7 @@ from rich.text import Text
 from moesim.study.findings import Findings
 from moesim.study.outcome import Outcome
 from moesim.study.report import assumptions, words
+from moesim.study.report.tables import tag_shares
 from moesim.units import readable
 
 _BAR = 28
@@ -79,6 +80,10 @@ def _footing(result: Findings) -> Group:
     lines = [
         Text(f"Rests on {mix} figures (assumptions.csv names each with its source).", style="dim")
     ]
+    shares = ", ".join(
+        f"{words.percent(share)} {tag}" for tag, share in tag_shares(result.outcome).items()
+    )
+    lines.append(Text(f"Operator time: {shares}.", style="dim"))
     said = assumptions.statements(result.outcome)
     lines += [Text(f"- {statement}", style="dim") for statement in said]
     return Group(*lines)

@@ -46,12 +46,17 @@ def _process(process: int, name: str, outcome: Outcome) -> list[dict[str, Any]]:
             "pid": process,
             "tid": numbers[one.track],
             "name": one.name,
-            "ts": round(one.start_s * 1e6, 3),
-            "dur": round(one.duration_s * 1e6, 3),
+            **_times(one),
         }
         for one in slices
     ]
     return events
+
+
+def _times(one: Slice) -> dict[str, float]:
+    """Round both ends to a nanosecond: neighbours that touch still touch, none overlap."""
+    start, end = round(one.start_s * 1e9), round((one.start_s + one.duration_s) * 1e9)
+    return {"ts": start / 1e3, "dur": (end - start) / 1e3}
 
 
 def _track_order(track: str) -> tuple[int, str]:

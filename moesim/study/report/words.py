@@ -68,12 +68,17 @@ def _comparison_verdict(model: Outcome, one: Baseline) -> str:
     ratio = model.metrics.tokens_per_s / dense.metrics.tokens_per_s
     efficiency = model.metrics.flop_per_s_per_device / dense.metrics.flop_per_s_per_device
     said = (
-        f"It trains at {three_digits(ratio)} times the tokens/s of {dense.run.architecture.name} "
+        f"It trains at {three_digits(ratio)} times the tokens/s of {_the(dense)} "
         f"({one.relation}; {layout_words(dense)}), with {three_digits(efficiency)} times its FLOP/s"
     )
     if not dense.fits:
         said += f"; that baseline itself does not fit ({binary(dense.peak_bytes)} needed)"
     return f"{said}."
+
+
+def _the(outcome: Outcome) -> str:
+    name = outcome.run.architecture.name
+    return f"the {name}" if name.startswith("dense twin") else name
 
 
 def _advice(result: Findings) -> list[str]:
@@ -82,7 +87,8 @@ def _advice(result: Findings) -> list[str]:
     enough = [change for change in result.changes if change.fits]
     if enough:
         listed = "; ".join(_change_words(change) for change in enough[:6])
-        return [f"Any one of these would make it fit, the fastest first: {listed}."]
+        more = f" ({len(enough) - 6} more in summary.json)" if len(enough) > 6 else ""
+        return [f"Any one of these would make it fit, the fastest first: {listed}{more}."]
     if result.changes:
         listed = "; ".join(_change_words(change) for change in result.changes[:4])
         return [f"No single change is enough. What helps most: {listed}."]

@@ -72,7 +72,7 @@ def test_a_missing_peak_names_profile_figure_and_what_to_write() -> None:
     text = str(caught.value)
     assert "'a100-sxm-80gb' has no peak for fp8" in text
     assert "fp32, tf32, fp16, bf16, int8" in text
-    assert "below peak: 'fp8: {value: 989 TFLOP/s, source: " in text
+    assert "below peak: 'fp8: {value: <number> TFLOP/s, source: " in text
 
 
 def test_a_missing_figure_names_profile_and_key() -> None:

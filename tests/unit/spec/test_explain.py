@@ -40,7 +40,7 @@ def flat(keys: tuple[Key, ...]) -> Iterator[Key]:
         ("num_experts", "model.moe.num_experts"),
         ("model.attention.kv_lora_rank", "model.attention.kv_lora_rank"),
         ("software.efficiency.gemm", "software.efficiency.gemm"),
-        ("gemm", "software.efficiency.gemm"),
+        ("overlapped", "software.efficiency.overlapped"),
     ],
 )
 def test_a_key_is_found_by_its_path_or_by_its_end(words: str, path: str) -> None:

@@ -49,7 +49,7 @@ def test_tracks_never_overlap(tmp_path: Path) -> None:
     for slices in tracks.values():
         slices.sort()
         for (start, duration), (following, _) in pairwise(slices):
-            assert following >= start + duration - 0.002  # times are rounded to a nanosecond
+            assert round(following * 1000) >= round(start * 1000) + round(duration * 1000)
 
 
 def test_files_are_all_there_and_readable(tmp_path: Path) -> None:
@@ -74,11 +74,27 @@ def test_frames_and_figures_mirror_tables_and_charts(tmp_path: Path) -> None:
 
 def test_an_earlier_result_is_replaced(tmp_path: Path) -> None:
     result = moesim.run(small(tmp_path))
+    before = (result.save(tmp_path / "out") / "steps.csv").stat().st_ino
     result.save(tmp_path / "out")
-    (tmp_path / "out" / "left over.txt").write_text("of the earlier result")
-    result.save(tmp_path / "out")
-    assert not (tmp_path / "out" / "left over.txt").exists()
+    assert (tmp_path / "out" / "steps.csv").stat().st_ino != before
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_result_with_somebodys_notes_is_left_alone(tmp_path: Path) -> None:
+    result = moesim.run(small(tmp_path))
+    result.save(tmp_path / "out")
+    (tmp_path / "out" / "notes.txt").write_text("what I think of it")
+    with pytest.raises(ScenarioError, match=r"notes\.txt"):
+        result.save(tmp_path / "out")
+    assert (tmp_path / "out" / "notes.txt").read_text() == "what I think of it"
+
+
+def test_a_link_to_a_directory_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    moesim.run(small(tmp_path)).save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "summary.json").is_file()
 
 
 def test_other_peoples_directories_are_left_alone(tmp_path: Path) -> None:
