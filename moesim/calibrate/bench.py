@@ -1,4 +1,4 @@
-"""Times a call on the device: warm-up, batches, the quieter half of them, and their spread."""
+"""Times a call on the device: warm-up, batches, what most of them took, and their spread."""
 
 import gc
 import time
@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from moesim.calibrate.clock import lap, mark
 from moesim.calibrate.device import Target, synchronise, torch_module
 
 Call = Callable[[int], object]
 """Does the work once; the number lets it take the next buffer in turn."""
-
-Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +20,8 @@ class Timing:
     """What repeated calls took."""
 
     seconds: float
-    """One call on the device: the middle of the quieter half of all batches."""
+    """One call on the device: the median batch of a GPU; of a CPU, whose other programs only ever
+    add, the quickest tenth."""
     host_s: float
     """What the host needs to ask for it; on a CPU the same."""
     spread: float
@@ -45,17 +45,6 @@ class Effort:
 _EFFORT = Effort()
 
 
-def clock_of(target: Target) -> Clock:
-    """Return the clock: processor time for one thread of a CPU, else the wall's.
-
-    One thread needs the same processor time whether or not others interrupt it; with several, or
-    beside a device that is waited for, only the wall clock tells the truth.
-    """
-    if target.kind == "cpu" and target.compute_units == 1:
-        return time.process_time
-    return time.perf_counter
-
-
 def time_call(
     call: Call, target: Target, effort: Effort = _EFFORT, *, wall: bool = False
 ) -> Timing:
@@ -63,14 +52,12 @@ def time_call(
 
     `wall`: the host counts, as it does in a whole step; else a GPU's own time alone.
     """
-    clock = clock_of(target)
-    for turn in range(2):
+    once = 0.0
+    for turn in range(3):  # the first two warm up: memory, caches, kernels chosen
+        begin = mark(delays=target.kind == "cpu")
         call(turn)
-    synchronise(target)
-    begin = clock()
-    call(2)
-    synchronise(target)
-    once = max(clock() - begin, 1e-7)
+        synchronise(target)
+        once = max(lap(begin).seconds, 1e-7)
     most = 200 if target.kind == "cuda" else 1000  # the launch queue of a GPU has its end
     inner = int(min(most, max(1, effort.batch_s // once)))
     was_on = gc.isenabled()
@@ -80,15 +67,16 @@ def time_call(
     finally:
         if was_on:
             gc.enable()
-    return timing(device, host)
+    return timing(device, host, target)
 
 
-def timing(device: list[float], host: list[float]) -> Timing:
+def timing(device: list[float], host: list[float], target: Target) -> Timing:
     """Return batches, in seconds per call, as one timing."""
     low, middle, high = np.quantile(device, (0.25, 0.5, 0.75))
+    taken = 0.1 if target.kind == "cpu" else 0.5
     return Timing(
-        seconds=float(low),
-        host_s=float(np.quantile(host, 0.25)),
+        seconds=float(np.quantile(device, taken)),
+        host_s=float(np.quantile(host, taken)),
         spread=float((high - low) / 2 / middle),
         repeats=len(device),
     )
@@ -121,13 +109,13 @@ def _batches(
 
 def _plain_batch(call: Call, target: Target, turns: range, guess_s: float) -> tuple[float, float]:
     del guess_s
-    clock = clock_of(target)
-    begin = clock()
+    begin = mark(delays=target.kind == "cpu")
     for turn in turns:
         call(turn)
-    asked = clock() - begin
+    asked = time.perf_counter() - begin.wall_s
     synchronise(target)
-    return clock() - begin, asked
+    taken = lap(begin).seconds
+    return taken, min(asked, taken)
 
 
 _SPINS_PER_S = 2e9

@@ -202,8 +202,8 @@ _PIECES: Mapping[str, Piece] = {
 }  # fmt: skip
 
 
-_COPIES = 8
-"""Passes through autograd that share one call of its engine."""
+_COPIES, _COPIED_BYTES = 8, 2**22
+"""Passes through autograd that share one call of its engine: the smaller, the more."""
 
 
 def _backward(case: Case, piece: Piece | None, store: Store) -> Work:
@@ -213,7 +213,7 @@ def _backward(case: Case, piece: Piece | None, store: Store) -> Work:
         raise ValueError(f"{case.variant} has no backward pass")
     inputs, function = piece(case.sizes, case.dtype, store)
     size = sum(x.numel() * x.element_size() for x in inputs)
-    copies = int(max(1, min(_COPIES, store.target.capacity_bytes / 64 // max(size, 1))))
+    copies = int(max(1, min(_COPIES, _COPIED_BYTES // size)))
     roots: list[Any] = []
     leaves: list[Any] = []
     grads: list[Any] = []

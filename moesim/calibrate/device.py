@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from moesim.calibrate.clock import contention
 from moesim.errors import CalibrationError
 
 KINDS = ("cuda", "cpu", "mps")
@@ -114,7 +115,7 @@ def _mps(torch: Any) -> Target:
 
 
 def _cpu(torch: Any, threads: int | None, processes: int) -> Target:
-    share = threads or max(1, torch.get_num_threads() // processes)
+    share = threads or _free_threads(torch, processes)
     name, vendor = _cpu_name()
     dtypes = ("fp32", "bf16") if _cpu_has_bf16(torch) else ("fp32",)
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if _posix() else 8 * 2**30
@@ -123,6 +124,29 @@ def _cpu(torch: Any, threads: int | None, processes: int) -> Target:
         capacity_bytes=float(pages) / processes, cache_bytes=_cpu_cache_bytes(), dtypes=dtypes,
         torch_version=torch.__version__, processes=processes,
     )  # fmt: skip
+
+
+BUSY = 0.1
+"""Share of the time that threads wait for a processor, beyond which a machine is busy."""
+
+
+def _free_threads(torch: Any, processes: int) -> int:
+    """Return the threads of one process: all, or one where other programs hold processors.
+
+    Threads that wait for each other are as slow as the most delayed one, and no clock can take
+    that off again; one thread alone can be timed on a busy machine too.
+    """
+    most = max(1, torch.get_num_threads() // processes)
+    if most == 1:
+        return 1
+    x = torch.randn(512, 512)
+    return most if contention(lambda: x @ x) < BUSY else 1
+
+
+def is_busy(target: Target) -> bool:
+    """Return whether a CPU was given fewer threads than it has processors for."""
+    used = target.compute_units * target.processes
+    return target.kind == "cpu" and used < (os.cpu_count() or 1)
 
 
 def _posix() -> bool:

@@ -66,11 +66,13 @@ def _grouped(*, large: bool) -> list[Sizes]:
     small = (
         (4, 256, 512, 512), (8, 512, 1024, 512), (8, 64, 512, 512), (16, 512, 512, 256),
         (2, 1024, 512, 512), (8, 8, 1024, 512), (16, 1024, 256, 512), (4, 32, 1024, 512),
+        (2, 2, 1536, 768), (1, 4, 768, 1024),
     )  # fmt: skip
     big = (
         (8, 4096, 2048, 2048), (16, 2048, 1408, 2048), (64, 4096, 1024, 2048),
         (8, 64, 4096, 2048), (32, 16384, 2048, 1024), (64, 256, 2048, 1024),
         (128, 8192, 768, 2048), (8, 512, 1024, 1024),
+        (2, 2, 4096, 2048), (8, 8, 2048, 4096),
     )  # fmt: skip
     return _named("experts rows n k", *(big if large else small))
 
@@ -168,11 +170,13 @@ def candidates(base: Sequence[Case], target: Target, each: int, seed: int) -> li
         draw = rng.stream(seed, f"calibration shapes {curve}")
         for _ in range(each):
             pick = cases[int(draw.integers(len(cases)))]
-            shape = tuple(
-                (name, value if name in _KEPT else _between(name, cases, float(draw.random())))
+            sizes = {
+                name: value if name in _KEPT else _between(name, cases, float(draw.random()))
                 for name, value in pick.shape
-            )
-            drawn = Case(pick.operator, pick.variant, pick.dtype, shape)
+            }
+            if "experts" in sizes:
+                sizes["rows"] = max(sizes["rows"], sizes["experts"])
+            drawn = case(pick.operator, pick.variant, pick.dtype, **sizes)
             if _flop(drawn) <= _MOST_FLOP[target.kind]:
                 found.append(drawn)
     return list(dict.fromkeys(found))

@@ -10,6 +10,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from moesim.calibrate.bench import Effort, Timing, timing
+from moesim.calibrate.clock import lap, mark
 from moesim.calibrate.device import Target, synchronise, torch_dtype, torch_module
 from moesim.calibrate.meter import LocalMeter
 from moesim.calibrate.suite import Case, case
@@ -146,28 +148,31 @@ def time_together(call: Callable[[], object], target: Target, effort: Effort) ->
     begin = time.perf_counter()
     call()
     synchronise(target)
-    once = agreed_s(time.perf_counter() - begin, target)
+    (once,) = agreed_s([time.perf_counter() - begin], target)
     inner = int(min(200, max(1, effort.batch_s // once)))
     batches = int(min(effort.most, max(effort.least, effort.limit_s // (once * inner))))
-    taken = []
+    laps = []
     for _ in range(batches):
         torch.distributed.barrier()
         synchronise(target)
-        begin = time.perf_counter()
+        start = mark(delays=target.kind == "cpu")
         for _ in range(inner):
             call()
         synchronise(target)
-        taken.append((time.perf_counter() - begin) / inner)
-    return timing(taken, taken)
+        laps.append(lap(start))
+    delayed = agreed_s([one.delayed_s for one in laps], target)
+    taken = [replace(one, delayed_s=d).seconds for one, d in zip(laps, delayed, strict=True)]
+    each = [seconds / inner for seconds in taken]
+    return timing(each, each, target)
 
 
-def agreed_s(seconds: float, target: Target) -> float:
-    """Return the longest of what the ranks measured."""
+def agreed_s(seconds: list[float], target: Target) -> list[float]:
+    """Return the longest of what the ranks measured, for each of some times."""
     torch = torch_module()
     device = "cuda" if target.kind == "cuda" else "cpu"
-    most = torch.tensor([seconds], dtype=torch.float64, device=device)
+    most = torch.tensor(seconds, dtype=torch.float64, device=device)
     torch.distributed.all_reduce(most, op=torch.distributed.ReduceOp.MAX)
-    return max(float(most.item()), 1e-7)
+    return [max(value, 1e-9) for value in most.tolist()]
 
 
 def _collective(one: Case, target: Target) -> Callable[[], object]:

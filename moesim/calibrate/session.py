@@ -102,10 +102,18 @@ def spread_of(samples: Sequence[Sample]) -> float:
     return float(np.median([sample.timing.spread for sample in samples])) if samples else 0.0
 
 
+def drift_of(steady: Sequence[float]) -> float:
+    """Return how far the quartiles of the same product over time are apart."""
+    if len(steady) < 4:
+        return 0.0
+    low, high = np.quantile(steady, (0.25, 0.75))
+    return float(high / low - 1)
+
+
 def refuse_noise(samples: Sequence[Sample], steady: Sequence[float]) -> None:
     """Raise CalibrationError where batches of one case, or one case over time, differ too much."""
     spread = spread_of(samples)
-    drift = max(steady) / min(steady) - 1 if steady else 0.0
+    drift = drift_of(steady)
     if spread <= MOST_SPREAD and drift <= MOST_DRIFT:
         return
     raise CalibrationError(
@@ -143,8 +151,8 @@ class _Session:
         """Measure the grid, then rounds of what is least certain, until the budget is spent."""
         base = grid(self.target, in_one_call=meter.in_one_call)
         if self.target.processes > 1:
-            base = [*collective_grid(self.target), *base]
-        self._measure(meter, self._missing(base), self._effort(base))
+            base = [*base, *collective_grid(self.target)]
+        self._measure(meter, self._missing(in_turn(base)), self._effort(base))
         rounds = 0
         while self.left_s() > FITTING_S + 1:
             rounds += 1
@@ -197,6 +205,16 @@ class _Session:
             if taken[one.curve] <= _PER_CURVE:
                 chosen.append(one)
         return chosen
+
+
+def in_turn(base: Sequence[Case]) -> list[Case]:
+    """Return the cases so that each curve gets its first, then each its second, and so on."""
+    seen: dict[tuple[str, str, str], int] = {}
+    ranked = []
+    for one in base:
+        seen[one.curve] = seen.get(one.curve, 0) + 1
+        ranked.append((seen[one.curve], one))
+    return [one for _, one in sorted(ranked, key=lambda pair: pair[0])]
 
 
 _PER_CURVE = 3

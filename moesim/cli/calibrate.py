@@ -32,7 +32,9 @@ class Options:
     ] = None
     threads: Annotated[
         int | None,
-        typer.Option(min=1, max=4096, help="Threads of a CPU process; 1 on a busy machine."),
+        typer.Option(
+            min=1, max=4096, help="Threads of a CPU process; left out, all, or 1 if it is busy."
+        ),
     ] = None
     processes: Annotated[
         int,
@@ -106,8 +108,16 @@ def _calibrate(options: Options) -> None:
         threads=options.threads, processes=options.processes, name=_plain(options.name),
         fresh=options.fresh, accept_noise=options.accept_noise,
     )  # fmt: skip
-    with _progress(shown=not options.as_json) as progress:
-        done = measure(wish, progress)
+    try:
+        with _progress(shown=not options.as_json) as progress:
+            done = measure(wish, progress)
+    except KeyboardInterrupt:
+        typer.echo(
+            f"moesim: what was measured is kept in {options.out}; the same command goes on from "
+            "there",
+            err=True,
+        )
+        raise
     written = write(done, options.out)
     facts = summary(done)
     facts["files"] = [str(getattr(written, field.name)) for field in fields(written)]
@@ -206,6 +216,7 @@ def summary(done: "Calibration") -> dict[str, Any]:
 
 
 def _show(done: "Calibration", facts: dict[str, Any]) -> None:
+    from moesim.calibrate.device import is_busy
     from moesim.units import readable
 
     typer.echo(f"{done.target.name}, torch {done.target.torch_version}: {done.name}")
@@ -215,8 +226,14 @@ def _show(done: "Calibration", facts: dict[str, Any]) -> None:
     typer.echo(f"  largest copy       {readable(rate, 'bytes_per_s')} (read and written)")
     typer.echo(
         f"  {len(done.samples)} samples, {done.measured} of them new; repeats spread by "
-        f"{done.spread:.1%}; {done.conditions}\n"
+        f"{done.spread:.1%}; {done.conditions}"
     )
+    if is_busy(done.target):
+        typer.echo(
+            f"  {done.target.compute_units} thread(s) per process were used, fewer than there are "
+            "processors, as asked for or since others use them; --threads N decides"
+        )
+    typer.echo("")
     typer.echo("Shapes left out of the fit, predicted against measured:")
     print_table(_held_out_rows(done), right=("shapes", "median", "p90"))
     typer.echo("")
