@@ -6,7 +6,7 @@ from moesim.cost.pricing import machine
 from moesim.cost.times import StageCost
 from moesim.study.resolve import Training
 from moesim.study.routing import draw
-from moesim.study.simulate import memory, stage_costs, stage_orders
+from moesim.study.simulate import memory, stage_costs
 from moesim.study.split import stage_chunks
 
 
@@ -37,11 +37,10 @@ def bound(run: Training) -> Bound:
     both = [_both_s(cost) for cost in costs]
     ramp_s = (run.layout.pp - 1) / run.layout.vpp * sum(both) / len(both)
     after_s = max(cost.reduce_s + cost.update_s for cost in costs)
-    orders = stage_orders(run)
     return Bound(
         run=run,
         step_s=run.micro_batches * max(both) + ramp_s + after_s,
-        peak_bytes=max(stage.total for stage in memory(run, stages, orders, loads)),
+        peak_bytes=max(stage.total for stage in memory(run, stages, loads)),
     )
 
 

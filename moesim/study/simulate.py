@@ -55,7 +55,7 @@ def simulate(run: Training, progress: Callable[[int, int], None] | None = None) 
         metrics=_metrics(run, steps, breakdown, computed_shares(all_loads)),
         steps=tuple(steps),
         breakdown=breakdown,
-        memory=tuple(memory(run, stages, orders, loads)),
+        memory=tuple(memory(run, stages, loads)),
         stages=first_costs,
         first=results[0],
         loads=loads,
@@ -104,14 +104,24 @@ def plan(run: Training, orders: tuple[Order, ...], costs: tuple[StageCost, ...])
     )
 
 
-def memory(
-    run: Training, stages: list[list[Chunk]], orders: tuple[Order, ...], loads: Loads
-) -> list[StageMemory]:
+def memory(run: Training, stages: list[list[Chunk]], loads: Loads) -> list[StageMemory]:
     """Return the peak memory of one rank of each stage."""
     return [
-        stage_memory(run.job, stage, loads, most_in_flight(order), run.layout, run.software)
-        for stage, order in zip(stages, orders, strict=True)
+        stage_memory(run.job, stage, loads, in_flight(run, number), run.layout, run.software)
+        for number, stage in enumerate(stages)
     ]
+
+
+def in_flight(run: Training, stage: int) -> dict[int, int]:
+    """Return how many micro-batches of each chunk a stage holds at its fullest.
+
+    1F1B holds no more after its first few groups of micro-batches: four pipelines' worth decide.
+    """
+    layout, micro_batches = run.layout, run.micro_batches
+    if layout.schedule == "gpipe":
+        return {0: micro_batches}
+    few = min(micro_batches, 4 * layout.pp)
+    return most_in_flight(SCHEDULES[layout.schedule](stage, layout.pp, few, layout.vpp))
 
 
 def _step(number: int, result: StepResult, loads: Loads) -> Step:

@@ -80,11 +80,12 @@ def _swap(waiting: Path, directory: Path) -> None:
 
 def contents(result: Findings) -> dict[str, str]:
     """Return the text of every file of a result, by file name."""
-    texts = {MARKER: to_json(summary(result)) + "\n"}
+    figures = summary(result)
+    texts = {MARKER: to_json(figures) + "\n"}
     for name, rows in tables(result).items():
         texts[f"{name}.csv"] = to_csv(rows)
     texts["trace.json"] = json.dumps(trace(result), separators=(",", ":")) + "\n"
-    texts["report.html"] = page.html(result)
+    texts["report.html"] = page.html(result, figures)
     return texts
 
 

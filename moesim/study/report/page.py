@@ -4,11 +4,11 @@ import hashlib
 import json
 from html import escape
 from importlib.resources import files
+from typing import Any
 
 from moesim.study.findings import Findings
 from moesim.study.report import assumptions, charts, style, words
 from moesim.study.report.summary import summary
-from moesim.study.report.tables import tag_shares
 from moesim.version import __version__
 
 TITLES = {
@@ -31,15 +31,16 @@ EXPLAINED = {
 }
 
 
-def html(result: Findings) -> str:
-    """Return the page."""
+def html(result: Findings, figures: dict[str, Any] | None = None) -> str:
+    """Return the page; `figures` is the summary, where it is at hand already."""
+    figures = figures or summary(result)
     pictures = charts.charts(result)
     sections = [
         _head(result),
         _comparison(result),
         *(_picture(name) for name in pictures),
-        _routing_words(result),
-        _assumptions(result),
+        _routing_words(figures),
+        _assumptions(result, figures),
         _reproduce(result),
     ]
     title = escape(result.scenario.name)
@@ -109,8 +110,8 @@ def _picture(name: str) -> str:
     )
 
 
-def _routing_words(result: Findings) -> str:
-    routing = summary(result)["model"]["routing"]
+def _routing_words(figures: dict[str, Any]) -> str:
+    routing = figures["model"]["routing"]
     if routing is None:
         return ""
     expected = routing["expected_dropped_fraction"]
@@ -124,7 +125,7 @@ def _routing_words(result: Findings) -> str:
     )
 
 
-def _assumptions(result: Findings) -> str:
+def _assumptions(result: Findings, summed: dict[str, Any]) -> str:
     said = "".join(f"<li>{escape(line)}</li>" for line in assumptions.statements(result.outcome))
     figures = sorted(
         assumptions.figures(result.outcome),
@@ -138,7 +139,7 @@ def _assumptions(result: Findings) -> str:
         for f in figures
     )
     return (
-        f"<section><h2>What this rests on</h2><p class='note'>Operator time: {_tags(result)}. "
+        f"<section><h2>What this rests on</h2><p class='note'>Operator time: {_tags(summed)}. "
         "Fitted and transferred times come from published measurements, assumed ones from "
         "datasheet peaks at an assumed efficiency.</p>"
         f"<ul>{said}</ul><details><summary>Every figure and its source</summary>"
@@ -147,8 +148,8 @@ def _assumptions(result: Findings) -> str:
     )
 
 
-def _tags(result: Findings) -> str:
-    shares = tag_shares(result.outcome)
+def _tags(summed: dict[str, Any]) -> str:
+    shares = summed["model"]["tags"]
     return ", ".join(
         f"{words.percent(share)} <span class='tag {tag}'>{tag}</span>"
         for tag, share in sorted(shares.items(), key=lambda pair: -pair[1])
