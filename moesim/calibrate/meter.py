@@ -1,7 +1,5 @@
 """Whoever measures a case: this process alone, or several ranks at once."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Protocol
 
 from moesim.calibrate import pieces
@@ -43,15 +41,3 @@ class LocalMeter:
                 f"{case.operator} {case.variant} {case.dtype} with {case.text} cannot be measured "
                 f"on {self.target.name}: {str(error).splitlines()[0] if str(error) else error!r}"
             ) from error
-
-
-@contextmanager
-def open_meter(target: Target) -> Iterator[Meter]:
-    """Yield what measures on `target`; its processes end with the block."""
-    if target.processes == 1:
-        yield LocalMeter(target)
-        return
-    from moesim.calibrate.ranks import Ranks
-
-    with Ranks(target) as ranks:
-        yield ranks

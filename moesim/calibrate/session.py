@@ -1,7 +1,8 @@
 """A calibration from start to end: the grid, then where the curves are least certain."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from moesim.calibrate.bench import Effort
 from moesim.calibrate.device import Target, conditions, find_target
 from moesim.calibrate.fit import Fitted, doubt, fit, predict_one
 from moesim.calibrate.grid import candidates, grid
-from moesim.calibrate.meter import Meter, open_meter
-from moesim.calibrate.ranks import collective_grid
+from moesim.calibrate.meter import LocalMeter, Meter
+from moesim.calibrate.ranks import Ranks, collective_grid
 from moesim.calibrate.samples import Kept, Sample, load, save
 from moesim.calibrate.suite import Case
 from moesim.errors import CalibrationError
@@ -228,3 +229,13 @@ def _worth(fitted: Fitted, one: Case) -> float:
     """Return doubt over cost; a longer operator weighs more in a step, by the root of its time."""
     seconds = predict_one(fitted, one)
     return doubt(fitted, one) * float(np.sqrt(seconds)) / (_CASE_S + 40 * seconds)
+
+
+@contextmanager
+def open_meter(target: Target) -> Iterator[Meter]:
+    """Yield what measures on `target`; its processes end with the block."""
+    if target.processes == 1:
+        yield LocalMeter(target)
+        return
+    with Ranks(target) as ranks:
+        yield ranks
