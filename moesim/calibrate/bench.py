@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +27,17 @@ class Timing:
     spread: float
     """Half the distance between the quartiles, over `seconds`."""
     repeats: int
+    disturbed: float = 0.0
+    """Share of the time that other programs held a processor, where no clock can take it off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some calls together, in seconds per call."""
+
+    seconds: float
+    host_s: float
+    delayed_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,22 +74,34 @@ def time_call(
     was_on = gc.isenabled()
     gc.disable()
     try:
-        device, host = _batches(call, target, effort, (inner, wall))
+        return timing(_batches(call, target, effort, (inner, wall)), target)
     finally:
         if was_on:
             gc.enable()
-    return timing(device, host, target)
 
 
-def timing(device: list[float], host: list[float], target: Target) -> Timing:
-    """Return batches, in seconds per call, as one timing."""
-    low, middle, high = np.quantile(device, (0.25, 0.5, 0.75))
+CLEAN = 0.03
+"""Share of a batch that threads may wait for processors and still count as undisturbed."""
+
+
+def timing(batches: Sequence[Batch], target: Target) -> Timing:
+    """Return batches as one timing; those that nothing disturbed count alone, where there are any.
+
+    One thread's wait is taken off exactly; threads and ranks that wait for each other are slower
+    by more than the longest wait, so their disturbed batches are worth little.
+    """
+    alone = target.compute_units * target.processes == 1 or target.kind != "cpu"
+    clean = [one for one in batches if alone or one.delayed_share <= CLEAN]
+    used = clean or list(batches)
+    low, middle, high = np.quantile([one.seconds for one in used], (0.25, 0.5, 0.75))
     taken = 0.1 if target.kind == "cpu" else 0.5
+    waited = 0.0 if clean else float(np.median([one.delayed_share for one in used]))
     return Timing(
-        seconds=float(np.quantile(device, taken)),
-        host_s=float(np.quantile(host, taken)),
+        seconds=float(np.quantile([one.seconds for one in used], taken)),
+        host_s=float(np.quantile([one.host_s for one in used], taken)),
         spread=float((high - low) / 2 / middle),
-        repeats=len(device),
+        repeats=len(used),
+        disturbed=waited,
     )
 
 
@@ -87,42 +110,38 @@ def per_call(taken: Timing, times: int) -> Timing:
     return replace(taken, seconds=taken.seconds / times, host_s=taken.host_s / times)
 
 
-def _batches(
-    call: Call, target: Target, effort: Effort, how: tuple[int, bool]
-) -> tuple[list[float], list[float]]:
+def _batches(call: Call, target: Target, effort: Effort, how: tuple[int, bool]) -> list[Batch]:
     inner, wall = how
     batch = _cuda_batch if target.kind == "cuda" and not wall else _plain_batch
-    device: list[float] = []
-    host: list[float] = []
+    found: list[Batch] = []
     begin, turn, guess_s = time.perf_counter(), 0, effort.batch_s
-    while len(device) < effort.most:
+    while len(found) < effort.most:
         spent = time.perf_counter() - begin
-        enough = len(device) >= effort.least and spent > effort.limit_s
-        if enough or (device and spent > 10 * effort.limit_s):
+        enough = len(found) >= effort.least and spent > effort.limit_s
+        if enough or (found and spent > 10 * effort.limit_s):
             break
-        one, asked = batch(call, target, range(turn, turn + inner), guess_s)
-        device.append(one / inner)
-        host.append(asked / inner)
-        turn, guess_s = turn + inner, asked
-    return device, host
+        one = batch(call, target, range(turn, turn + inner), guess_s)
+        found.append(Batch(one.seconds / inner, one.host_s / inner, one.delayed_share))
+        turn, guess_s = turn + inner, one.host_s
+    return found
 
 
-def _plain_batch(call: Call, target: Target, turns: range, guess_s: float) -> tuple[float, float]:
+def _plain_batch(call: Call, target: Target, turns: range, guess_s: float) -> Batch:
     del guess_s
     begin = mark(delays=target.kind == "cpu")
     for turn in turns:
         call(turn)
     asked = time.perf_counter() - begin.wall_s
     synchronise(target)
-    taken = lap(begin).seconds
-    return taken, min(asked, taken)
+    taken = lap(begin)
+    return Batch(taken.seconds, min(asked, taken.seconds), taken.delayed_share)
 
 
 _SPINS_PER_S = 2e9
 """Cycles of a GPU in a second, at most: the queue is held back that long while it fills."""
 
 
-def _cuda_batch(call: Call, target: Target, turns: range, guess_s: float) -> tuple[float, float]:
+def _cuda_batch(call: Call, target: Target, turns: range, guess_s: float) -> Batch:
     """Time a batch with events, behind a wait that lets the host fill the queue first."""
     torch = torch_module()
     start, end = _event(torch), _event(torch)
@@ -135,7 +154,7 @@ def _cuda_batch(call: Call, target: Target, turns: range, guess_s: float) -> tup
     asked = time.perf_counter() - begin
     end.record()
     synchronise(target)
-    return start.elapsed_time(end) / 1e3, asked
+    return Batch(start.elapsed_time(end) / 1e3, asked)
 
 
 def _event(torch: Any) -> Any:

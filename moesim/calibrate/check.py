@@ -15,7 +15,7 @@ from moesim.calibrate.table_fit import (
     relative_errors,
 )
 from moesim.cost.curves import Array, Chip, Curve
-from moesim.cost.families.table import FAMILIES
+from moesim.cost.families.table import FAMILIES, bound_of
 from moesim.cost.kernel_profiles import KernelProfile, curve_index
 
 Profiles = dict[tuple[str, str], KernelProfile]
@@ -103,7 +103,7 @@ def _judge(group: Group, known: Profiles, chips: dict[str, Chip], whole: bool) -
         families_p90=_p90(errors[families]),
         points_median=_median(errors[points]),
         points_p90=_p90(errors[points]),
-        roofline_median=_median(_roofline(group, on)[judged]),
+        roofline_median=_finite(_median(_roofline(group, on)[judged])),
         reason=why,
     )
 
@@ -139,17 +139,21 @@ def _median(errors: Array) -> float | None:
     return float(np.median(np.abs(errors))) if len(errors) else None
 
 
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and np.isfinite(value) else None
+
+
 def _p90(errors: Array) -> float | None:
     return float(np.quantile(np.abs(errors), 0.9)) if len(errors) else None
 
 
 def _roofline(group: Group, on: Chip) -> Array:
     """Return the relative errors of the roofline plus the floor of what was measured."""
-    bound_s = FAMILIES[group.family].bound_s
+    bound_s = bound_of(FAMILIES[group.family], group.samples, on, group.dtype)
     if bound_s is None:
         return np.full(len(group.seconds), np.nan)
     floor_s = float(np.quantile(group.seconds, 0.01))
-    return (bound_s(group.samples, on, group.dtype) + floor_s) / group.seconds - 1
+    return (bound_s + floor_s) / group.seconds - 1
 
 
 def misses(rows: Iterable[Row], goals: dict[str, tuple[float, float]]) -> Iterator[Row]:

@@ -34,6 +34,11 @@ class Lap:
         """The time without that wait, at least a tenth of it."""
         return max(self.wall_s - self.delayed_s, 0.1 * self.wall_s)
 
+    @property
+    def delayed_share(self) -> float:
+        """The share of the time that was waited."""
+        return self.delayed_s / self.wall_s if self.wall_s else 0.0
+
 
 def mark(*, delays: bool) -> Mark:
     """Return this moment; `delays`: with what threads have waited, where the system tells."""
@@ -72,5 +77,4 @@ def contention(call: Callable[[], object], for_s: float = 0.3) -> float:
     begin = mark(delays=True)
     while time.perf_counter() - begin.wall_s < for_s:
         call()
-    taken = lap(begin)
-    return taken.delayed_s / taken.wall_s
+    return lap(begin).delayed_share

@@ -130,7 +130,8 @@ def fit(target: Target, samples: Sequence[Sample], *, folds: int = 4) -> Fitted:
     chip = chip_of(target, samples)
     curves: dict[CurveKey, Curve] = {}
     held_out: list[HeldOut] = []
-    for key, found in by_curve(samples).items():
+    for key, measured in by_curve(samples).items():
+        found = _undisturbed(measured)
         if len(found) < _FEWEST:
             continue
         judged = _left_out(chip, found, folds) if folds else []
@@ -139,6 +140,15 @@ def fit(target: Target, samples: Sequence[Sample], *, folds: int = 4) -> Fitted:
     return Fitted(
         chip=chip, curves=curves, held_out=tuple(held_out), host_s=_host_s(target, samples)
     )
+
+
+_ENOUGH = 5
+"""Undisturbed samples of a curve that make the others superfluous."""
+
+
+def _undisturbed(samples: Sequence[Sample]) -> Sequence[Sample]:
+    quiet = [sample for sample in samples if not sample.timing.disturbed]
+    return quiet if len(quiet) >= _ENOUGH else samples
 
 
 def _fit_one(chip: Chip, found: Sequence[Sample], target: Target | None = None) -> Curve:

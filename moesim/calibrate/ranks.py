@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from moesim.calibrate.bench import Effort, Timing, timing
+from moesim.calibrate.bench import Batch, Effort, Timing, timing
 from moesim.calibrate.clock import lap, mark
 from moesim.calibrate.device import Target, synchronise, torch_dtype, torch_module
 from moesim.calibrate.meter import LocalMeter
@@ -83,6 +83,7 @@ class Ranks:
             host_s=float(join([one.host_s for one in taken])),
             spread=float(np.median([one.spread for one in taken])),
             repeats=min(one.repeats for one in taken),
+            disturbed=max(one.disturbed for one in taken),
         )
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -150,9 +151,9 @@ def time_together(call: Callable[[], object], target: Target, effort: Effort) ->
     synchronise(target)
     (once,) = agreed_s([time.perf_counter() - begin], target)
     inner = int(min(200, max(1, effort.batch_s // once)))
-    batches = int(min(effort.most, max(effort.least, effort.limit_s // (once * inner))))
+    turns = int(min(effort.most, max(effort.least, effort.limit_s // (once * inner))))
     laps = []
-    for _ in range(batches):
+    for _ in range(turns):
         torch.distributed.barrier()
         synchronise(target)
         start = mark(delays=target.kind == "cpu")
@@ -161,9 +162,11 @@ def time_together(call: Callable[[], object], target: Target, effort: Effort) ->
         synchronise(target)
         laps.append(lap(start))
     delayed = agreed_s([one.delayed_s for one in laps], target)
-    taken = [replace(one, delayed_s=d).seconds for one, d in zip(laps, delayed, strict=True)]
-    each = [seconds / inner for seconds in taken]
-    return timing(each, each, target)
+    together = [replace(one, delayed_s=d) for one, d in zip(laps, delayed, strict=True)]
+    batches = [
+        Batch(one.seconds / inner, one.seconds / inner, one.delayed_share) for one in together
+    ]
+    return timing(batches, target)
 
 
 def agreed_s(seconds: list[float], target: Target) -> list[float]:

@@ -30,7 +30,7 @@ class Kept:
 
 
 _COLUMNS = ("operator", "variant", "dtype", "shape", "seconds", "host_s", "spread", "repeats",
-            "conditions")  # fmt: skip
+            "disturbed", "conditions")  # fmt: skip
 
 
 def save(path: Path, fingerprint: str, kept: Kept) -> None:
@@ -83,6 +83,7 @@ def _row(sample: Sample) -> dict[str, object]:
         "host_s": timing.host_s,
         "spread": timing.spread,
         "repeats": timing.repeats,
+        "disturbed": timing.disturbed,
         "conditions": sample.conditions,
     }
 
@@ -93,7 +94,7 @@ def _sample(row: dict[str, object]) -> Sample:
         str(row["operator"]), str(row["variant"]), str(row["dtype"]),
         tuple((name, float(value)) for name, value in shape.items()),
     )  # fmt: skip
-    numbers = {name: float(str(row[name])) for name in ("seconds", "host_s", "spread")}
+    numbers = {name: float(str(row[name])) for name in ("seconds", "host_s", "spread", "disturbed")}
     timing = Timing(repeats=int(str(row["repeats"])), **numbers)
     return Sample(case, timing, str(row["conditions"]))
 

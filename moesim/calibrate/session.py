@@ -30,8 +30,9 @@ _ROUND_S = 20.0
 _STEADY_EVERY = 20
 """Cases between two measurements of the same product, which show a drifting clock."""
 
-MOST_SPREAD, MOST_DRIFT = 0.25, 0.3
-"""Median spread of the samples, and drift of the product, beyond which a device is noisy."""
+MOST_SPREAD, MOST_DRIFT, MOST_DISTURBED = 0.25, 0.3, 0.3
+"""Median spread of the samples, drift of the product, and share of samples that other programs
+disturbed, beyond which a device is noisy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,14 +114,15 @@ def drift_of(steady: Sequence[float]) -> float:
 
 def refuse_noise(samples: Sequence[Sample], steady: Sequence[float]) -> None:
     """Raise CalibrationError where batches of one case, or one case over time, differ too much."""
-    spread = spread_of(samples)
-    drift = drift_of(steady)
-    if spread <= MOST_SPREAD and drift <= MOST_DRIFT:
+    spread, drift = spread_of(samples), drift_of(steady)
+    disturbed = sum(1 for sample in samples if sample.timing.disturbed) / max(1, len(samples))
+    if spread <= MOST_SPREAD and drift <= MOST_DRIFT and disturbed <= MOST_DISTURBED:
         return
     raise CalibrationError(
         f"the device is too noisy to calibrate: repeated calls spread by {spread:.0%} (at most "
-        f"{MOST_SPREAD:.0%}) and the same product drifted by {drift:.0%} (at most "
-        f"{MOST_DRIFT:.0%}). Close other programs, wait until it is cool, fix its clock "
+        f"{MOST_SPREAD:.0%}), the same product drifted by {drift:.0%} (at most {MOST_DRIFT:.0%}), "
+        f"other programs held its processors in {disturbed:.0%} of the samples (at most "
+        f"{MOST_DISTURBED:.0%}). Close other programs, wait until it is cool, fix its clock "
         "(nvidia-smi -lgc on NVIDIA), or on a busy CPU use --threads 1; then measure again with "
         "--fresh. Or accept wide intervals with --accept-noise"
     )
@@ -154,6 +156,7 @@ class _Session:
         if self.target.processes > 1:
             base = [*base, *collective_grid(self.target)]
         self._measure(meter, self._missing(in_turn(base)), self._effort(base))
+        self._again(meter, self._effort(base))
         rounds = 0
         while self.left_s() > FITTING_S + 1:
             rounds += 1
@@ -161,6 +164,18 @@ class _Session:
             if not chosen:
                 break
             self._measure(meter, chosen, self._effort(base), _ROUND_S)
+            self._again(meter, self._effort(base))
+
+    def _again(self, meter: Meter, effort: Effort) -> None:
+        """Measure once more what other programs disturbed, for a part of the time left."""
+        end = time.perf_counter() + self.left_s() / 3
+        for number, sample in enumerate(self.samples):
+            if self.left_s() < FITTING_S or time.perf_counter() > end:
+                return
+            if sample.timing.disturbed:
+                taken = meter.measure(sample.case, effort)
+                if taken.disturbed < sample.timing.disturbed:
+                    self.samples[number] = replace(sample, timing=taken)
 
     def _effort(self, base: Sequence[Case]) -> Effort:
         """Return how long a case may take: the grid gets at most half of the budget."""

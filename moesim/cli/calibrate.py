@@ -296,7 +296,7 @@ def _show_verified(found: "Verification") -> None:
             "phase": row["phase"],
             "measured": readable(row["measured_s"], "s"),
             "predicted": readable(row["predicted_s"], "s"),
-            "error": f"{row['error']:+.1%}",
+            "error": f"{row['error']:+.1%}" + ("*" if row["disturbed"] else ""),
             "tokens/s": f"{row['tokens_per_s']:,.0f}",
             "predicted tokens/s": f"{row['predicted_tokens_per_s']:,.0f}",
             "memory": _bytes(row["memory_bytes"]),
@@ -307,6 +307,8 @@ def _show_verified(found: "Verification") -> None:
         for row in as_rows(found)
     ]
     print_table(rows, right=tuple(list(rows[0])[2:]) if rows else ())
+    if any(row["disturbed"] for row in as_rows(found)):
+        typer.echo("* other programs held processors meanwhile: not counted below")
     typer.echo("")
     target_rows = [
         {

@@ -126,7 +126,7 @@ def _profiles(folder: Path | None) -> "list[KernelProfile]":
 
 
 def _percent(value: float | None) -> str:
-    return "" if value is None or value != value else f"{100 * value:.1f} %"  # noqa: PLR0124
+    return "" if value is None else f"{100 * value:.1f} %"
 
 
 def _pair(median: float | None, p90: float | None) -> str:

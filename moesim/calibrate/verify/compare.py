@@ -43,16 +43,21 @@ def over_dense(found: Verification, one: Compared) -> tuple[float, float] | None
     """Return measured and predicted time of a MoE model over its dense twin's."""
     twin = one.trial.twin
     for other in found.compared:
-        if twin is not None and other.trial == twin:
+        if other.trial == twin and not other.measured.timing.disturbed:
             measured = one.measured.timing.seconds / other.measured.timing.seconds
             return measured, one.predicted.seconds / other.predicted.seconds
     return None
 
 
 def medians(found: Verification) -> dict[str, dict[str, float]]:
-    """Return the median absolute error of each kind that was measured, and its target."""
+    """Return the median absolute error of each kind that was measured, and its target.
+
+    Trials that other programs disturbed do not count.
+    """
     errors: dict[str, list[float]] = {name: [] for name in TARGETS}
     for one in found.compared:
+        if one.measured.timing.disturbed:
+            continue
         phase = one.trial.phase
         step = "moe step" if one.trial.model.num_experts else "dense step"
         errors[step if phase == "train" else phase].append(abs(one.error))
@@ -68,11 +73,21 @@ def medians(found: Verification) -> dict[str, dict[str, float]]:
 
 def misses(found: Verification) -> list[str]:
     """Return what is outside of its target, in words."""
+    if 2 * disturbed(found) > len(found.compared):
+        return [
+            f"{disturbed(found)} of {len(found.compared)} models were disturbed by other programs: "
+            "nothing can be said; verify on a quiet machine, or with --threads 1"
+        ]
     return [
         f"{name}: median error {one['median']:.1%}, target {one['target']:.0%}"
         for name, one in medians(found).items()
         if one["median"] > one["target"]
     ]
+
+
+def disturbed(found: Verification) -> int:
+    """Return how many trials other programs disturbed."""
+    return sum(1 for one in found.compared if one.measured.timing.disturbed)
 
 
 def as_rows(found: Verification) -> list[dict[str, Any]]:
@@ -91,6 +106,7 @@ def as_rows(found: Verification) -> list[dict[str, Any]]:
                 "predicted_s": one.predicted.seconds,
                 "error": one.error,
                 "spread": one.measured.timing.spread,
+                "disturbed": one.measured.timing.disturbed,
                 "tokens_per_s": trial.tokens / seconds,
                 "predicted_tokens_per_s": trial.tokens / one.predicted.seconds,
                 "memory_bytes": one.measured.memory_bytes,

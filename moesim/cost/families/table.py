@@ -42,6 +42,17 @@ def seconds_of(family: Family, curve: Curve, samples: Samples, chip: Chip) -> Ar
     return predict_s(family, curve, samples, chip)
 
 
+def bound_of(family: Family, samples: Samples, chip: Chip, dtype: str) -> Array | None:
+    """Return the seconds that the datasheet allows at best; None where a family has no bound."""
+    if family.bound_s is not None:
+        return family.bound_s(samples, chip, dtype)
+    if family.name in collectives.COLLECTIVES:
+        return collectives.bound_s(family.name, samples, chip)
+    if family.name in _EXCHANGES - {"prepare"}:
+        return exchange.bound_s(family.name, samples, chip, dtype)
+    return None
+
+
 def prepared(family: str, samples: Samples) -> Samples:
     """Return samples with what is drawn once for all evaluations: the loads of experts."""
     return with_loads(samples) if family == moe.MOE.name else samples
