@@ -1,8 +1,9 @@
 """Builds the call that a case measures: random operands, cold weights, warm activations.
 
-What a model streams (weights, key-value caches) is taken from a store larger than the caches, in
-turn; what the operator before has just written stays where it is. Never zeros: some devices
-multiply those with less power, and so at a higher clock.
+What a model streams (weights, key-value caches, the inputs that weight gradients read again) is
+taken from a store larger than the caches, in turn; other inputs stay where the operator before has
+written them. Results are kept for some turns, so that each goes to other memory, as in a model.
+Never zeros: some devices multiply those with less power, and so at a higher clock.
 """
 
 from collections.abc import Callable, Mapping
@@ -85,14 +86,28 @@ def _forward(case: Case, piece: "Piece | None", store: Store) -> Call:
         with torch.no_grad():
             return function(*inputs)
 
-    return call
+    return _held(call)
+
+
+_HELD = 4
+"""Results that stay in memory while the next are written."""
+
+
+def _held(call: Call) -> Call:
+    results: list[object] = [None] * _HELD
+
+    def held(turn: int) -> object:
+        results[turn % _HELD] = call(turn)
+        return None
+
+    return held
 
 
 def _gemm(size: Sizes, dtype: str, store: Store) -> Call:
     linear = torch_module().nn.functional.linear
-    x = store.warm(dtype, size["m"], size["k"])
+    inputs = store.cold(dtype, size["m"], size["k"])
     weights = store.cold(dtype, size["n"], size["k"])
-    return lambda turn: linear(x, weights[turn % len(weights)])
+    return _held(lambda turn: linear(inputs[turn % len(inputs)], weights[turn % len(weights)]))
 
 
 def _even_counts(rows: int, experts: int) -> Any:
@@ -104,15 +119,21 @@ def _grouped(size: Sizes, dtype: str, store: Store, *, weights: bool) -> Call:
     torch = torch_module()
     experts, rows, n, k = (size[name] for name in ("experts", "rows", "n", "k"))
     counts = _even_counts(rows, experts).to(store.target.kind)
-    x = store.warm(dtype, rows, k)
+    inputs = store.cold(dtype, rows, k)
     if weights:
         all_weights = store.cold(dtype, experts, k, n)
-        return lambda turn: pieces.grouped_mm(
-            x, all_weights[turn % len(all_weights)], counts, in_one_call=store.in_one_call
+        return _held(
+            lambda turn: pieces.grouped_mm(
+                inputs[turn % len(inputs)],
+                all_weights[turn % len(all_weights)],
+                counts,
+                in_one_call=store.in_one_call,
+            )
         )
     grad = store.warm(dtype, rows, n)
     ends = torch.cumsum(counts, 0).to(torch.int32)
-    return lambda turn: torch.nn.functional.grouped_mm(x.t(), grad, offs=ends)
+    product = torch.nn.functional.grouped_mm
+    return _held(lambda turn: product(inputs[turn % len(inputs)].t(), grad, offs=ends))
 
 
 def _decode(size: Sizes, dtype: str, store: Store) -> Call:

@@ -1,6 +1,7 @@
 import pytest
 
-from moesim.calibrate.bench import per_call, timing
+from moesim.calibrate.bench import Batch, Timing, per_call
+from moesim.calibrate.bench import timing as of_batches
 from moesim.calibrate.clock import Lap, lap, mark
 from moesim.calibrate.device import Target
 from tests.unit.calibrate.made_up import target
@@ -8,6 +9,18 @@ from tests.unit.calibrate.made_up import target
 
 def gpu() -> Target:
     return target(kind="cuda", vendor="nvidia")
+
+
+def timing(device: list[float], host: list[float], on: Target) -> Timing:
+    return of_batches([Batch(d, h) for d, h in zip(device, host, strict=True)], on)
+
+
+def test_disturbed_batches_count_only_where_there_are_no_others() -> None:
+    quiet, busy = Batch(1.0, 1.0, 0.0), Batch(0.5, 0.5, 0.6)
+    taken = of_batches([busy, quiet, busy, quiet], target())
+    assert (taken.seconds, taken.repeats, taken.disturbed) == (1.0, 2, 0.0)
+    assert of_batches([busy, busy], target()).disturbed == 0.6
+    assert of_batches([busy, quiet], target(compute_units=1)).repeats == 2
 
 
 def test_a_gpu_gives_its_median_a_cpu_its_quickest_tenth() -> None:

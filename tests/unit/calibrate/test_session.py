@@ -5,7 +5,7 @@ import pytest
 from moesim.calibrate import session
 from moesim.calibrate.bench import Effort, Timing
 from moesim.calibrate.meter import Meter
-from moesim.calibrate.samples import load
+from moesim.calibrate.samples import Kept, load, save
 from moesim.calibrate.session import Wish, calibrate, drift_of, refuse_noise, samples_path
 from moesim.calibrate.suite import Case
 from moesim.errors import CalibrationError
@@ -98,6 +98,27 @@ def test_a_noisy_device_is_refused_with_what_to_do(
     assert calibrate(Wish(out=tmp_path, accept_noise=True)).spread == pytest.approx(0.6)
 
 
+def test_disturbed_samples_are_noise_and_are_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from moesim.calibrate.samples import Sample
+
+    def disturbed(one: Sample) -> Sample:
+        return replace(one, timing=replace(one.timing, disturbed=0.5))
+
+    with pytest.raises(CalibrationError, match="in 100% of the samples"):
+        refuse_noise([disturbed(one) for one in samples()], [])
+    meter = use(monkeypatch, PaperMeter())
+    first = disturbed(samples()[0])
+    kept = Kept(samples=(first,))
+    save(samples_path(tmp_path, target().slug), target().fingerprint, kept)
+    done = calibrate(Wish(out=tmp_path))
+    assert first.case in meter.asked
+    assert not any(one.timing.disturbed for one in done.samples)
+
+
 def test_a_drifting_clock_is_noise_too() -> None:
     assert drift_of([1.0, 9.0]) == 0.0
     assert drift_of([1.0, 1.0, 1.01, 1.0]) < 0.02
@@ -107,7 +128,6 @@ def test_a_drifting_clock_is_noise_too() -> None:
 
 def test_a_round_takes_what_is_least_certain(monkeypatch: pytest.MonkeyPatch) -> None:
     from moesim.calibrate.grid import grid
-    from moesim.calibrate.samples import Kept
 
     base = grid(target(), in_one_call=True)
     found = session._Session(target(), Kept(samples=tuple(samples())), 60.0, 0.0, None)

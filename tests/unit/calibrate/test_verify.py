@@ -125,8 +125,10 @@ def test_memory_grows_with_experts_and_holds_states_in_training() -> None:
     assert peak_bytes(trial(DENSE, "decode"), target()) > weights
 
 
-def compared(one: Trial, measured_s: float, predicted_s: float) -> Compared:
-    taken = Timing(seconds=measured_s, host_s=measured_s, spread=0.0, repeats=5)
+def compared(one: Trial, measured_s: float, predicted_s: float, disturbed: float = 0.0) -> Compared:
+    taken = Timing(
+        seconds=measured_s, host_s=measured_s, spread=0.0, repeats=5, disturbed=disturbed
+    )
     return Compared(
         trial=one,
         measured=Measured(timing=taken, memory_bytes=None, dropped_fraction=0.0),
@@ -152,3 +154,13 @@ def test_medians_and_misses() -> None:
 def test_gpus_have_tighter_targets() -> None:
     found = Verification((compared(trial(DENSE), 1.0, 1.15),), gpu=True)
     assert misses(found) == ["dense step: median error 15.0%, target 12%"]
+
+
+def test_disturbed_trials_do_not_count() -> None:
+    quiet, busy = compared(trial(DENSE), 1.0, 1.0), compared(trial(), 9.0, 1.0, 0.4)
+    other = compared(trial(phase="decode"), 1.0, 1.0)
+    found = Verification((quiet, busy, other))
+    assert set(medians(found)) == {"dense step", "decode"}
+    assert misses(found) == []
+    (line,) = misses(Verification((busy,)))
+    assert "nothing can be said" in line
