@@ -65,7 +65,7 @@ def time_call(
     """
     once = 0.0
     for turn in range(3):  # the first two warm up: memory, caches, kernels chosen
-        begin = mark(delays=target.kind == "cpu")
+        begin = mark(target.computing_threads)
         call(turn)
         synchronise(target)
         once = max(lap(begin).seconds, 1e-7)
@@ -80,8 +80,9 @@ def time_call(
             gc.enable()
 
 
-CLEAN = 0.03
-"""Share of a batch that threads may wait for processors and still count as undisturbed."""
+CLEAN, CLEAN_TOGETHER = 0.03, 0.1
+"""Share of a batch that threads may wait for processors and still count as undisturbed; ranks wait
+for the threads of their own communication library too."""
 
 
 def timing(batches: Sequence[Batch], target: Target) -> Timing:
@@ -91,7 +92,8 @@ def timing(batches: Sequence[Batch], target: Target) -> Timing:
     by more than the longest wait, so their disturbed batches are worth little.
     """
     alone = target.compute_units * target.processes == 1 or target.kind != "cpu"
-    clean = [one for one in batches if alone or one.delayed_share <= CLEAN]
+    most = CLEAN if target.processes == 1 else CLEAN_TOGETHER
+    clean = [one for one in batches if alone or one.delayed_share <= most]
     used = clean or list(batches)
     low, middle, high = np.quantile([one.seconds for one in used], (0.25, 0.5, 0.75))
     taken = 0.1 if target.kind == "cpu" else 0.5
@@ -128,7 +130,7 @@ def _batches(call: Call, target: Target, effort: Effort, how: tuple[int, bool]) 
 
 def _plain_batch(call: Call, target: Target, turns: range, guess_s: float) -> Batch:
     del guess_s
-    begin = mark(delays=target.kind == "cpu")
+    begin = mark(target.computing_threads)
     for turn in turns:
         call(turn)
     asked = time.perf_counter() - begin.wall_s

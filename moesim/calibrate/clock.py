@@ -5,6 +5,7 @@ On Linux each thread knows how long it was ready to run but had to wait for a pr
 machine gives nearly the times of a quiet one; where nothing waits, this is the wall clock.
 """
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,9 +41,12 @@ class Lap:
         return self.delayed_s / self.wall_s if self.wall_s else 0.0
 
 
-def mark(*, delays: bool) -> Mark:
-    """Return this moment; `delays`: with what threads have waited, where the system tells."""
-    waited = _delayed_s() if delays else {}
+def mark(threads: int | None) -> Mark:
+    """Return this moment, with what the threads that compute have waited, where the system tells.
+
+    None: no waits; 1: those of the main thread, whatever other threads serve it; more: of all.
+    """
+    waited = {} if threads is None else _delayed_s(main_only=threads == 1)
     return Mark(time.perf_counter(), waited)
 
 
@@ -51,15 +55,15 @@ def lap(since: Mark) -> Lap:
     wall = time.perf_counter() - since.wall_s
     if not since.delayed_s:
         return Lap(wall, 0.0)
-    now = _delayed_s()
+    now = _delayed_s(main_only=len(since.delayed_s) == 1)
     waited = [now[name] - before for name, before in since.delayed_s.items() if name in now]
     return Lap(wall, max(waited, default=0.0))
 
 
-def _delayed_s() -> dict[str, float]:
+def _delayed_s(*, main_only: bool) -> dict[str, float]:
     found = {}
     try:
-        tasks = list(_TASKS.iterdir())
+        tasks = [_TASKS / str(os.getpid())] if main_only else list(_TASKS.iterdir())
     except OSError:
         return {}
     for task in tasks:
@@ -71,10 +75,10 @@ def _delayed_s() -> dict[str, float]:
     return found
 
 
-def contention(call: Callable[[], object], for_s: float = 0.3) -> float:
+def contention(call: Callable[[], object], threads: int, for_s: float = 0.3) -> float:
     """Return the share of the time that the most delayed thread of `call` waits for a processor."""
     call()
-    begin = mark(delays=True)
+    begin = mark(threads)
     while time.perf_counter() - begin.wall_s < for_s:
         call()
     return lap(begin).delayed_share

@@ -44,6 +44,11 @@ class Target:
         return self.kind != "cpu"
 
     @property
+    def computing_threads(self) -> int | None:
+        """Threads whose waits for a processor count; None for a device of its own."""
+        return self.compute_units if self.kind == "cpu" else None
+
+    @property
     def slug(self) -> str:
         """A name for files: the device's own, and for a CPU its threads."""
         words = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
@@ -140,7 +145,7 @@ def _free_threads(torch: Any, processes: int) -> int:
     if most == 1:
         return 1
     x = torch.randn(512, 512)
-    return most if contention(lambda: x @ x) < BUSY else 1
+    return most if contention(lambda: x @ x, most) < BUSY else 1
 
 
 def is_busy(target: Target) -> bool:

@@ -156,7 +156,7 @@ def time_together(call: Callable[[], object], target: Target, effort: Effort) ->
     for _ in range(turns):
         torch.distributed.barrier()
         synchronise(target)
-        start = mark(delays=target.kind == "cpu")
+        start = mark(target.computing_threads)
         for _ in range(inner):
             call()
         synchronise(target)
