@@ -1,6 +1,6 @@
 """Judges kernel profiles on measurement tables: error by device, library, operator and dtype."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -154,13 +154,3 @@ def _roofline(group: Group, on: Chip) -> Array:
         return np.full(len(group.seconds), np.nan)
     floor_s = float(np.quantile(group.seconds, 0.01))
     return (bound_s + floor_s) / group.seconds - 1
-
-
-def misses(rows: Iterable[Row], goals: dict[str, tuple[float, float]]) -> Iterator[Row]:
-    """Yield the rows whose median or 90th percentile is beyond the goal of their operator."""
-    for row in rows:
-        goal = goals.get(row.operator)
-        if goal is None or row.median is None or row.p90 is None:
-            continue
-        if row.median > goal[0] or row.p90 > goal[1]:
-            yield row

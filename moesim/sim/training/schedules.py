@@ -91,17 +91,3 @@ def most_in_flight(order: Order) -> dict[int, int]:
         if sum(held.values()) > sum(fullest.values()):
             fullest = dict(held)
     return fullest
-
-
-def closed_form_s(
-    schedule: str, stages: int, micro_batches: int, chunks: int, forward_s: float, backward_s: float
-) -> float:
-    """Return the time of a step on equal stages when transfers cost nothing.
-
-    gpipe, 1f1b: (m + p - 1)(f + b); interleaved: m (f + b) + (p - 1)(f + b) / v; f and b are of a
-    whole stage (arXiv 2104.04473, section 2.2).
-    """
-    both = forward_s + backward_s
-    if schedule == "interleaved":
-        return micro_batches * both + (stages - 1) * both / chunks
-    return (micro_batches + stages - 1) * both
