@@ -12,6 +12,7 @@ from moesim.calibrate.samples import Sample
 from moesim.calibrate.session import Calibration
 from moesim.calibrate.suite import columns
 from moesim.cost.curves import Chip
+from moesim.cost.fitted import FAMILY_OF
 from moesim.cost.kernel_profiles import KernelProfile, profile_text
 
 
@@ -139,10 +140,11 @@ def software_text(calibration: Calibration) -> str:
     source, chip = _source(calibration), calibration.fitted.chip
     samples = calibration.samples
     lines = [
-        "# What torch makes of this device, one number per kind of operator; the kernel profile",
-        "# beside this file has the whole curves.",
+        "# What torch makes of this device: by the curves of the kernel profile beside this file;",
+        "# where it has none, by one number per kind of operator.",
         f"name: {_quoted(calibration.name + '-software')}",
         f"description: {_quoted('eager torch ' + calibration.target.torch_version)}",
+        *_kernel_choice(calibration),
         "efficiency:",
     ]
     for name in ("gemm", "grouped_gemm", "attention", "memory"):
@@ -158,6 +160,14 @@ def software_text(calibration: Calibration) -> str:
     lost = _Figure("0.05", guess, "assumed")
     lines += [*launch.lines("kernel_launch"), *reserved.lines("reserved_memory")]
     return _joined([*lines, *lost.lines("fragmentation")])
+
+
+def _kernel_choice(calibration: Calibration) -> list[str]:
+    """Return the keys that make a run take the curves of the kernel profile beside this file."""
+    curves = f"[{calibration.name}-torch.yaml]"
+    keys = [key for key in FAMILY_OF if key != "exchange"]  # dispatch is a plain all-to-all
+    why = _quoted(f"eager torch, measured on this very device: {_source(calibration)}")
+    return ["kernels:", *(f"  {key}: {curves}" for key in keys), f"  reason: {why}"]
 
 
 def launch_s(fitted: Fitted) -> float:

@@ -16,7 +16,7 @@ from moesim.hardware.groups import (
     scale_out_bandwidth_bytes_per_s,
     torus_axes,
 )
-from moesim.hardware.topology import Topology, bandwidth_among
+from moesim.hardware.topology import TierKind, Topology, bandwidth_among
 from moesim.hardware.torus import TorusAxis
 from moesim.model.operators import CollectiveKind
 
@@ -29,6 +29,10 @@ class Network:
     domains: int
     members: int
     """Members of the group in one domain."""
+    kind: TierKind
+    """Of the scale-up network."""
+    fabric_bytes_per_s: float
+    """What one device can send between domains at best, oversubscription included."""
     scale_up_bytes_per_s: float
     scale_out_bytes_per_s: float
     scale_up_latency_s: float
@@ -44,9 +48,7 @@ def network(group: Group, topology: Topology, software: Software) -> Network:
     """Return the network between the ranks of `group`."""
     spread = domain_spread(group, topology)
     up, out = topology.scale_up, topology.scale_out
-    away = 0.0
-    if spread.blocks > 1:
-        away = scale_out_bandwidth_bytes_per_s(group, topology) * software.scale_out_fraction
+    fabric = scale_out_bandwidth_bytes_per_s(group, topology) if spread.blocks > 1 else 0.0
     near = bandwidth_among(up, max(1, spread.members - 1)) * software.scale_up_fraction
     axes = torus_axes(group, topology)
     if topology.torus is not None and axes is None and spread.blocks == 1:
@@ -56,8 +58,10 @@ def network(group: Group, topology: Topology, software: Software) -> Network:
         size=group.size,
         domains=spread.blocks,
         members=spread.members,
+        kind=up.kind,
+        fabric_bytes_per_s=fabric,
         scale_up_bytes_per_s=near,
-        scale_out_bytes_per_s=away,
+        scale_out_bytes_per_s=fabric * software.scale_out_fraction,
         scale_up_latency_s=up.latency_s,
         scale_out_latency_s=out.latency_s if out else 0.0,
         axes=axes,

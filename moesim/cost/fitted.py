@@ -1,42 +1,54 @@
 """Which fitted curves a device and a software profile have for each operator.
 
-A curve measured on the device itself comes first, in the order of libraries that the software
-profile prefers; else the nearest measured device of the same maker lends its parameters, and the
-datasheet figures are swapped; else there is none and the roofline stands.
+Curves measured on the device itself come first, in the order of libraries that the software profile
+prefers; then those of the nearest measured devices of the same maker, which lend their parameters
+while the datasheet figures are swapped; where there is neither, the roofline stands.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from moesim.cost.chips import chip
 from moesim.cost.curves import Chip, Curve
-from moesim.cost.kernel_profiles import (
-    KernelProfile,
-    curve_index,
-    kernel_profile_names,
-    load_kernels,
-)
-from moesim.cost.times import Tag
+from moesim.cost.families.collectives import COLLECTIVES
+from moesim.cost.families.elementwise import ELEMENTWISE
+from moesim.cost.kernel_profiles import kernel_profile_names, load_kernels
+from moesim.cost.times import Known, Tag
+from moesim.errors import ProfileError, nearest
 from moesim.hardware.device import Device, device
 from moesim.hardware.profiles import load_accelerator
 
 FAMILY_OF = {
-    "gemm": ("gemm",),
-    "grouped_gemm": ("moe", "grouped_gemm"),
-    "attention": ("attention_prefill", "attention_decode"),
-    "collectives": ("all_reduce", "all_gather", "reduce_scatter", "alltoall", "send"),
-}
+    "gemm": ("gemm", "simple_gemm"),
+    "grouped_gemm": ("grouped_gemm", "moe", "simple_grouped_gemm"),
+    "attention": (
+        "attention_prefill", "attention_decode", "mla_prefill_kernel", "mla_decode_kernel",
+        "simple_attention",
+    ),
+    "elementwise": (*ELEMENTWISE, "simple_elementwise"),
+    "collectives": (
+        *COLLECTIVES, *(f"{name}_across" for name in COLLECTIVES), "custom_all_reduce",
+        "simple_collective",
+    ),
+    "exchange": ("forwarded", "direct", "distinct", "prepare"),
+}  # fmt: skip
 """The families behind each key of a software profile's `kernels`."""
 
 DTYPES = {
-    "bf16": ("bf16", "fp16"),
-    "fp16": ("fp16", "bf16"),
-    "fp8": ("fp8_tensor_static", "fp8_tensor", "fp8_block128"),
+    "bf16": ("bf16", "fp16", "fp32"),
+    "fp16": ("fp16", "bf16", "fp32"),
+    "fp8": ("fp8_tensor_static", "fp8_tensor", "fp8_block128", "fp8"),
+    "fp32": ("fp32",),
 }
 """Dtypes of the measurement tables that stand for a compute type, the first that exists."""
+
+_FORMATS_ALIKE = ("gemm", "moe", "grouped_gemm", "attention_prefill", "simple_gemm",
+                  "simple_grouped_gemm", "simple_attention")  # fmt: skip
+"""Families that a curve of twice as wide numbers cannot stand in for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,79 +58,164 @@ class Found:
     curve: Curve
     tag: Tag
     profile: str
+    octaves: float = 0.0
+    """How far the lender is from this device, in octaves of peak and bandwidth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lender:
+    """A kernel profile by name or path, and how far its device is from the one asked for."""
+
+    name: str
+    octaves: float | None = None
+    """None: it is the device itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """The curves of one device: by family, dtype and variant."""
+    """The curves of one device; profiles are read when something asks for them."""
 
     chip: Chip
-    found: Mapping[tuple[str, str], Found]
-    memo: dict[Any, tuple[float, Tag] | None] = field(default_factory=dict, compare=False)
+    lenders: Mapping[str, tuple[Lender, ...]]
+    """Profiles for each key of FAMILY_OF, the most preferred first."""
+    found: dict[Any, Found | None] = field(default_factory=dict, compare=False)
+    """Curves that were asked for before."""
+    memo: dict[Any, Known | None] = field(default_factory=dict, compare=False)
     """What operators cost that were asked for before."""
 
-    def curve(self, family: str, dtype: str) -> Found | None:
-        """Return the curve for a compute type, or None."""
-        for name in DTYPES.get(dtype, ()):
-            if (family, name) in self.found:
-                return self.found[family, name]
+    def first(self, dtype: str, *roles: tuple[str, str]) -> Found | None:
+        """Return the curve for one of these families and roles, or None.
+
+        A role is the variant where it says what a kernel does; else it is empty. The most preferred
+        profile that has any of them decides, then the order of `roles`, then that of DTYPES.
+        """
+        asked = (dtype, roles)
+        if asked not in self.found:
+            self.found[asked] = self._search(dtype, roles)
+        return self.found[asked]
+
+    def _search(self, dtype: str, roles: tuple[tuple[str, str], ...]) -> Found | None:
+        if roles[0][0] in _FORMATS_ALIKE and dtype not in self.chip.peak_flop_per_s:
+            return None  # the device has no units for it, whatever others measured
+        key = next(key for key, families in FAMILY_OF.items() if roles[0][0] in families)
+        for lender in self.lenders.get(key, ()):
+            curves = _main_curves(lender.name)
+            for family, role in roles:
+                for name in _stand_ins(dtype, family):
+                    if (family, name, role) in curves:
+                        return _lent(*curves[family, name, role], lender)
         return None
+
+
+def _stand_ins(dtype: str, family: str) -> tuple[str, ...]:
+    names = DTYPES.get(dtype, (dtype,))
+    if dtype != "fp32" and family in _FORMATS_ALIKE:
+        return tuple(name for name in names if name != "fp32")
+    return names
+
+
+def _lent(curve: Curve, kind: str, lender: Lender) -> Found:
+    if lender.octaves is None:
+        return Found(curve, "measured" if kind == "measured" else "fitted", _shown(lender))
+    return Found(replace(curve, surface=None), "transferred", _shown(lender), lender.octaves)
+
+
+def _shown(lender: Lender) -> str:
+    return Path(lender.name).stem if is_path(lender.name) else lender.name
 
 
 def kernels_for(
     on: Device, link_bytes_per_s: float, libraries: Mapping[str, tuple[str, ...]]
 ) -> Kernels:
-    """Return the curves for `on`; `libraries` are those preferred for each key of FAMILY_OF."""
-    names = kernel_profile_names()
-    found: dict[tuple[str, str], Found] = {}
+    """Return the curves for `on`; `libraries` are those preferred for each key of FAMILY_OF.
+
+    A library is a name, or the path of a kernel profile. Raises ProfileError for an unknown name
+    and for a profile of another accelerator.
+    """
+    lenders: dict[str, tuple[Lender, ...]] = {}
     for key, preferred in libraries.items():
-        for library in preferred:
-            name, tag = _profile_for(on, library, names)
-            if name is None:
-                continue
-            profile = _shipped(name)
-            for (family, dtype, variant), curve in curve_index(profile).items():
-                if family in FAMILY_OF[key] and _is_main(variant):
-                    lent = curve if tag == "fitted" else replace(curve, surface=None)
-                    _keep(found, (family, dtype), Found(lent, tag, name))
-    return Kernels(chip(on, link_bytes_per_s), found)
+        own = [lender for library in preferred for lender in _own(on, library)]
+        lent = [lender for library in preferred for lender in _others(on, library)]
+        lent.sort(key=lambda lender: lender.octaves or 0.0)
+        lenders[key] = (*own, *lent)
+    return Kernels(chip(on, link_bytes_per_s), lenders)
 
 
-@lru_cache(maxsize=16)
-def _shipped(name: str) -> KernelProfile:
-    """Return a shipped kernel profile; each is read once, it does not change under way."""
-    return load_kernels(name)
+def _own(on: Device, library: str) -> Iterator[Lender]:
+    if is_path(library):
+        profile = load_kernels(library)
+        if profile.accelerator != on.name:
+            raise ProfileError(
+                f"the kernel profile {library} was measured on {profile.accelerator}, this run is "
+                f"on {on.name}: take the cluster profile that was written with it"
+            )
+        yield Lender(library)
+    elif f"{on.name}--{library}" in kernel_profile_names():
+        yield Lender(f"{on.name}--{library}")
+
+
+def _others(on: Device, library: str) -> Iterator[Lender]:
+    """Yield the profiles of other devices of the same maker with this library."""
+    if is_path(library):
+        return
+    names = [name for name in kernel_profile_names() if name.endswith(f"--{library}")]
+    if not names:
+        known = sorted({name.rpartition("--")[2] for name in kernel_profile_names()})
+        raise ProfileError(
+            f"no kernel profile has the library '{library[:100]}'.{nearest(library, known)} "
+            f"Known: {', '.join(known)}."
+        )
+    for name in names:
+        octaves = _distance(on, name.rpartition("--")[0])
+        if octaves is not None and name != f"{on.name}--{library}":
+            yield Lender(name, octaves)
+
+
+def is_path(library: str) -> bool:
+    """Tell the path of a kernel profile from the name of a library."""
+    return library.endswith((".yaml", ".yml"))
+
+
+_Role = tuple[str, str, str]
+"""Family, dtype and role."""
+
+
+def _main_curves(name: str) -> Mapping[_Role, tuple[Curve, str]]:
+    """Return the curves of a profile by role, with their kind."""
+    return _of_file(name) if is_path(name) else _of_shipped(name)
+
+
+@lru_cache(maxsize=64)
+def _of_shipped(name: str) -> Mapping[_Role, tuple[Curve, str]]:
+    """Each shipped profile is read once: it does not change under way."""
+    return _of_file(name)
+
+
+def _of_file(name: str) -> Mapping[_Role, tuple[Curve, str]]:
+    profile = load_kernels(name)
+    curves: dict[_Role, tuple[Curve, str]] = {}
+    for curve, kind in zip(profile.curves, profile.kinds, strict=True):
+        role = (curve.family, curve.dtype, _role(curve))
+        # of several kernels the one with most rows stands for the library
+        if _is_main(curve.variant) and (role not in curves or curves[role][0].rows < curve.rows):
+            curves[role] = (curve, kind)
+    return curves
+
+
+def _role(curve: Curve) -> str:
+    """Return the variant where it says what a kernel does, not only whose it is."""
+    with_roles = curve.family.startswith("simple_") or curve.family in FAMILY_OF["exchange"]
+    return curve.variant if with_roles else ""
+
+
+def _is_main(variant: str) -> bool:
+    """Leave out curves of special cases: narrow caches, random loads, launches by the host."""
+    return not variant.endswith(("fp8 cache", "skewed", "_eager"))
 
 
 @lru_cache(maxsize=64)
 def _shipped_device(name: str) -> Device:
     return device(load_accelerator(name))
-
-
-def _is_main(variant: str) -> bool:
-    """Leave out curves of special cases: narrow caches, random loads of a busiest rank."""
-    return not variant.endswith(("fp8 cache", "skewed"))
-
-
-def _keep(found: dict[tuple[str, str], Found], key: tuple[str, str], new: Found) -> None:
-    """The first library counts; of its kernels the one with most rows."""
-    old = found.get(key)
-    if old is None or (old.profile == new.profile and new.curve.rows > old.curve.rows):
-        found[key] = new
-
-
-def _profile_for(on: Device, library: str, names: list[str]) -> tuple[str | None, Tag]:
-    own = f"{on.name}--{library}"
-    if own in names:
-        return own, "fitted"
-    lenders = [name for name in names if name.endswith(f"--{library}")]
-    distances = {name: _distance(on, name.rpartition("--")[0]) for name in lenders}
-    near = {name: d for name, d in distances.items() if d is not None}
-    return (
-        (min(near, key=lambda name: (near[name], name)), "transferred")
-        if near
-        else (None, "roofline")
-    )
 
 
 def _distance(on: Device, accelerator: str) -> float | None:

@@ -1,15 +1,26 @@
 """Seconds of our operators by fitted curves; None where no curve fits, and the roofline stands."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from moesim.cost.curves import predict_s
-from moesim.cost.families import attention, collectives, gemm, moe
-from moesim.cost.families.attention_work import core_samples
+from moesim.cost import calibrated_kernels as calibrated
+from moesim.cost.curves import Array, Family, Samples, predict_s, uncertainty
+from moesim.cost.families import attention, gemm, mla, moe
+from moesim.cost.families.attention_work import causal_pairs, core_samples
+from moesim.cost.families.elementwise import BYTES_PER_COLUMN, ELEMENTWISE
 from moesim.cost.fitted import Found, Kernels
-from moesim.cost.times import Tag
-from moesim.model.operators import AttentionCore, CollectiveKind, Compute, Gemm, GroupedGemm
+from moesim.cost.times import Known
+from moesim.model.operators import (
+    AttentionCore,
+    Compute,
+    Gemm,
+    GroupedGemm,
+    Pointwise,
+    read_bytes,
+    written_bytes,
+)
 
 _EXTRA_GRADIENT_BYTES = 6.0
 """A weight gradient is read and written in fp32 where a product writes two bytes."""
@@ -17,15 +28,23 @@ _EXTRA_GRADIENT_BYTES = 6.0
 _HOPPER_UNITS = ("fp8",)
 """Devices whose tensor cores have fp8 run FlashAttention-3 or newer kernels."""
 
+_POINTWISE = {
+    "attention_norm": "rmsnorm", "cross_attention_norm": "rmsnorm", "ffn_norm": "rmsnorm",
+    "final_norm": "rmsnorm", "encoder_norm": "rmsnorm", "mtp_norm": "rmsnorm", "rope": "rope",
+    "ffn_activation": "silu_and_mul", "expert_activation": "silu_and_mul",
+    "embedding": "embedding",
+}  # fmt: skip
+"""Which measured kernel an operator is; all others stream their bytes as a residual addition."""
 
-def kernel_s(operator: Compute, kernels: Kernels) -> tuple[float, Tag] | None:
-    """Return seconds and tag of one execution of `operator`, or None without a curve."""
+
+def kernel_s(operator: Compute, kernels: Kernels) -> Known | None:
+    """Return what is known of one execution of `operator`, or None without a curve."""
     if operator not in kernels.memo:
         kernels.memo[operator] = _asked(operator, kernels)
     return kernels.memo[operator]
 
 
-def _asked(operator: Compute, kernels: Kernels) -> tuple[float, Tag] | None:
+def _asked(operator: Compute, kernels: Kernels) -> Known | None:
     match operator:
         case Gemm():
             return _gemm(operator, kernels)
@@ -33,93 +52,194 @@ def _asked(operator: Compute, kernels: Kernels) -> tuple[float, Tag] | None:
             return _grouped(operator, kernels)
         case AttentionCore():
             return _attention(operator, kernels)
+        case Pointwise():
+            return _pointwise(operator, kernels)
         case _:
             return None
 
 
-def _gemm(operator: Gemm, kernels: Kernels) -> tuple[float, Tag] | None:
-    found = kernels.curve("gemm", operator.dtype)
+def _gemm(operator: Gemm, kernels: Kernels) -> Known | None:
+    found = kernels.first(operator.dtype, ("gemm", ""), ("simple_gemm", ""))
     if found is None:
         return None
+    if found.curve.family == "simple_gemm":
+        return calibrated.known(found, calibrated.gemm_columns(operator), kernels)
     m, n, k = float(operator.m), float(operator.n), float(operator.k)
     seconds = gemm.scalar_s(m, n, k, kernels.chip, found.curve.dtype, found.curve)
-    return seconds + _accumulation_s(m * n if operator.accumulates else 0.0, kernels), found.tag
+    seconds += _accumulation_s(m * n if operator.accumulates else 0.0, kernels)
+    samples = columns({"m": m, "n": n, "k": k})
+    return _known(seconds, gemm.GEMM, found, samples)
+
+
+def columns(values: Mapping[str, float]) -> dict[str, Array]:
+    """Return one sample as arrays of length one."""
+    return {name: np.array([float(value)]) for name, value in values.items()}
+
+
+def _known(seconds: float, family: Family, found: Found, samples: Samples) -> Known:
+    spread = float(uncertainty(family, found.curve, samples)[0])
+    return Known(seconds, found.tag, spread, found.profile)
+
+
+def _predicted(family: Family, found: Found, samples: Samples, kernels: Kernels) -> Known:
+    seconds = float(predict_s(family, found.curve, samples, kernels.chip)[0])
+    return _known(seconds, family, found, samples)
 
 
 def _accumulation_s(elements: float, kernels: Kernels) -> float:
     return elements * _EXTRA_GRADIENT_BYTES / kernels.chip.memory_bandwidth_bytes_per_s
 
 
-def _grouped(operator: GroupedGemm, kernels: Kernels) -> tuple[float, Tag] | None:
+def _grouped(operator: GroupedGemm, kernels: Kernels) -> Known | None:
     rows = [count for count in operator.rows if count]
     if not rows:
-        return 0.0, "fitted"
+        return Known(0.0, "fitted", 0.0)
     if len(operator.rows) == 1:
-        m, n, k = rows[0], operator.n, operator.k
-        if operator.accumulates:
-            m, n, k = operator.k, operator.n, rows[0]
-        alone = Gemm(
-            name="", module="", input_from="", m=m, n=n, k=k, dtype=operator.dtype,
-            accumulates=operator.accumulates,
-        )  # fmt: skip
-        return _gemm(alone, kernels)
-    found = kernels.curve("grouped_gemm", operator.dtype) or kernels.curve("moe", operator.dtype)
+        return _gemm(_alone(operator, rows[0]), kernels)
+    found = kernels.first(
+        operator.dtype, ("grouped_gemm", ""), ("moe", ""),
+        ("simple_grouped_gemm", "wgrad" if operator.accumulates else "grouped_mm"),
+        *(() if operator.accumulates else (("simple_grouped_gemm", "loop"),)),
+    )  # fmt: skip
     if found is None:
-        return None
+        return _one_by_one(operator, rows, kernels) if operator.accumulates else None
+    if found.curve.family == "simple_grouped_gemm":
+        return calibrated.known(found, calibrated.grouped_columns(operator), kernels)
     # the weight gradient has the same FLOP: rows are summed over instead of the inner width
     seconds = moe.grouped_gemm_s(rows, operator.n, operator.k, kernels.chip, found.curve)
     weights = float(len(rows) * operator.n * operator.k) if operator.accumulates else 0.0
-    return seconds + _accumulation_s(weights, kernels), found.tag
+    each = {"routed": sum(rows), "active": len(rows), "n": operator.n, "k": operator.k}
+    seconds += _accumulation_s(weights, kernels)
+    return _known(seconds, _products_of(found), found, columns(each))
 
 
-def _attention(operator: AttentionCore, kernels: Kernels) -> tuple[float, Tag] | None:
-    found = kernels.curve("attention_prefill", operator.dtype)
+def _products_of(found: Found) -> Family:
+    """Return the family of one product with the places that it has on the curve's surface."""
+    family = moe.MOE if found.curve.family == moe.MOE.name else moe.GROUPED_GEMM
+    return replace(family, coordinates=lambda samples: moe.product_places(found.curve, samples))
+
+
+def _alone(operator: GroupedGemm, rows: int) -> Gemm:
+    """Return the product of the only expert of a rank."""
+    m, n, k = rows, operator.n, operator.k
+    if operator.accumulates:
+        m, n, k = operator.k, operator.n, rows
+    return Gemm(
+        name="", module="", input_from="", m=m, n=n, k=k, dtype=operator.dtype,
+        accumulates=operator.accumulates,
+    )  # fmt: skip
+
+
+def _one_by_one(operator: GroupedGemm, rows: list[int], kernels: Kernels) -> Known | None:
+    """Return the weight gradients of all experts, one product after the other."""
+    parts = [_gemm(_alone(operator, count), kernels) for count in rows]
+    priced = [part for part in parts if part is not None]
+    if len(priced) < len(parts):
+        return None
+    seconds = sum(part.seconds for part in priced)
+    spread = sum(part.seconds * part.uncertainty for part in priced) / seconds
+    return replace(priced[0], seconds=seconds, uncertainty=spread)
+
+
+def _attention(operator: AttentionCore, kernels: Kernels) -> Known | None:
+    role = calibrated.attention_role(operator)
+    found = kernels.first(operator.dtype, ("attention_prefill", ""), ("simple_attention", role))
     if found is None or not operator.v_dim:
         return None
+    if found.curve.family == "simple_attention":
+        return calibrated.known(found, calibrated.attention_columns(operator), kernels)
     forward = replace(operator, qk_products=1, v_products=1)
-    seconds = _prefill_s(forward, found, kernels)
-    if operator.qk_products == 1:
-        return seconds, found.tag
+    seen = _latent(forward, kernels) or _prefill(forward, found, kernels)
+    return seen if operator.qk_products == 1 else _behind(operator, seen, found, kernels)
+
+
+def _prefill(operator: AttentionCore, found: Found, kernels: Kernels) -> Known:
+    samples = core_samples(operator, float(operator.sequences))
+    return _predicted(attention.PREFILL, found, samples, kernels)
+
+
+def _latent(operator: AttentionCore, kernels: Kernels) -> Known | None:
+    """Return multi-head latent attention by its own kernels, where shape and mask are theirs."""
+    found = kernels.first(operator.dtype, ("mla_prefill_kernel", ""))
+    widths = (operator.qk_dim, operator.v_dim)
+    if found is None or widths != (mla.NOPE + mla.ROPE, mla.V):
+        return None
+    queries, keys = (np.array([n / operator.sequences]) for n in (operator.queries, operator.keys))
+    causal = float(causal_pairs(queries, keys)[0]) * operator.sequences
+    if operator.kv_heads != operator.heads or abs(operator.pairs / causal - 1) > 1e-6:
+        return None
+    samples = columns(
+        {
+            "batch_size": operator.sequences,
+            "seq_len": float(queries[0]),
+            "past_kv_tokens": float(keys[0] - queries[0]),
+            "local_num_heads": operator.heads,
+        }
+    )
+    return _predicted(mla.MLA_PREFILL_KERNEL, found, samples, kernels)
+
+
+def _behind(operator: AttentionCore, seen: Known, found: Found, kernels: Kernels) -> Known:
+    """Return the backward pass: a sourced ratio of the forward pass, launches apart."""
     rate = attention.FLASH_ATTENTION_2
     if any(dtype in kernels.chip.peak_flop_per_s for dtype in _HOPPER_UNITS):
         rate = attention.FLASH_ATTENTION_3
     launch_s = found.curve.parameters.get("launch_s", 0.0)
-    behind = attention.backward_s(
-        np.array([seconds]), launch_s, operator.qk_dim, operator.v_dim, rate
+    seconds = attention.backward_s(
+        np.array([seen.seconds]), launch_s, operator.qk_dim, operator.v_dim, rate
     )
-    return float(behind[0]), found.tag
+    return replace(seen, seconds=float(seconds[0]))
 
 
-def _prefill_s(operator: AttentionCore, found: Found, kernels: Kernels) -> float:
-    samples = core_samples(operator, float(operator.sequences))
-    return float(predict_s(attention.PREFILL, found.curve, samples, kernels.chip)[0])
-
-
-_COLLECTIVE_NAMES: dict[CollectiveKind, str] = {
-    "all_reduce": "all_reduce",
-    "all_gather": "all_gather",
-    "reduce_scatter": "reduce_scatter",
-    "all_to_all": "alltoall",
-    "send": "send",
-}
-
-
-def collective_s(
-    kind: CollectiveKind, payload_bytes: float, ranks: int, kernels: Kernels
-) -> tuple[float, Tag] | None:
-    """Return seconds and tag of a collective inside one scale-up domain, or None."""
-    key = (kind, payload_bytes, ranks)
-    if key not in kernels.memo:
-        kernels.memo[key] = _collective(kind, payload_bytes, ranks, kernels)
-    return kernels.memo[key]
-
-
-def _collective(
-    kind: CollectiveKind, payload_bytes: float, ranks: int, kernels: Kernels
-) -> tuple[float, Tag] | None:
-    found = kernels.curve(_COLLECTIVE_NAMES[kind], "fp16")
-    if found is None or kernels.chip.link_bytes_per_s <= 0.0:
+def _pointwise(operator: Pointwise, kernels: Kernels) -> Known | None:
+    name = _POINTWISE.get(operator.name)
+    family = name or "residual_add"
+    role = calibrated.pointwise_role(operator)
+    found = streaming(kernels, operator.dtype, (family, ""), ("simple_elementwise", role))
+    if found is None or not operator.rows:
         return None
-    family = next(f for f in collectives.FAMILIES if f.name == _COLLECTIVE_NAMES[kind])
-    samples = {"bytes": np.array([payload_bytes]), "ranks": np.array([float(ranks)])}
-    return float(collectives.seconds(family, found.curve, samples, kernels.chip)[0]), found.tag
+    if found.curve.family == "simple_elementwise":
+        return calibrated.known(found, calibrated.pointwise_columns(operator), kernels)
+    samples = columns(pointwise_columns(operator, family))
+    known = _predicted(ELEMENTWISE[family], found, samples, kernels)
+    # a kernel that only resembles the measured one is no better known than one of another device
+    return known if name else replace(known, tag="transferred")
+
+
+def streaming(kernels: Kernels, dtype: str, *roles: tuple[str, str]) -> Found | None:
+    """Return the curve of a kernel bound by memory: its own number format first, then any.
+
+    Only bytes count, and these are the operator's own.
+    """
+    found = (kernels.first(name, *roles) for name in (dtype, "bf16", "fp32"))
+    return next((one for one in found if one is not None), None)
+
+
+def pointwise_columns(operator: Pointwise, family: str) -> dict[str, float]:
+    """Return rows, the width that moves as many bytes in the measured kernel, and the bytes."""
+    moved = (read_bytes(operator) + written_bytes(operator)) / operator.count
+    width = moved / (BYTES_PER_COLUMN[family] * operator.rows)
+    return {"rows": operator.rows, "cols": max(1.0, width), "moved_bytes": moved}
+
+
+_UPDATED_AT_ONCE = 4096.0
+"""Numbers per row of an update: a fused optimizer walks chunks of its tensors, not their rows."""
+
+
+def fused_update(moved_bytes: float, kernels: Kernels) -> Known | None:
+    """Return an optimizer update that streams `moved_bytes`, or None without a curve.
+
+    `moesim calibrate` measures AdamW itself; elsewhere a residual addition stands for it, which
+    reads and writes as plainly.
+    """
+    found = kernels.first(
+        "fp32", ("simple_elementwise", "adamw_fused"), ("simple_elementwise", "adamw_foreach")
+    ) or streaming(kernels, "bf16", ("residual_add", ""))
+    if found is None:
+        return None
+    if found.curve.family == "simple_elementwise":
+        return calibrated.known(found, {"items": 1.0, "bytes": moved_bytes}, kernels)
+    rows = moved_bytes / (BYTES_PER_COLUMN["residual_add"] * _UPDATED_AT_ONCE)
+    samples = columns({"rows": rows, "cols": _UPDATED_AT_ONCE, "moved_bytes": moved_bytes})
+    known = _predicted(ELEMENTWISE["residual_add"], found, samples, kernels)
+    return replace(known, tag="transferred")

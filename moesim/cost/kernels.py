@@ -7,11 +7,12 @@ out of 64, 128 and 256, one tile per compute unit at a time, and the best of the
 """
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 
 from moesim.cost.fitted_kernels import kernel_s
 from moesim.cost.software import Software
-from moesim.cost.times import Tag
+from moesim.cost.times import ASSUMED_UNCERTAINTY, Known
 from moesim.hardware.device import Device, peak
 from moesim.model.operators import (
     AttentionCore,
@@ -28,7 +29,7 @@ TILES = (64, 128, 256)
 """Tile edges that explain measured products on NVIDIA devices: 64x64 to 256x256."""
 
 
-def kernel_time(operator: Compute, device: Device, software: Software) -> tuple[float, Tag]:
+def kernel_time(operator: Compute, device: Device, software: Software) -> Known:
     """Return the seconds of `operator`, all repetitions, and how well they are known.
 
     A fitted curve comes first; where there is none the roofline with assumed efficiencies stands.
@@ -36,8 +37,8 @@ def kernel_time(operator: Compute, device: Device, software: Software) -> tuple[
     if software.kernels is not None:
         found = kernel_s(operator, software.kernels)
         if found is not None:
-            return found[0] * operator.count, found[1]
-    return roofline_s(operator, device, software), "assumed"
+            return replace(found, seconds=found.seconds * operator.count)
+    return Known(roofline_s(operator, device, software), "assumed", ASSUMED_UNCERTAINTY)
 
 
 def roofline_s(operator: Compute, device: Device, software: Software) -> float:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from moesim.cost.fitted_kernels import fused_update
 from moesim.cost.layout import Layout
 from moesim.cost.parameters import StageParams
 from moesim.cost.software import Software
@@ -79,5 +80,9 @@ def update_s(
     moved = rule.gradient_bytes + rule.weight_bytes
     if rule.offload:
         return owned * moved / host_link_bytes_per_s(device) + software.kernel_launch_s
+    streamed = owned * (2 * rule.state_bytes + moved)
+    known = fused_update(streamed, software.kernels) if software.kernels is not None else None
+    if known is not None:
+        return known.seconds
     rate = device.memory_bandwidth_bytes_per_s * software.memory_fraction
-    return owned * (2 * rule.state_bytes + moved) / rate + software.kernel_launch_s
+    return streamed / rate + software.kernel_launch_s

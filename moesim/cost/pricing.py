@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
+from moesim.cost import fitted_transfers as curves
 from moesim.cost.collectives import Network, collective_s, exchange_s
-from moesim.cost.fitted_kernels import collective_s as collective_time
 from moesim.cost.kernels import kernel_time
 from moesim.cost.layout import Layout, networks
 from moesim.cost.software import Software
-from moesim.cost.times import Stream, Tag, Timed
+from moesim.cost.times import ASSUMED_UNCERTAINTY, Known, Stream, Timed
 from moesim.hardware.device import Device
 from moesim.hardware.topology import Topology
 from moesim.model.operators import (
@@ -41,42 +41,59 @@ def machine(device: Device, topology: Topology, software: Software, layout: Layo
 
 
 def price(operator: Operator, on: Machine, skew: float = 1.0) -> Timed:
-    """Return how long `operator` takes on one rank of `on`.
+    """Return how long `operator` takes on one rank of `on`, all repetitions.
 
     `skew` is the rows of the fullest rank over the mean: an exchange ends when the fullest rank
     has received everything.
     """
     if isinstance(operator, Collective):
         net = on.networks[operator.group]
-        fitted = _fitted_collective(operator.kind, operator.payload_bytes, net, on)
-        if fitted is not None:
-            return Timed(fitted[0] * operator.count, _stream(net), fitted[1])
-        seconds = collective_s(operator.kind, operator.payload_bytes, net) * operator.count
-        return Timed(seconds + _launch_s(seconds, on), _stream(net), "assumed")
+        return _timed(transfer(operator.kind, operator.payload_bytes, net, on), operator.count, net)
     if isinstance(operator, Exchange):
-        net = on.networks["ep"]
-        rows = rows_sent(operator, on)
+        return _timed(_exchange(operator, on, skew), operator.count, on.networks["ep"])
+    known = kernel_time(operator, on.device, on.software)
+    return Timed(known.seconds, "compute", known.tag, known.uncertainty, known.origin)
+
+
+def _timed(known: Known, count: int, net: Network) -> Timed:
+    stream: Stream = "scale-out" if net.domains > 1 else "scale-up"
+    return Timed(known.seconds * count, stream, known.tag, known.uncertainty, known.origin)
+
+
+def transfer(kind: CollectiveKind, payload_bytes: float, net: Network, on: Machine) -> Known:
+    """Return one collective: by its curve, else by the closed form with assumed efficiencies."""
+    if on.software.kernels is not None:
+        known = curves.collective(kind, payload_bytes, net, on.software.kernels)
+        if known is not None:
+            return known
+    return _assumed(collective_s(kind, payload_bytes, net), on)
+
+
+def _assumed(seconds: float, on: Machine) -> Known:
+    launched = seconds + on.software.kernel_launch_s if seconds > 0.0 else 0.0
+    return Known(launched, "assumed", ASSUMED_UNCERTAINTY)
+
+
+def _exchange(operator: Exchange, on: Machine, skew: float) -> Known:
+    """Return one dispatch or combine."""
+    net, kernels = on.networks["ep"], on.software.kernels
+    row_bytes = operator.hidden * _value_bytes(operator.dtype)
+    rows = rows_sent(operator, on)
+    if on.layout.dispatcher == "allgather":
+        skew = 1.0  # every rank receives every token, whatever they choose
+    if kernels is not None and net.size > 1:
+        known = None
         if on.layout.dispatcher == "allgather":
-            skew = 1.0  # every rank receives every token, whatever they choose
-        per_row = operator.tokens * operator.hidden * _row_bytes(operator.dtype)
-        whole = rows.scale_up * per_row * skew * net.size / max(1, net.size - 1)
-        fitted = _fitted_collective("all_to_all", whole, net, on)
-        if fitted is not None:
-            return Timed(fitted[0] * operator.count, _stream(net), fitted[1])
-        seconds = exchange_s(rows.scale_up * per_row * skew, rows.scale_out * per_row * skew, net)
-        return Timed((seconds + _launch_s(seconds, on)) * operator.count, _stream(net), "assumed")
-    seconds, tag = kernel_time(operator, on.device, on.software)
-    return Timed(seconds, "compute", tag)
-
-
-def _fitted_collective(
-    kind: CollectiveKind, payload_bytes: float, net: Network, on: Machine
-) -> tuple[float, Tag] | None:
-    """Return the fitted time of a collective that stays inside one switched domain, or None."""
-    kernels = on.software.kernels
-    if kernels is None or net.size == 1 or net.domains > 1 or net.on_torus or not payload_bytes:
-        return None
-    return collective_time(kind, payload_bytes, net.size, kernels)
+            known = curves.gathered(operator, row_bytes, net, kernels)
+        elif on.layout.dispatcher == "deepep":
+            known = curves.forwarded(operator, row_bytes, net, kernels, skew=skew)
+        elif operator.copies:
+            sent = operator.tokens * operator.copies * row_bytes * skew
+            known = curves.collective("all_to_all", sent, net, kernels)
+        if known is not None:
+            return known
+    per_row = operator.tokens * row_bytes * skew
+    return _assumed(exchange_s(rows.scale_up * per_row, rows.scale_out * per_row, net), on)
 
 
 def rows_sent(operator: Exchange, on: Machine) -> Rows:
@@ -101,14 +118,6 @@ def rows_sent(operator: Exchange, on: Machine) -> Rows:
     return Rows(rows.scale_up * share, rows.scale_out * share)
 
 
-def _row_bytes(dtype: str) -> float:
+def _value_bytes(dtype: str) -> float:
     """Return the bytes per element of a row; fp8 has an fp32 scale per 128 elements (DeepEP)."""
     return 1 + 4 / 128 if dtype == "fp8" else DTYPE_BYTES[dtype]
-
-
-def _launch_s(seconds: float, on: Machine) -> float:
-    return on.software.kernel_launch_s if seconds > 0.0 else 0.0
-
-
-def _stream(net: Network) -> Stream:
-    return "scale-out" if net.domains > 1 else "scale-up"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from moesim.cost.fitted import FAMILY_OF, Kernels, kernels_for
+from moesim.cost.fitted import FAMILY_OF, Kernels, is_path, kernels_for
 from moesim.hardware.device import Device
 from moesim.hardware.figures import SourcedFigure, sourced
 from moesim.spec.shipped import find_named, shipped
@@ -44,11 +44,11 @@ def load_software(name_or_path: str) -> Software:
     is_path = name_or_path.endswith((".yaml", ".yml"))
     folder = shipped("hwprofiles") / "software"
     path = Path(name_or_path) if is_path else find_named(folder, name_or_path, "software profile")
-    return software(load(SoftwareSpec, path))
+    return software(load(SoftwareSpec, path), path.parent)
 
 
-def software(spec: SoftwareSpec) -> Software:
-    """Return the profile as a record."""
+def software(spec: SoftwareSpec, beside: Path = Path()) -> Software:
+    """Return the profile as a record; paths of kernel profiles in it start at `beside`."""
     efficiency = spec.efficiency
     return Software(
         name=spec.name,
@@ -64,7 +64,7 @@ def software(spec: SoftwareSpec) -> Software:
         reserved_memory_bytes=spec.reserved_memory.value,
         fragmentation_fraction=spec.fragmentation.value,
         figures=_figures(spec),
-        libraries=_libraries(spec),
+        libraries=_libraries(spec, beside),
         kernels_reason=spec.kernels.reason if spec.kernels else "",
     )
 
@@ -77,10 +77,14 @@ def on_device(software: Software, device: Device, link_bytes_per_s: float) -> So
     return replace(software, kernels=found)
 
 
-def _libraries(spec: SoftwareSpec) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _libraries(spec: SoftwareSpec, beside: Path) -> tuple[tuple[str, tuple[str, ...]], ...]:
     if spec.kernels is None:
         return ()
-    return tuple((key, getattr(spec.kernels, key)) for key in FAMILY_OF)
+    return tuple(
+        (key, tuple(str(beside / name) if is_path(name) else name
+                    for name in getattr(spec.kernels, key)))
+        for key in FAMILY_OF
+    )  # fmt: skip
 
 
 def _figures(spec: SoftwareSpec) -> tuple[SourcedFigure, ...]:

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable
 
-from moesim.cost.collectives import collective_s, send_s
 from moesim.cost.optimizer import update_s
 from moesim.cost.parameters import StageParams, stage_params
 from moesim.cost.pipeline import Chunk
-from moesim.cost.pricing import Machine, price
+from moesim.cost.pricing import Machine, price, transfer
 from moesim.cost.recomputation import again
 from moesim.cost.times import Part, PassCost, StageCost, pass_cost
 from moesim.cost.work import Block, Job, Loads, blocks
@@ -102,7 +101,8 @@ def _send_s(job: Job, on: Machine) -> float:
     if on.layout.pp == 1:
         return 0.0
     tokens = sequence_shard_tokens(job.batch.decoder, job.shard)
-    return send_s(job.shard.wide_bytes * tokens * job.architecture.hidden, on.networks["pp"])
+    sent_bytes = job.shard.wide_bytes * tokens * job.architecture.hidden
+    return transfer("send", sent_bytes, on.networks["pp"], on).seconds
 
 
 def _over_replicas_s(
@@ -114,6 +114,6 @@ def _over_replicas_s(
     distributed optimizer needs only half of an all-reduce: each rank's own share.
     """
     kind: CollectiveKind = "reduce_scatter" if scatter_only else "all_reduce"
-    dense_s = collective_s(kind, params.dense * bytes_per_param, on.networks["dp_cp"])
-    experts_s = collective_s(kind, params.routed_experts * bytes_per_param, on.networks["edp"])
-    return dense_s + experts_s
+    dense = transfer(kind, params.dense * bytes_per_param, on.networks["dp_cp"], on)
+    experts = transfer(kind, params.routed_experts * bytes_per_param, on.networks["edp"], on)
+    return dense.seconds + experts.seconds

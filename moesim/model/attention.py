@@ -73,7 +73,7 @@ def _grouped_query(
             shard.gathered_share,
         ),
         Pointwise(
-            name="rope", module="qkv", input_from="qkv",
+            name="rope", module="qkv", input_from="qkv", rows=float(tokens),
             elements_read=tokens * (q_width + kv_width),
             elements_written=tokens * (q_width + kv_width), elements_saved=0.0, dtype=shard.wide,
         ),
@@ -238,8 +238,9 @@ def _linear(attention: LinearAttention, hidden: int, shape: Shape, shard: Shard)
         elements = float(tokens * mixed)
         operators.append(
             Pointwise(
-                name="short_convolution", module="qkv", input_from="qkv", elements_read=elements,
-                elements_written=elements, elements_saved=elements, dtype=shard.wide,
+                name="short_convolution", module="qkv", input_from="qkv", rows=float(tokens),
+                elements_read=elements, elements_written=elements, elements_saved=elements,
+                dtype=shard.wide,
             )
         )  # fmt: skip
     return [

@@ -33,7 +33,7 @@ def activation(name: str, module: str, rows: int, widths: tuple[int, int], dtype
     """Return the activation function between projections of these widths; it keeps its input."""
     up, local = widths
     return Pointwise(
-        name=name, module=module, input_from=module.removesuffix("_act"),
+        name=name, module=module, input_from=module.removesuffix("_act"), rows=float(rows),
         elements_read=float(rows * up), elements_written=float(rows * local),
         elements_saved=float(rows * up), dtype=dtype,
     )  # fmt: skip
@@ -75,7 +75,7 @@ def _moe(
             name="router", module="router", input_from="layernorm", m=tokens, n=ffn.num_experts,
             k=hidden, dtype=shard.wide,
         ),
-        _permutation("permute", tokens * hidden, sent * hidden, shard),
+        _permutation("permute", tokens, (tokens * hidden, sent * hidden), shard),
         _exchange("dispatch", ffn, hidden, sent / tokens, tokens, shard),
         *_expert_tensor("all_gather", received, hidden, shard),
         *_sorted("sort_by_expert", rows, hidden, shard),
@@ -91,7 +91,7 @@ def _moe(
         *_sorted("sort_by_source", rows, hidden, shard),
         *_expert_tensor("reduce_scatter", received, hidden, shard),
         _exchange("combine", ffn, hidden, sent / tokens, tokens, shard),
-        _permutation("unpermute", sent * hidden, tokens * hidden, shard),
+        _permutation("unpermute", tokens, (sent * hidden, tokens * hidden), shard),
     ]  # fmt: skip
     for width in (ffn.shared_width, ffn.parallel_dense_width):
         if width:
@@ -101,9 +101,11 @@ def _moe(
     return operators
 
 
-def _permutation(name: str, read: float, written: float, shard: Shard) -> Pointwise:
+def _permutation(name: str, rows: float, moved: tuple[float, float], shard: Shard) -> Pointwise:
+    """Return a permutation of `rows` tokens that reads and writes as many elements as `moved`."""
+    read, written = moved
     return Pointwise(
-        name=name, module="moe", input_from="moe", elements_read=read,
+        name=name, module="moe", input_from="moe", rows=rows, elements_read=read,
         elements_written=written, elements_saved=0.0, dtype=shard.wide,
     )  # fmt: skip
 
@@ -111,7 +113,8 @@ def _permutation(name: str, read: float, written: float, shard: Shard) -> Pointw
 def _sorted(name: str, rows: tuple[int, ...], hidden: int, shard: Shard) -> list[Operator]:
     """Rows arrive by source rank; with several experts on a rank they are sorted by expert."""
     elements = float(sum(rows) * hidden)
-    return [_permutation(name, elements, elements, shard)] if len(rows) > 1 else []
+    moved = (elements, elements)
+    return [_permutation(name, float(sum(rows)), moved, shard)] if len(rows) > 1 else []
 
 
 def _exchange(

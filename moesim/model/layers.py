@@ -63,10 +63,12 @@ def _has_dense_part(ffn: MoeFfn) -> bool:
 
 def norm(name: str, hidden: int, shape: Shape, shard: Shard) -> Pointwise:
     """Return a normalisation with the residual addition before it."""
-    elements = float(sequence_shard_tokens(shape, shard) * hidden)
+    tokens = float(sequence_shard_tokens(shape, shard))
+    elements = tokens * hidden
     return Pointwise(
-        name=name, module="layernorm", input_from="residual", elements_read=2 * elements,
-        elements_written=2 * elements, elements_saved=elements, dtype=shard.wide,
+        name=name, module="layernorm", input_from="residual", rows=tokens,
+        elements_read=2 * elements, elements_written=2 * elements, elements_saved=elements,
+        dtype=shard.wide,
     )  # fmt: skip
 
 
@@ -96,10 +98,11 @@ def _tensor_parallel(name: str, kind: CollectiveKind, payload: float, module: st
 
 def embedding_operators(hidden: int, shape: Shape, shard: Shard) -> list[Operator]:
     """Return the look-up of the input embedding."""
-    elements = float(local_tokens(shape, shard) * hidden)
+    tokens = float(local_tokens(shape, shard))
+    elements = tokens * hidden
     lookup = Pointwise(
-        name="embedding", module="embedding", input_from="tokens", elements_read=elements,
-        elements_written=elements, elements_saved=0.0, dtype=shard.wide,
+        name="embedding", module="embedding", input_from="tokens", rows=tokens,
+        elements_read=elements, elements_written=elements, elements_saved=0.0, dtype=shard.wide,
     )  # fmt: skip
     return [lookup, *_leave(hidden, shape, shard)]
 
@@ -116,7 +119,7 @@ def logits_operators(architecture: Architecture, shape: Shape, shard: Shard) -> 
             dtype=shard.wide, input_share=shard.gathered_share,
         ),
         Pointwise(
-            name="cross_entropy", module="logits", input_from="logits",
+            name="cross_entropy", module="logits", input_from="logits", rows=float(tokens),
             elements_read=float(tokens * vocab), elements_written=float(tokens * vocab),
             elements_saved=float(tokens * vocab), dtype="fp32",
         ),

@@ -104,11 +104,15 @@ class LinearAttentionCore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pointwise:
-    """Anything bound by memory: norms, activations, residual adds, permutations, casts."""
+    """Anything bound by memory: norms, activations, residual adds, permutations, casts.
+
+    It works row by row; `rows` are mostly tokens.
+    """
 
     name: str
     module: str
     input_from: str
+    rows: float
     elements_read: float
     elements_written: float
     elements_saved: float

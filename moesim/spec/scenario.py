@@ -72,7 +72,7 @@ class Scenario(Spec):
     """A named model, the path of a config.json, or the path of a model in moesim's own YAML."""
     cluster: ClusterChoice
     """The machines."""
-    software: str = "training-default"
+    software: str = "megatron"
     """The software profile: a shipped name or the path of a YAML file."""
     parallel: ParallelSpec = ParallelSpec()
     """How the model is cut over the devices."""

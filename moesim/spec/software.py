@@ -25,7 +25,11 @@ class EfficiencySpec(Spec):
 
 
 class KernelChoice(Spec):
-    """Whose measured kernels stand for this software's, the first that has a profile counts."""
+    """Whose measured kernels stand for this software's, the first that has a profile counts.
+
+    A library by its name (trtllm, nccl, …), or the path of a kernel profile such as
+    `moesim calibrate` writes.
+    """
 
     gemm: Listed[str] = ()
     """Matrix products."""
@@ -33,8 +37,12 @@ class KernelChoice(Spec):
     """Expert matrix products."""
     attention: Listed[str] = ()
     """Fused attention."""
+    elementwise: Listed[str] = ()
+    """Norms, activations, permutations and what else is bound by memory."""
     collectives: Listed[str] = ()
-    """Collectives inside a scale-up domain."""
+    """Collectives inside a scale-up domain and between domains."""
+    exchange: Listed[str] = ()
+    """Dispatch and combine by kernels made for it (DeepEP)."""
     reason: str
     """Why these kernels stand for the software's own."""
 

@@ -283,7 +283,7 @@ FIGURE_VALUES: dict[type, tuple[Any, ...]] = {
 """Extreme values for a figure by the type of the one it replaces; texts get its unit."""
 
 PROFILES = (
-    ("software", shipped("hwprofiles") / "software" / "training-default.yaml"),
+    ("software", shipped("hwprofiles") / "software" / "megatron.yaml"),
     ("cluster", shipped("hwprofiles") / "clusters" / "dgx-h100.yaml"),
     ("accelerator", shipped("hwprofiles") / "accelerators" / "h100-sxm.yaml"),
 )

@@ -70,6 +70,11 @@ def outcome(
     return simulate(resolved(folder, changes, model))
 
 
+def without_curves(run: Training) -> Training:
+    """Return `run` on closed forms alone, which can be calculated by hand."""
+    return replace(run, software=replace(run.software, kernels=None))
+
+
 def dense(width: int) -> dict[str, Any]:
     """Return the change of the model that has a dense FFN of `width` instead of experts."""
     return {"moe": None, "ffn": {"width": width}}

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from moesim.cost.pricing import machine, price
 from moesim.cost.software import Software
 from moesim.cost.times import StageCost
+from moesim.cost.work import blocks
 from moesim.model.architecture import DenseFfn, Layer, MoeFfn
+from moesim.model.backward import backward
 from moesim.model.flop import layer_flop, training_flop_per_token
 from moesim.model.named import load_model
 from moesim.model.parameters import active_params, ffn_params, total_params
@@ -17,14 +20,15 @@ from moesim.study.baseline import dense_twin
 from moesim.study.outcome import Outcome
 from moesim.study.resolve import Training, training
 from moesim.study.simulate import simulate
+from moesim.study.split import stage_chunks
 from tests.laws.small_runs import dense, outcome, random_outcomes, resolved, write
 
 ONE_EXPERT: dict[str, Any] = {"moe": {"num_experts": 1, "top_k": 1, "expert_width": 4096}}
 
 
 def _alike(run: Training) -> Training:
-    """Return `run` where any product takes what its FLOP say: no launches, no waves of tiles."""
-    software: Software = replace(run.software, kernel_launch_s=0.0)
+    """Return `run` where any product takes what its FLOP say: no curves, launches or waves."""
+    software: Software = replace(run.software, kernel_launch_s=0.0, kernels=None)
     cluster = replace(run.cluster, device=replace(run.cluster.device, compute_units=None))
     return replace(run, software=software, cluster=cluster)
 
@@ -51,6 +55,25 @@ def test_one_expert_costs_what_the_dense_twin_costs(tmp_path: Path, tp: int) -> 
         assert _seconds(moe, name) == pytest.approx(_seconds(twin, name), rel=1e-9)
     transfers = ("tensor parallel", "expert tensor parallel")
     assert _seconds(moe, *transfers) == pytest.approx(_seconds(twin, *transfers), rel=1e-9)
+
+
+def test_one_expert_costs_what_the_dense_twin_costs_by_curves(tmp_path: Path) -> None:
+    """By fitted curves too all that one expert adds is the router and the two permutations."""
+    moe = simulate(resolved(tmp_path, {"parallel": {"ep": 1}}, ONE_EXPERT))
+    twin = simulate(resolved(tmp_path, {"parallel": {"ep": 1}}, dense(4096)))
+    assert moe.run.software.kernels is not None
+    on = machine(moe.run.cluster.device, moe.run.cluster.topology, moe.run.software, moe.run.layout)
+    (chunk,), loads = stage_chunks(moe.run)[0], moe.loads
+    forward = [op for block in blocks(moe.run.job, chunk, loads) for op in block.operators]
+    moved = [op for op in forward if op.name in ("permute", "unpermute")]
+    assert len(moved) == 16
+    permutations_s = moe.run.micro_batches * sum(
+        price(one, on).seconds for op in moved for one in (op, *backward(op))
+    )
+    experts_s = _seconds(moe, "experts") - permutations_s
+    assert experts_s == pytest.approx(_seconds(twin, "dense FFN"), rel=1e-9)
+    for name in ("attention", "attention projections", "norms", "logits", "embedding"):
+        assert _seconds(moe, name) == pytest.approx(_seconds(twin, name), rel=1e-9)
 
 
 def test_one_expert_has_the_parameters_and_flop_of_the_dense_twin(tmp_path: Path) -> None:

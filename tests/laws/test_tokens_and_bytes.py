@@ -19,7 +19,7 @@ from moesim.spec.load import load_scenario
 from moesim.study.outcome import Outcome
 from moesim.study.resolve import resolve
 from moesim.study.simulate import simulate
-from tests.laws.small_runs import SHIPPED, outcome, random_outcomes
+from tests.laws.small_runs import SHIPPED, outcome, random_outcomes, resolved, without_curves
 
 Matrix = NDArray[np.float64]
 
@@ -181,8 +181,9 @@ def test_padded_slots_sent_are_padded_slots_computed(
 
 def test_dropped_tokens_are_not_sent(tmp_path: Path) -> None:
     # half the slots: half of the even load finds none, and only the rest travels
-    whole = outcome(tmp_path)
-    half = outcome(tmp_path, {"routing": {"capacity": {"factor": 0.5}}})
+    whole = simulate(without_curves(resolved(tmp_path)))
+    capacity = {"routing": {"capacity": {"factor": 0.5}}}
+    half = simulate(without_curves(resolved(tmp_path, capacity)))
     assert half.loads[0].dropped * 2 == half.loads[0].routed
     assert _dispatch_s(half) < 0.75 * _dispatch_s(whole)
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from moesim.cost.curves import Array, Chip, Family, Parameters, Samples
 from moesim.cost.surface import Axis
-from moesim.model.operators import Pointwise, read_bytes, written_bytes
 
 BYTES_PER_COLUMN = {
     "rmsnorm": 4.0,
@@ -32,13 +31,6 @@ def moved_bytes(samples: Samples, per_column: float) -> Array:
     """Return the bytes read and written: those of the column `moved_bytes`, or rows * cols * b."""
     given = samples.get("moved_bytes")
     return samples["rows"] * samples["cols"] * per_column if given is None else given
-
-
-def pointwise_samples(operator: Pointwise, rows: float) -> dict[str, Array]:
-    """Return the columns of one execution of `operator` over `rows` tokens."""
-    moved = (read_bytes(operator) + written_bytes(operator)) / operator.count
-    columns = {"rows": rows, "cols": max(1.0, moved / (4.0 * rows)), "moved_bytes": moved}
-    return {name: np.array([float(value)]) for name, value in columns.items()}
 
 
 def elementwise_bound_s(samples: Samples, chip: Chip, per_column: float) -> Array:

@@ -3,8 +3,10 @@
 Columns of the samples: `tokens` (per rank), `hidden`, `top_k`, `experts`, `ranks`; where they
 apply `domains` (default 1), `network_bytes_per_s` (scale-out rate of one device),
 `domains_per_token` (group-limited routing), `sms` (multiprocessors given to the kernel), `skew`
-(rows of the fullest rank over the mean). `link_bytes_per_s` overrules the rate of the chip. The
-dtype of a curve is what travels: fp8_block128 has hidden (1 + 4/128) bytes a row, bf16 2 hidden.
+(rows of the fullest rank over the mean), `distinct_ranks` and `distinct_domains` (that a token
+reaches, its own included; else their closed form). `link_bytes_per_s` overrules the rate of the
+chip. The dtype of a curve is what travels: fp8_block128 has hidden (1 + 4/128) bytes a row, bf16
+2 hidden.
 
 Three ways to send, each a family; a variant is an implementation, a mode and a phase:
 
@@ -73,7 +75,9 @@ def distinct_domains(samples: Samples) -> Array:
 
 
 def _fan_out(samples: Samples, parts: str) -> Array:
-    """Return the closed form of moe.traffic, once for each kind of row."""
+    """Return the column distinct_<parts>, else the closed form of moe.traffic, once per kind."""
+    if f"distinct_{parts}" in samples:
+        return np.asarray(samples[f"distinct_{parts}"], dtype=np.float64)
     domains = column(samples, "domains", 1.0)
     limit = np.minimum(column(samples, "domains_per_token", np.inf), domains)
     of = domains if parts == "domains" else samples["ranks"]

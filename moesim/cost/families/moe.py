@@ -232,11 +232,11 @@ def grouped_gemm_s(
     parameters = {"launch_s": 0.0, **curve.parameters}
     seconds = grouped_product_s(samples, chip, curve.dtype, parameters)
     if curve.surface is not None:
-        seconds = seconds * np.exp(evaluate(curve.surface, _places(curve, samples)))
+        seconds = seconds * np.exp(evaluate(curve.surface, product_places(curve, samples)))
     return float(np.maximum(seconds, _grouped_bound_s(samples, chip, curve.dtype))[0])
 
 
-def _places(curve: Curve, samples: Samples) -> tuple[Array, ...]:
+def product_places(curve: Curve, samples: Samples) -> tuple[Array, ...]:
     """Return where a product lies on the surface of a grouped or of a layer curve."""
     rows, n, k = _grouped_coordinates(samples)
     if curve.family == GROUPED_GEMM.name:

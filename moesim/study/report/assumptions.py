@@ -1,8 +1,10 @@
 """What a result rests on: every figure with its source and kind, and what is not modelled."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from moesim.study.outcome import Outcome
+from moesim.study.report.words import percent
 
 KINDS = ("measured", "fitted", "datasheet", "assumed")
 
@@ -24,11 +26,14 @@ def figures(outcome: Outcome) -> list[dict[str, Any]]:
     ]
 
 
-def statements(outcome: Outcome) -> list[str]:
-    """Return, in sentences, what the model of this run leaves out or takes for granted."""
+def statements(outcome: Outcome, origins: Mapping[str, float]) -> list[str]:
+    """Return, in sentences, what the model of this run leaves out or takes for granted.
+
+    `origins` are the shares of the operator time by kernel profile (footing.Footing).
+    """
     run, scenario = outcome.run, outcome.run.scenario
     said = [
-        *_kernel_statement(outcome),
+        *_kernel_statement(outcome, origins),
         "A kernel without a measured curve takes the longer of its FLOP at an assumed share of "
         "peak and its bytes at an assumed share of the memory bandwidth, plus a launch; small and "
         "odd shapes are not told apart beyond whole tiles per compute unit.",
@@ -58,12 +63,13 @@ def statements(outcome: Outcome) -> list[str]:
     return said
 
 
-def _kernel_statement(outcome: Outcome) -> list[str]:
+def _kernel_statement(outcome: Outcome, origins: Mapping[str, float]) -> list[str]:
     software = outcome.run.software
     if software.kernels is None:
         return []
-    tags = {found.profile: found.tag for found in software.kernels.found.values()}
-    used = ", ".join(f"{profile} ({tag})" for profile, tag in sorted(tags.items()))
+    tags = {found.profile: found.tag for found in software.kernels.found.values() if found}
+    used = ", ".join(f"{name} ({tags[name]}, {percent(share)})"
+                     for name, share in origins.items() if name)  # fmt: skip
     return [f"Kernel times come from {used or 'no measured kernel'}. {software.kernels_reason}."]
 
 

@@ -126,7 +126,9 @@ def _routing_words(figures: dict[str, Any]) -> str:
 
 
 def _assumptions(result: Findings, summed: dict[str, Any]) -> str:
-    said = "".join(f"<li>{escape(line)}</li>" for line in assumptions.statements(result.outcome))
+    base = summed["model"]["operator_times"]
+    statements = assumptions.statements(result.outcome, base["origins"])
+    said = "".join(f"<li>{escape(line)}</li>" for line in statements)
     figures = sorted(
         assumptions.figures(result.outcome),
         key=lambda figure: (assumptions.KINDS.index(figure["kind"]), figure["subject"]),
@@ -139,7 +141,7 @@ def _assumptions(result: Findings, summed: dict[str, Any]) -> str:
         for f in figures
     )
     return (
-        f"<section><h2>What this rests on</h2><p class='note'>Operator time: {_tags(summed)}. "
+        f"<section><h2>What this rests on</h2><p class='note'>Operator time: {_tags(base)}. "
         "Fitted and transferred times come from published measurements, assumed ones from "
         "datasheet peaks at an assumed efficiency.</p>"
         f"<ul>{said}</ul><details><summary>Every figure and its source</summary>"
@@ -148,12 +150,12 @@ def _assumptions(result: Findings, summed: dict[str, Any]) -> str:
     )
 
 
-def _tags(summed: dict[str, Any]) -> str:
-    shares = summed["model"]["tags"]
-    return ", ".join(
+def _tags(base: dict[str, Any]) -> str:
+    shares = ", ".join(
         f"{words.percent(share)} <span class='tag {tag}'>{tag}</span>"
-        for tag, share in sorted(shares.items(), key=lambda pair: -pair[1])
+        for tag, share in base["tags"].items()
     )
+    return f"{shares}; each is off by {words.percent(base['uncertainty_fraction'])} on average"
 
 
 def _reproduce(result: Findings) -> str:

@@ -7,7 +7,7 @@ from moesim.model.parameters import active_params, routed_expert_params, total_p
 from moesim.study.findings import Findings
 from moesim.study.outcome import Outcome
 from moesim.study.report import assumptions
-from moesim.study.report.tables import tag_shares
+from moesim.study.report.footing import footing
 from moesim.study.routing import expected_drop_fraction, moe_layers, router
 from moesim.version import __version__
 
@@ -15,13 +15,14 @@ from moesim.version import __version__
 def summary(result: Findings) -> dict[str, Any]:
     """Return the summary of a result: plain data, in a fixed order."""
     scenario = result.scenario
+    model = outcome_summary(result.outcome)
     return {
         "moesim_version": __version__,
         "name": scenario.name,
         "description": scenario.description,
         "seed": scenario.seed,
         "fits": result.fits,
-        "model": outcome_summary(result.outcome),
+        "model": model,
         "baselines": [
             {
                 "relation": one.relation,
@@ -31,7 +32,7 @@ def summary(result: Findings) -> dict[str, Any]:
             for one in result.baselines
         ],
         "changes_that_would_fit": [asdict(change) for change in result.changes],
-        "assumptions": assumptions.statements(result.outcome),
+        "assumptions": assumptions.statements(result.outcome, model["operator_times"]["origins"]),
         "scenario": scenario.model_dump(mode="json"),
     }
 
@@ -60,7 +61,7 @@ def outcome_summary(outcome: Outcome) -> dict[str, Any]:
         "breakdown": [asdict(share) for share in outcome.breakdown],
         "memory": memory_summary(outcome),
         "routing": routing_summary(outcome),
-        "tags": tag_shares(outcome),
+        "operator_times": asdict(footing(outcome)),
     }
 
 

@@ -23,7 +23,7 @@ def tables(result: Findings) -> dict[str, Rows]:
         "breakdown": _breakdown,
         "stages": _stages,
         "memory": _memory,
-        "operators": _operators,
+        "operators": operators,
         "routing": _routing,
         "assumptions": assumptions.figures,
     }
@@ -102,16 +102,7 @@ def _routing(outcome: Outcome) -> Rows:
     return rows
 
 
-def tag_shares(outcome: Outcome) -> dict[str, float]:
-    """Return how much of the operator time is measured, fitted, transferred or assumed."""
-    seconds: dict[str, float] = {}
-    for row in _operators(outcome):
-        seconds[row["tag"]] = seconds.get(row["tag"], 0.0) + row["seconds"] * row["count"]
-    total = sum(seconds.values())
-    return {tag: share / total for tag, share in sorted(seconds.items())} if total else {}
-
-
-def _operators(outcome: Outcome) -> Rows:
+def operators(outcome: Outcome) -> Rows:
     """Return every kind of operator of the first chunk of each stage kind, forward and backward."""
     run = outcome.run
     on = machine(run.cluster.device, run.cluster.topology, run.software, run.layout)
@@ -135,6 +126,8 @@ def _operator_row(operator: Operator, timed: Any) -> dict[str, Any]:
         "shape": _shape(operator),
         "stream": timed.stream,
         "tag": timed.tag,
+        "uncertainty": timed.uncertainty,
+        "origin": timed.origin,
         "count": 0,
         "seconds": timed.seconds,
         "flop": flop(operator),

@@ -8,7 +8,7 @@ from rich.text import Text
 from moesim.study.findings import Findings
 from moesim.study.outcome import Outcome
 from moesim.study.report import assumptions, words
-from moesim.study.report.tables import tag_shares
+from moesim.study.report.footing import footing
 from moesim.units import readable
 
 _BAR = 28
@@ -80,10 +80,10 @@ def _footing(result: Findings) -> Group:
     lines = [
         Text(f"Rests on {mix} figures (assumptions.csv names each with its source).", style="dim")
     ]
-    shares = ", ".join(
-        f"{words.percent(share)} {tag}" for tag, share in tag_shares(result.outcome).items()
-    )
-    lines.append(Text(f"Operator time: {shares}.", style="dim"))
-    said = assumptions.statements(result.outcome)
+    base = footing(result.outcome)
+    shares = ", ".join(f"{words.percent(share)} {tag}" for tag, share in base.tags.items())
+    off = words.percent(base.uncertainty_fraction)
+    lines.append(Text(f"Operator time: {shares}; each off by {off} on average.", style="dim"))
+    said = assumptions.statements(result.outcome, base.origins)
     lines += [Text(f"- {statement}", style="dim") for statement in said]
     return Group(*lines)

@@ -8,7 +8,7 @@ from moesim.cost.software import load_software
 from moesim.hardware.device import Device
 
 IDEAL = replace(
-    load_software("training-default"),
+    load_software("megatron"),
     gemm_fraction=1.0,
     grouped_gemm_fraction=1.0,
     attention_fraction=1.0,
@@ -35,7 +35,8 @@ ROUND = Device(
 def net(domains: int, members: int, **changes: Any) -> Network:
     """Return `domains` domains of `members` ranks: 100 bytes/s inside, 10 between, no latency."""
     plain = Network(
-        size=domains * members, domains=domains, members=members, scale_up_bytes_per_s=100.0,
-        scale_out_bytes_per_s=10.0, scale_up_latency_s=0.0, scale_out_latency_s=0.0,
+        size=domains * members, domains=domains, members=members, kind="switch",
+        fabric_bytes_per_s=10.0, scale_up_bytes_per_s=100.0, scale_out_bytes_per_s=10.0,
+        scale_up_latency_s=0.0, scale_out_latency_s=0.0,
     )  # fmt: skip
     return replace(plain, **changes)

@@ -123,8 +123,8 @@ def test_weight_gradient_of_one_expert_has_the_waves_of_a_plain_product() -> Non
 
 def test_pointwise_and_launch() -> None:
     copy = Pointwise(
-        name="p", module="layernorm", input_from="x", elements_read=3e6, elements_written=1e6,
-        elements_saved=0.0, dtype="bf16", count=2,
+        name="p", module="layernorm", input_from="x", rows=1e3, elements_read=3e6,
+        elements_written=1e6, elements_saved=0.0, dtype="bf16", count=2,
     )  # fmt: skip
     # 4e6 elements of two bytes, twice, and two launches of 1 us
     launched = replace(IDEAL, kernel_launch_s=1e-6)

@@ -11,9 +11,7 @@ from moesim.cost.families.elementwise import (
     ELEMENTWISE,
     elementwise_bound_s,
     elementwise_s,
-    pointwise_samples,
 )
-from moesim.model.operators import Pointwise
 
 CHIP = Chip(
     name="round", vendor="nvidia", peak_flop_per_s={"bf16": 1e15},
@@ -52,16 +50,6 @@ def test_what_the_l2_cache_holds_may_move_faster() -> None:
     cached = elementwise_s(samples, CHIP, PLAIN | {"l2_slowness": 0.1}, 4.0)[0]
     assert cached < elementwise_s(samples, CHIP, PLAIN, 4.0)[0]
     assert elementwise_bound_s(samples, CHIP, 4.0)[0] == 0.0
-
-
-def test_an_operator_of_our_own_moves_its_bytes() -> None:
-    operator = Pointwise(
-        name="norm", module="layernorm", input_from="block", elements_read=4096.0 * 7168,
-        elements_written=4096.0 * 7168, elements_saved=0.0, dtype="bf16", count=2,
-    )  # fmt: skip
-    samples = pointwise_samples(operator, 4096)
-    assert samples["moved_bytes"][0] == 2 * 4096 * 7168 * 2
-    assert samples["cols"][0] == 7168
 
 
 @settings(max_examples=60, deadline=None)

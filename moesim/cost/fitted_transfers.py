@@ -1,0 +1,129 @@
+"""Seconds of collectives and of dispatch and combine by fitted curves; None where none fits.
+
+Curves were measured behind NVSwitch, so meshes, tori and PCIe keep the closed forms.
+"""
+
+import numpy as np
+
+from moesim.cost import calibrated_kernels as calibrated
+from moesim.cost.collectives import Network
+from moesim.cost.curves import Array, Family, uncertainty
+from moesim.cost.families import collectives, exchange
+from moesim.cost.fitted import Found, Kernels
+from moesim.cost.times import Known
+from moesim.model.operators import CollectiveKind, Exchange
+from moesim.moe.traffic import Destinations, limited_fan_out
+
+_NAMES: dict[CollectiveKind, str] = {
+    "all_reduce": "all_reduce",
+    "all_gather": "all_gather",
+    "reduce_scatter": "reduce_scatter",
+    "all_to_all": "alltoall",
+    "send": "send",
+}
+
+_FAMILIES: dict[str, Family] = {
+    family.name: family for family in (*collectives.FAMILIES, *exchange.FAMILIES)
+}
+
+
+def collective(
+    kind: CollectiveKind, payload_bytes: float, net: Network, kernels: Kernels
+) -> Known | None:
+    """Return what is known of a collective among the ranks of `net`, or None without a curve."""
+    if net.size == 1 or not payload_bytes:
+        return Known(0.0, "fitted", 0.0)
+    key = (kind, payload_bytes, net)
+    if key not in kernels.memo:
+        kernels.memo[key] = _collective(kind, payload_bytes, net, kernels)
+    return kernels.memo[key]
+
+
+def _collective(
+    kind: CollectiveKind, payload_bytes: float, net: Network, kernels: Kernels
+) -> Known | None:
+    found = _curve(kind, net, kernels)
+    if found is None or kernels.chip.link_bytes_per_s <= 0.0:
+        return None
+    if found.curve.family == "simple_collective":
+        return calibrated.known(found, _wire(kind, payload_bytes, net), kernels)
+    if net.kind != "switch" or net.on_torus:
+        return None
+    family = _FAMILIES[found.curve.family]
+    samples = _columns(
+        bytes=payload_bytes, ranks=net.size, domains=net.domains,
+        network_bytes_per_s=net.fabric_bytes_per_s or np.inf,
+    )  # fmt: skip
+    seconds = float(collectives.seconds(family, found.curve, samples, kernels.chip)[0])
+    spread = float(uncertainty(family, found.curve, samples)[0])
+    return Known(seconds, found.tag, spread, found.profile)
+
+
+def _curve(kind: CollectiveKind, net: Network, kernels: Kernels) -> Found | None:
+    name = _NAMES[kind]
+    if net.domains > 1:
+        return kernels.first("bf16", (f"{name}_across", ""))
+    roles = [(name, ""), ("simple_collective", kind)]
+    if kind == "all_reduce":
+        roles.append(("custom_all_reduce", ""))
+    return kernels.first("bf16", *roles)
+
+
+def _wire(kind: CollectiveKind, payload_bytes: float, net: Network) -> dict[str, float]:
+    """Return what a plain curve of a collective asks for: the bytes that leave a rank."""
+    passes = 2.0 if kind == "all_reduce" else 1.0
+    share = 1.0 if kind == "send" else (net.size - 1) / net.size
+    return calibrated.collective_columns(passes * share * payload_bytes, net.size)
+
+
+def _columns(**values: float) -> dict[str, Array]:
+    return {name: np.array([float(value)]) for name, value in values.items()}
+
+
+def gathered(operator: Exchange, row_bytes: float, net: Network, kernels: Kernels) -> Known | None:
+    """Return an exchange that gathers every token on every rank, and reduces on the way back.
+
+    Source: Megatron-LM MoEAllGatherTokenDispatcher, token_dispatcher.py @d98e8a64.
+    """
+    kind: CollectiveKind = "all_gather" if is_dispatch(operator) else "reduce_scatter"
+    return collective(kind, operator.tokens * net.size * row_bytes, net, kernels)
+
+
+def is_dispatch(operator: Exchange) -> bool:
+    """Tell what spreads tokens from what adds them up; backward the two change places."""
+    return operator.name in ("dispatch", "combine_grad")
+
+
+def forwarded(
+    operator: Exchange, row_bytes: float, net: Network, kernels: Kernels, *, skew: float
+) -> Known | None:
+    """Return an exchange by DeepEP's high-throughput kernels, or None without their curve."""
+    phase = "dispatch" if is_dispatch(operator) else "combine"
+    role = f"high_throughput {phase}" + (" over nodes" if net.domains > 1 else "")
+    dtypes = ("fp8_block128", "bf16") if phase == "dispatch" else ("bf16",)
+    curves = (kernels.first(dtype, ("forwarded", role)) for dtype in dtypes)
+    found = next((one for one in curves if one is not None), None)
+    if found is None or net.kind != "switch" or net.on_torus:
+        return None
+    samples = _columns(
+        tokens=operator.tokens * min(1.0, operator.copies / operator.top_k),
+        hidden=operator.hidden, top_k=operator.top_k, experts=operator.num_experts,
+        ranks=net.size, domains=net.domains, row_bytes=row_bytes, skew=skew,
+        network_bytes_per_s=net.fabric_bytes_per_s or np.inf, **_reached(operator, net),
+    )  # fmt: skip
+    family = exchange.FORWARDED
+    seconds = float(exchange.seconds(family, found.curve, samples, kernels.chip)[0])
+    spread = float(uncertainty(family, found.curve, samples)[0])
+    return Known(seconds, found.tag, spread, found.profile)
+
+
+def _reached(operator: Exchange, net: Network) -> dict[str, float]:
+    """Return how many ranks and domains a token reaches, group limits included."""
+    where = Destinations(
+        experts=operator.num_experts, top_k=operator.top_k, ranks=net.size, domains=net.domains,
+        groups=operator.groups, groups_per_token=operator.groups_per_token,
+    )  # fmt: skip
+    return {
+        "distinct_ranks": limited_fan_out(where, net.size),
+        "distinct_domains": limited_fan_out(where, net.domains),
+    }

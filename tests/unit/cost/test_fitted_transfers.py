@@ -1,0 +1,140 @@
+"""Collectives and exchanges as samples of curves: bytes, ranks, domains, and who lends."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from moesim.cost.collectives import Network
+from moesim.cost.curves import Curve
+from moesim.cost.families import collectives, exchange
+from moesim.cost.fitted import Kernels, kernels_for
+from moesim.cost.fitted_transfers import collective, forwarded, gathered
+from moesim.cost.times import Known
+from moesim.hardware.device import device
+from moesim.hardware.profiles import load_accelerator
+from moesim.model.backward import backward
+from moesim.model.operators import CollectiveKind, Exchange
+
+FAMILIES = {family.name: family for family in collectives.FAMILIES}
+
+
+@pytest.fixture(scope="module")
+def h100() -> Kernels:
+    libraries = {"collectives": ("nccl",), "exchange": ("deepep",)}
+    return kernels_for(device(load_accelerator("h100-sxm")), 4.5e11, libraries)
+
+
+def network(domains: int, members: int, **changes: Any) -> Network:
+    plain = Network(
+        size=domains * members, domains=domains, members=members, kind="switch",
+        fabric_bytes_per_s=5e10 if domains > 1 else 0.0, scale_up_bytes_per_s=3e11,
+        scale_out_bytes_per_s=4e10, scale_up_latency_s=1e-6, scale_out_latency_s=5e-6,
+    )  # fmt: skip
+    return replace(plain, **changes)
+
+
+def dispatch(**changes: Any) -> Exchange:
+    plain = Exchange(
+        name="dispatch", module="moe", tokens=4096, hidden=7168, top_k=8, num_experts=256,
+        copies=8.0, dtype="fp8", backward_dtype="bf16",
+    )  # fmt: skip
+    return replace(plain, **changes)
+
+
+def columns(**values: float) -> dict[str, Any]:
+    return {name: np.array([float(value)]) for name, value in values.items()}
+
+
+def asked(kind: CollectiveKind, size: float, net: Network, kernels: Kernels) -> Known:
+    found = collective(kind, size, net, kernels)
+    assert found is not None
+    return found
+
+
+def curve(kernels: Kernels, family: str, role: str = "", dtype: str = "bf16") -> Curve:
+    found = kernels.first(dtype, (family, role))
+    assert found is not None
+    return found.curve
+
+
+NAMES: dict[CollectiveKind, str] = {
+    "all_reduce": "all_reduce", "all_gather": "all_gather", "reduce_scatter": "reduce_scatter",
+    "all_to_all": "alltoall",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_a_collective_is_a_sample_of_its_curve(h100: Kernels, kind: CollectiveKind) -> None:
+    family = FAMILIES[NAMES[kind]]
+    samples = columns(bytes=3e7, ranks=8)
+    expected = collectives.seconds(family, curve(h100, family.name), samples, h100.chip)[0]
+    found = asked(kind, 3e7, network(1, 8), h100)
+    assert found.seconds == pytest.approx(expected)
+    assert (found.tag, found.origin) == ("fitted", "h100-sxm--nccl")
+
+
+def test_between_domains_the_network_counts(h100: Kernels) -> None:
+    family = FAMILIES["all_reduce_across"]
+    samples = columns(bytes=1e9, ranks=16, domains=2, network_bytes_per_s=5e10)
+    expected = collectives.seconds(family, curve(h100, family.name), samples, h100.chip)[0]
+    assert asked("all_reduce", 1e9, network(2, 8), h100).seconds == pytest.approx(expected)
+    slower = network(2, 8, fabric_bytes_per_s=2.5e10)
+    assert asked("all_reduce", 1e9, slower, h100).seconds > 1.5 * expected
+
+
+def test_nothing_to_send_costs_nothing(h100: Kernels) -> None:
+    assert asked("all_reduce", 0.0, network(1, 8), h100).seconds == 0.0
+    assert asked("all_reduce", 1e9, network(1, 1), h100).seconds == 0.0
+
+
+@pytest.mark.parametrize("changes", [{"kind": "mesh"}, {"kind": "pcie"}, {"on_torus": True}])
+def test_curves_of_a_switch_say_nothing_of_other_networks(
+    h100: Kernels, changes: dict[str, Any]
+) -> None:
+    assert collective("all_reduce", 1e9, network(1, 8, **changes), h100) is None
+    assert forwarded(dispatch(), 7392.0, network(1, 8, **changes), h100, skew=1.0) is None
+
+
+def test_gathering_every_token(h100: Kernels) -> None:
+    """Forward a gather and a scatter of all tokens of all ranks, backward the other way round."""
+    net, row = network(1, 8), 7168 * 2.0
+    gather = asked("all_gather", 8 * 4096 * row, net, h100)
+    scatter = asked("reduce_scatter", 8 * 4096 * row, net, h100)
+    combine = dispatch(name="combine")
+    assert gathered(dispatch(), row, net, h100) == gather
+    assert gathered(combine, row, net, h100) == scatter
+    for operator, expected in ((dispatch(), scatter), (combine, gather)):
+        (grad,) = backward(operator)
+        assert isinstance(grad, Exchange)
+        assert gathered(grad, row, net, h100) == expected
+
+
+@pytest.mark.parametrize(("domains", "role"), [(1, ""), (4, " over nodes")])
+def test_deepep_is_a_sample_of_its_curve(h100: Kernels, domains: int, role: str) -> None:
+    """With 256 experts on 8 N ranks; the closed form of the fan-out is that of the family."""
+    mine = curve(h100, "forwarded", f"high_throughput dispatch{role}", "fp8_block128")
+    samples = columns(
+        tokens=4096, hidden=7168, top_k=8, experts=256, ranks=8 * domains, domains=domains,
+        network_bytes_per_s=5e10 if domains > 1 else np.inf,
+    )  # fmt: skip
+    expected = exchange.seconds(exchange.FORWARDED, mine, samples, h100.chip)[0]
+    net = network(domains, 8)
+    found = forwarded(dispatch(), 7168 * (1 + 4 / 128), net, h100, skew=1.0)
+    assert found is not None
+    assert found.seconds == pytest.approx(expected)
+    fuller = forwarded(dispatch(), 7168 * (1 + 4 / 128), net, h100, skew=2.0)
+    assert fuller is not None
+    assert fuller.seconds > 1.5 * found.seconds
+
+
+def test_dropped_tokens_are_not_sent_and_padding_neither(h100: Kernels) -> None:
+    net, row = network(1, 8), 7168 * 2.0
+    whole = forwarded(dispatch(), row, net, h100, skew=1.0)
+    half = forwarded(dispatch(copies=4.0), row, net, h100, skew=1.0)
+    padded = forwarded(dispatch(copies=12.0), row, net, h100, skew=1.0)
+    assert whole is not None
+    assert half is not None
+    assert half.seconds < 0.7 * whole.seconds
+    assert padded == whole
