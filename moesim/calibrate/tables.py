@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moesim.cost.families import exchange
+from moesim.cost.families.moe_loads import LOAD_COLUMNS, even_rows, summarise
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -107,17 +110,41 @@ def _moe(frame: "pd.DataFrame") -> "pd.DataFrame":
     return _reason(frame)
 
 
+def _grouped(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Take single grouped products; rows of a group drawn at random are spread evenly."""
+    import pandas as pd
+
+    published = frame["routed_rows"].astype(float)
+    routed = frame.get("routed_rows_from_mfu", published).fillna(published).astype(float)
+    pairs = zip(routed, frame["num_local_experts"], strict=True)
+    loads = [summarise(even_rows(round(rows), 1, experts, 1)) for rows, experts in pairs]
+    found = pd.DataFrame(loads, columns=list(LOAD_COLUMNS), index=frame.index)
+    frame = frame.drop(columns="routed_rows_from_mfu", errors="ignore").assign(
+        family="grouped_gemm",
+        variant=frame["kernel"].astype(str),
+        **{str(c): found[c] for c in found},
+    )
+    several = ~frame["operator"].isin(["up_gate", "down"])
+    return _reason(frame, ("several operators in one time", several))
+
+
+_RACK_DEVICES = 72.0
+"""Devices in one NVLink domain of an NVL72 rack."""
+
+
 def _collectives(frame: "pd.DataFrame") -> "pd.DataFrame":
-    across = frame["num_nodes"] > 1
-    one_domain = frame["interconnect"].astype(str).str.contains("nvl72|nvlink5_72", case=False)
+    racks = frame["interconnect"].astype(str).str.contains("nvl72|nvlink5_72", case=False)
+    within = racks & frame["network"].fillna("none").astype(str).str.startswith("none")
+    domains = frame["num_nodes"].astype(float).mask(racks, frame["num_gpus"] / _RACK_DEVICES)
+    domains = domains.mask(within, 1.0)
     operation = frame["collective"].replace({"send_recv": "send"})
     custom = frame["algorithm"].fillna("auto") != "auto"
-    family = operation.where(~(across & ~one_domain), operation + "_across")
+    family = operation.where(domains <= 1.0, operation + "_across")
     frame = frame.assign(
         family=family.mask(custom, "custom_all_reduce"),
         variant=frame["algorithm"].fillna("auto").replace({"auto": ""}),
         ranks=frame["num_gpus"].astype(float),
-        domains=np.where(one_domain, 1.0, frame["num_nodes"].astype(float)),
+        domains=domains.clip(lower=1.0),
         network_bytes_per_s=_network_rate(frame),
         version=frame["library_version"],
     )
@@ -135,10 +162,16 @@ def _network_rate(frame: "pd.DataFrame") -> "pd.Series[float]":
     return (per_node / frame["gpus_per_node"].fillna(8)).fillna(50e9)
 
 
+_STRAIGHT = ("pplx_garden", "torch_all_to_all_single")
+"""Libraries that send each assignment to its rank, with many tokens too: their published times are
+those of k (1 - 1/N) copies at the rate of the network."""
+
+
 def _exchange(frame: "pd.DataFrame") -> "pd.DataFrame":
     inside = frame["network"].astype(str).str.startswith("none")
     phase, mode = frame["phase"].astype(str), frame["mode"].astype(str)
-    family = np.where(mode == "high_throughput", "forwarded", "direct")
+    straight = (mode != "high_throughput") | frame["library"].isin(_STRAIGHT)
+    family = np.where(straight, "direct", "forwarded")
     family = np.where(frame["library"] == "trtllm", "distinct", family)
     family = np.where(phase == "prepare", "prepare", family)
     algorithm = frame["algorithm"].fillna("").astype(str)
@@ -160,7 +193,27 @@ def _exchange(frame: "pd.DataFrame") -> "pd.DataFrame":
         network_bytes_per_s=_network_rate(frame).where(~inside, 1e15),
         sms=frame["num_sms"].fillna(24).astype(float),
     )
+    frame = frame.assign(time_us=frame["time_us"].fillna(_time_of_bandwidth_us(frame)))
     return _reason(frame, ("no time published", frame["time_us"].isna()))
+
+
+def _time_of_bandwidth_us(frame: "pd.DataFrame") -> "pd.Series[float]":
+    """Return the time behind a published bandwidth, by the bytes that its kind counts.
+
+    rdma_logical: one copy per distinct node, the own one too (DeepEP README @dd758ca); payload and
+    recv_payload: one per assignment. Other kinds give no time.
+    """
+    import pandas as pd
+
+    numeric = frame.select_dtypes("number")
+    samples = {str(name): numeric[name].to_numpy(dtype=float) for name in numeric}
+    row = frame["hidden"] * frame["dtype"].map(exchange.ROW_BYTES_PER_VALUE)
+    nodes = pd.Series(exchange.distinct_domains(samples), index=frame.index)
+    kind = frame["bandwidth_kind"].astype(str)
+    copies = nodes.where(kind == "rdma_logical", frame["top_k"].astype(float))
+    known = kind.isin(["rdma_logical", "recv_payload", "payload"])
+    moved = (frame["tokens"] * copies * row).where(known)
+    return moved / frame["reported_bandwidth_GB_per_s"] * 1e-3
 
 
 TABLES = (
@@ -189,6 +242,10 @@ TABLES = (
     Table(
         operator="moe", needs=("expert_ffn_size", "num_experts", "routing", "num_tokens"),
         normal=_moe, shape=("hidden_size", "expert_ffn_size", "num_experts", "top_k", "tp_size"),
+    ),
+    Table(
+        operator="grouped_gemm", needs=("num_local_experts", "routed_rows", "operator", "n", "k"),
+        normal=_grouped, shape=("num_local_experts", "n", "k"),
     ),
     Table(
         operator="elementwise", needs=("operator", "rows", "cols"), normal=_elementwise,

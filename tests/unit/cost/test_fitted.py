@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from moesim.cost.curves import Curve
-from moesim.cost.fitted import kernels_for
+from moesim.cost.fitted import FAMILY_OF, kernels_for
 from moesim.cost.kernel_profiles import KernelProfile, load_kernels, profile_text
+from moesim.cost.software import load_software, on_device
 from moesim.errors import ProfileError
 from moesim.hardware.device import Device, device
 from moesim.hardware.profiles import load_accelerator
+from moesim.spec.shipped import shipped, shipped_names
 
 LIBRARIES = {"gemm": ("trtllm", "vllm"), "collectives": ("nccl",), "exchange": ("deepep",)}
 
@@ -131,3 +133,11 @@ def test_a_renamed_copy_of_a_device_is_lent_everything() -> None:
 def _gemm_of(name: str) -> Curve:
     curves = load_kernels(name).curves
     return next(one for one in curves if (one.family, one.dtype) == ("gemm", "bf16"))
+
+
+@pytest.mark.parametrize("name", shipped_names(shipped("hwprofiles") / "software"))
+def test_every_library_of_a_shipped_software_profile_is_known(name: str) -> None:
+    software = on_device(load_software(name), named("h100-sxm"), 4.5e11)
+    assert software.kernels is not None
+    for key in FAMILY_OF:
+        assert software.kernels.lenders[key][0].name.startswith("h100-sxm--")

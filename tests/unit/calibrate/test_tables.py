@@ -1,0 +1,101 @@
+"""What the kinds of measurement tables take out of their columns."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moesim.calibrate.measurements import Group, read_groups
+
+
+def groups(folder: Path, head: str, *rows: str) -> list[Group]:
+    file = folder / "mine.csv"
+    file.write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
+    found, _ = read_groups(file)
+    return found
+
+
+COLLECTIVES = (
+    "hardware,collective,library,library_version,algorithm,dtype,num_gpus,num_nodes,gpus_per_node,"
+    "interconnect,network,bytes,time_us,time_origin"
+)
+
+
+@pytest.mark.parametrize(
+    ("row", "family", "domains", "network"),
+    [
+        ("8,1,8,nvlink,none", "all_reduce", 1.0, None),
+        ("16,2,8,nvlink,InfiniBand 8x400 Gb/s per node", "all_reduce_across", 2.0, 50e9),
+        # a rack of 72 is one domain of eighteen nodes; two racks are two domains
+        ("72,18,4,nvlink_nvl72,none (NVLink domain of 72)", "all_reduce", 1.0, None),
+        ("144,36,4,nvlink_nvl72,InfiniBand between NVL72 racks", "all_reduce_across", 2.0, 50e9),
+    ],
+)
+def test_domains_of_a_collective(
+    tmp_path: Path, row: str, family: str, domains: float, network: float | None
+) -> None:
+    line = f"gb200,all_reduce,nccl,2.27,auto,fp16,{row},1048576,100,measured"
+    (found,) = groups(tmp_path, COLLECTIVES, line)
+    assert found.family == family
+    assert found.samples["domains"][0] == domains
+    if network is not None:
+        assert found.samples["network_bytes_per_s"][0] == network
+
+
+EXCHANGE = (
+    "hardware,library,library_version,algorithm,mode,phase,payload_dtype,ep_size,num_nodes,"
+    "gpus_per_node,network,hidden_size,top_k,num_experts,max_nodes_per_token,tokens_per_rank,"
+    "num_sms,time_us,reported_bandwidth_GB_per_s,bandwidth_kind"
+)
+
+
+def test_a_published_bandwidth_gives_a_time_where_its_bytes_are_known(tmp_path: Path) -> None:
+    """UCCL-EP, 16 B200 on two nodes: 60 GB/s and 1,965 us are printed beside each other.
+
+    A token reaches both nodes but for binom(128, 8) / binom(256, 8) = 0.35 %, each way: 1.993
+    copies of 14,336 bytes for each of 4,096 tokens are 117 MB. Low latency: 8 copies of 7,392.
+    """
+    head = "b200_sxm,uccl_ep,README,,"
+    place = "16,2,8,EFA 8x400 Gb/s per node,7168,8,256,2"
+    found = groups(
+        tmp_path, EXCHANGE,
+        f"{head}high_throughput,combine,bf16,{place},4096,,,60,rdma_logical",
+        f"{head}low_latency,dispatch,fp8_block128,{place},128,,,40,recv_payload",
+        f"{head}high_throughput,dispatch,fp8_block128,{place},4096,,,60,nvlink",
+    )  # fmt: skip
+    seconds = {group.variant: float(group.seconds[0]) for group in found}
+    assert seconds["high_throughput combine"] == pytest.approx(1.965e-3, rel=0.01)
+    assert seconds["low_latency dispatch"] == pytest.approx(128 * 8 * 7392 / 40e9)
+    assert len(found) == 2  # what the third counts is not known
+
+
+def test_libraries_that_send_every_assignment_on_its_own(tmp_path: Path) -> None:
+    row = "bf16,16,2,8,InfiniBand CX7,7168,8,256,2,4096,,2735,,"
+    found = groups(
+        tmp_path, EXCHANGE, f"h100_sxm,pplx_garden,1,cx7,high_throughput,dispatch,{row}",
+        f"h100_sxm,deepep,1,,high_throughput,dispatch,{row}",
+    )  # fmt: skip
+    assert {group.library: group.family for group in found} == {
+        "pplx_garden": "direct",
+        "deepep": "forwarded",
+    }
+
+
+GROUPED = (
+    "hardware,dtype,library,kernel,operator,num_local_experts,n,k,routed_rows,"
+    "routed_rows_from_mfu,time_us"
+)
+
+
+def test_grouped_products_spread_their_rows_evenly(tmp_path: Path) -> None:
+    """130 rows over 4 experts: 33, 33, 32 and 32, so 3, 3, 2 and 2 tiles of 16 rows."""
+    head = "h800_sxm,fp8_block128,deepgemm,grouped_masked"
+    (found,) = groups(
+        tmp_path, GROUPED, f"{head},up_gate,4,4096,7168,100,130,50",
+        f"{head},down,4,7168,2048,64,,40", f"{head},up_gate+act+down,4,7168,2048,64,,40",
+    )  # fmt: skip
+    assert (found.family, found.variant) == ("grouped_gemm", "grouped_masked")
+    assert np.array_equal(found.samples["routed"], [130, 64])
+    assert np.array_equal(found.samples["active"], [4, 4])
+    assert np.array_equal(found.samples["blocks_16"], [10, 4])
+    assert np.array_equal(found.samples["blocks_128"], [4, 4])
