@@ -31,12 +31,17 @@ class Table:
 def _reason(frame: "pd.DataFrame", *rules: tuple[str, "pd.Series[bool]"]) -> "pd.DataFrame":
     reason = np.full(len(frame), "", dtype=object)
     if "quality" in frame:
-        quality = frame["quality"].fillna("ok").to_numpy()
+        quality = _words(frame, "quality", "ok").to_numpy()
         bad = ~np.isin(quality, ["ok", "unchecked"])
         reason[bad] = [f"quality {word}" for word in quality[bad]]
     for text, mask in rules:
         reason[mask.fillna(value=False).to_numpy(dtype=bool) & (reason == "")] = text
     return frame.assign(reason=reason)
+
+
+def _words(frame: "pd.DataFrame", column: str, empty: str = "") -> "pd.Series[str]":
+    """Return a column as text; a column with nothing in it at all holds floats."""
+    return frame[column].astype(object).fillna(empty).astype(str)
 
 
 def _gemm(frame: "pd.DataFrame") -> "pd.DataFrame":
@@ -58,7 +63,7 @@ def _with_cache_type(frame: "pd.DataFrame") -> "pd.DataFrame":
     cache = np.where(narrow & (frame["dtype"] != "fp8"), ", fp8 cache", "")
     return frame.assign(
         kv_element_bytes=np.where(narrow, 1.0, 2.0),
-        variant=frame["kernel"].fillna("").astype(str) + cache,
+        variant=_words(frame, "kernel") + cache,
     )
 
 
@@ -72,7 +77,7 @@ def _mla(frame: "pd.DataFrame") -> "pd.DataFrame":
     frame = _with_cache_type(frame)
     absorbed = np.where(frame["kernel"].isin(_ABSORBED) & ("seq_len" in frame), "absorbed_", "")
     phase = "prefill" if "seq_len" in frame else "decode"
-    projection = frame["projection_dtype"].fillna("none").astype(str)
+    projection = _words(frame, "projection_dtype", "none")
     module = np.where(frame["scope"] == "module", ", " + projection + " projections", "")
     return _reason(
         frame.assign(
@@ -98,12 +103,12 @@ def _moe(frame: "pd.DataFrame") -> "pd.DataFrame":
     several = frame["ep_size"] > 1
     frame = frame.assign(
         family="moe",
-        variant=frame["kernel"].fillna("").astype(str) + np.where(~even & several, ", skewed", ""),
+        variant=_words(frame, "kernel") + np.where(~even & several, ", skewed", ""),
         routing=exponent.where(~even, 0.0).fillna(0.0),
         gated=frame["gated"].astype(float),
-        # a random load of the busiest rank: judged as a distribution
-        quality=frame["quality"].replace("random_routing", "ok"),
     )
+    if "quality" in frame:  # a random load of the busiest rank: judged as a distribution
+        frame = frame.assign(quality=frame["quality"].replace("random_routing", "ok"))
     return _reason(frame)
 
 
@@ -111,11 +116,11 @@ def _collectives(frame: "pd.DataFrame") -> "pd.DataFrame":
     across = frame["num_nodes"] > 1
     one_domain = frame["interconnect"].astype(str).str.contains("nvl72|nvlink5_72", case=False)
     operation = frame["collective"].replace({"send_recv": "send"})
-    custom = frame["algorithm"].fillna("auto") != "auto"
+    algorithm = _words(frame, "algorithm", "auto")
     family = operation.where(~(across & ~one_domain), operation + "_across")
     frame = frame.assign(
-        family=family.mask(custom, "custom_all_reduce"),
-        variant=frame["algorithm"].fillna("auto").replace({"auto": ""}),
+        family=family.mask(algorithm != "auto", "custom_all_reduce"),
+        variant=algorithm.replace({"auto": ""}),
         ranks=frame["num_gpus"].astype(float),
         domains=np.where(one_domain, 1.0, frame["num_nodes"].astype(float)),
         network_bytes_per_s=_network_rate(frame),
@@ -141,7 +146,7 @@ def _exchange(frame: "pd.DataFrame") -> "pd.DataFrame":
     family = np.where(mode == "high_throughput", "forwarded", "direct")
     family = np.where(frame["library"] == "trtllm", "distinct", family)
     family = np.where(phase == "prepare", "prepare", family)
-    algorithm = frame["algorithm"].fillna("").astype(str)
+    algorithm = _words(frame, "algorithm")
     # nodes of 8 Hopper GPUs whose model the source does not name: their rates fit the H100's
     nodes = frame["hardware"] == "hopper_8gpu_node"
     where = np.where(nodes, " over nodes", "")
@@ -149,7 +154,7 @@ def _exchange(frame: "pd.DataFrame") -> "pd.DataFrame":
         family=family,
         hardware=frame["hardware"].mask(nodes, "h100_sxm"),
         variant=(mode + " " + phase + " " + algorithm).str.strip() + where,
-        dtype=frame["payload_dtype"].fillna("bf16").replace("unknown", "bf16"),
+        dtype=_words(frame, "payload_dtype", "bf16").replace("unknown", "bf16"),
         version=frame["library_version"],
         tokens=frame["tokens_per_rank"].astype(float),
         hidden=frame["hidden_size"].astype(float),
