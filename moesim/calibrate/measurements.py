@@ -108,11 +108,15 @@ def _read(file: Path) -> "pd.DataFrame":
         raise CalibrationError(f"cannot read {file}: {error}") from None
 
 
+_OTHER_NAMES = {"library": ("framework",), "version": ("framework_version", "library_version")}
+
+
 def _named(frame: "pd.DataFrame") -> "pd.DataFrame":
     """Give library and version one name each, and every row a source."""
     renamed = frame
-    for ours, theirs in (("library", "framework"), ("version", "framework_version")):
+    for ours, others in _OTHER_NAMES.items():
         if ours not in renamed:
+            theirs = next((name for name in others if name in renamed), "")
             renamed = renamed.assign(**{ours: renamed.get(theirs, "unknown")})
     if "source" not in renamed:
         renamed = renamed.assign(source="unknown")
@@ -138,7 +142,7 @@ def _groups(table: Table, frame: "pd.DataFrame") -> Iterator[Group]:
     for key, rows in frame.groupby(_KEYS, sort=True):
         family, hardware, library, version, dtype, variant = (str(part) for part in key)
         numeric = rows.select_dtypes(include=["number", "bool"])
-        numeric = numeric.drop(columns=[name for name in numeric if _is_outcome(str(name))])
+        numeric = numeric.drop(columns=[name for name in numeric if is_outcome(str(name))])
         samples = {str(name): numeric[name].to_numpy(dtype=float) for name in numeric}
         yield Group(
             operator=table.operator,
@@ -156,9 +160,9 @@ def _groups(table: Table, frame: "pd.DataFrame") -> Iterator[Group]:
         )
 
 
-def _is_outcome(column: str) -> bool:
+def is_outcome(column: str) -> bool:
     """Tell columns that say how it went from those that say what was asked for."""
-    return column.endswith(("_us", "_GB_per_s")) or column.startswith("reported")
+    return column.endswith(("_us", "_GB_per_s")) or column.startswith(("reported", "repeats"))
 
 
 def _hash(columns: list[Array], rows: int) -> NDArray[np.uint64]:

@@ -34,12 +34,17 @@ class Table:
 def _reason(frame: "pd.DataFrame", *rules: tuple[str, "pd.Series[bool]"]) -> "pd.DataFrame":
     reason = np.full(len(frame), "", dtype=object)
     if "quality" in frame:
-        quality = frame["quality"].fillna("ok").to_numpy()
+        quality = _words(frame, "quality", "ok").to_numpy()
         bad = ~np.isin(quality, ["ok", "unchecked"])
         reason[bad] = [f"quality {word}" for word in quality[bad]]
     for text, mask in rules:
         reason[mask.fillna(value=False).to_numpy(dtype=bool) & (reason == "")] = text
     return frame.assign(reason=reason)
+
+
+def _words(frame: "pd.DataFrame", column: str, empty: str = "") -> "pd.Series[str]":
+    """Return a column as text; a column with nothing in it at all holds floats."""
+    return frame[column].astype(object).fillna(empty).astype(str)
 
 
 def _gemm(frame: "pd.DataFrame") -> "pd.DataFrame":
@@ -61,7 +66,7 @@ def _with_cache_type(frame: "pd.DataFrame") -> "pd.DataFrame":
     cache = np.where(narrow & (frame["dtype"] != "fp8"), ", fp8 cache", "")
     return frame.assign(
         kv_element_bytes=np.where(narrow, 1.0, 2.0),
-        variant=frame["kernel"].fillna("").astype(str) + cache,
+        variant=_words(frame, "kernel") + cache,
     )
 
 
@@ -75,7 +80,7 @@ def _mla(frame: "pd.DataFrame") -> "pd.DataFrame":
     frame = _with_cache_type(frame)
     absorbed = np.where(frame["kernel"].isin(_ABSORBED) & ("seq_len" in frame), "absorbed_", "")
     phase = "prefill" if "seq_len" in frame else "decode"
-    projection = frame["projection_dtype"].fillna("none").astype(str)
+    projection = _words(frame, "projection_dtype", "none")
     module = np.where(frame["scope"] == "module", ", " + projection + " projections", "")
     return _reason(
         frame.assign(
@@ -101,12 +106,12 @@ def _moe(frame: "pd.DataFrame") -> "pd.DataFrame":
     several = frame["ep_size"] > 1
     frame = frame.assign(
         family="moe",
-        variant=frame["kernel"].fillna("").astype(str) + np.where(~even & several, ", skewed", ""),
+        variant=_words(frame, "kernel") + np.where(~even & several, ", skewed", ""),
         routing=exponent.where(~even, 0.0).fillna(0.0),
         gated=frame["gated"].astype(float),
-        # a random load of the busiest rank: judged as a distribution
-        quality=frame["quality"].replace("random_routing", "ok"),
     )
+    if "quality" in frame:  # a random load of the busiest rank: judged as a distribution
+        frame = frame.assign(quality=frame["quality"].replace("random_routing", "ok"))
     return _reason(frame)
 
 
@@ -121,8 +126,8 @@ def _grouped(frame: "pd.DataFrame") -> "pd.DataFrame":
     found = pd.DataFrame(loads, columns=list(LOAD_COLUMNS), index=frame.index)
     frame = frame.drop(columns="routed_rows_from_mfu", errors="ignore").assign(
         family="grouped_gemm",
-        variant=frame["kernel"].astype(str),
-        **{str(c): found[c] for c in found},
+        variant=_words(frame, "kernel") if "kernel" in frame else "",
+        **{str(name): found[name] for name in found},
     )
     several = ~frame["operator"].isin(["up_gate", "down"])
     return _reason(frame, ("several operators in one time", several))
@@ -134,15 +139,15 @@ _RACK_DEVICES = 72.0
 
 def _collectives(frame: "pd.DataFrame") -> "pd.DataFrame":
     racks = frame["interconnect"].astype(str).str.contains("nvl72|nvlink5_72", case=False)
-    within = racks & frame["network"].fillna("none").astype(str).str.startswith("none")
+    within = racks & _words(frame, "network", "none").str.startswith("none")
     domains = frame["num_nodes"].astype(float).mask(racks, frame["num_gpus"] / _RACK_DEVICES)
     domains = domains.mask(within, 1.0)
     operation = frame["collective"].replace({"send_recv": "send"})
-    custom = frame["algorithm"].fillna("auto") != "auto"
+    algorithm = _words(frame, "algorithm", "auto")
     family = operation.where(domains <= 1.0, operation + "_across")
     frame = frame.assign(
-        family=family.mask(custom, "custom_all_reduce"),
-        variant=frame["algorithm"].fillna("auto").replace({"auto": ""}),
+        family=family.mask(algorithm != "auto", "custom_all_reduce"),
+        variant=algorithm.replace({"auto": ""}),
         ranks=frame["num_gpus"].astype(float),
         domains=domains.clip(lower=1.0),
         network_bytes_per_s=_network_rate(frame),
@@ -174,7 +179,7 @@ def _exchange(frame: "pd.DataFrame") -> "pd.DataFrame":
     family = np.where(straight, "direct", "forwarded")
     family = np.where(frame["library"] == "trtllm", "distinct", family)
     family = np.where(phase == "prepare", "prepare", family)
-    algorithm = frame["algorithm"].fillna("").astype(str)
+    algorithm = _words(frame, "algorithm")
     # nodes of 8 Hopper GPUs whose model the source does not name: their rates fit the H100's
     nodes = frame["hardware"] == "hopper_8gpu_node"
     where = np.where(nodes, " over nodes", "")
@@ -182,7 +187,7 @@ def _exchange(frame: "pd.DataFrame") -> "pd.DataFrame":
         family=family,
         hardware=frame["hardware"].mask(nodes, "h100_sxm"),
         variant=(mode + " " + phase + " " + algorithm).str.strip() + where,
-        dtype=frame["payload_dtype"].fillna("bf16").replace("unknown", "bf16"),
+        dtype=_words(frame, "payload_dtype", "bf16").replace("unknown", "bf16"),
         version=frame["library_version"],
         tokens=frame["tokens_per_rank"].astype(float),
         hidden=frame["hidden_size"].astype(float),
@@ -205,6 +210,8 @@ def _time_of_bandwidth_us(frame: "pd.DataFrame") -> "pd.Series[float]":
     """
     import pandas as pd
 
+    if "reported_bandwidth_GB_per_s" not in frame:
+        return frame["time_us"]
     numeric = frame.select_dtypes("number")
     samples = {str(name): numeric[name].to_numpy(dtype=float) for name in numeric}
     row = frame["hidden"] * frame["dtype"].map(exchange.ROW_BYTES_PER_VALUE)

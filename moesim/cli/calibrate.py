@@ -1,16 +1,16 @@
 """`moesim calibrate`: measure the local device with torch, write its profiles, verify them."""
 
-import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from moesim.cli.guard import DOES_NOT_FIT, AsJson, Debug, guard
+from moesim.cli.options import command_of
 from moesim.cli.tables import print_json, print_table
 from moesim.errors import Problem, ScenarioError
 
@@ -65,29 +65,7 @@ class Options:
     debug: Debug = False
 
 
-def _from_options(run: Callable[[Options], None]) -> Callable[..., None]:
-    """Return `run` as a command with one option for each field of Options."""
-    hints = get_type_hints(Options, include_extras=True)
-    parameters = [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=field.default,
-            annotation=hints[field.name],
-        )
-        for field in fields(Options)
-    ]
-
-    def command(**given: Any) -> None:
-        run(Options(**given))
-
-    command.__name__, command.__doc__ = run.__name__, run.__doc__
-    command.__annotations__ = hints
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return command
-
-
-@_from_options
+@command_of(Options)
 def calibrate(options: Options) -> None:
     """Measure this machine's device with torch and write profiles that scenarios can use.
 

@@ -1,4 +1,4 @@
-"""`moesim profile`: fit kernel profiles to measurement tables, show, compare and check them."""
+"""`moesim profile`: fit kernel profiles to measurement tables, show, compare, check, import."""
 
 import json
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from moesim.cli.guard import AsJson, Debug, guard
+from moesim.cli.profile_import import import_tables
 from moesim.cli.tables import print_json, print_table
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Kernel profiles: fit, show, compare, check."
 )
+app.command("import")(import_tables)
 
 Tables = Annotated[
     list[Path], typer.Argument(help="Measurement tables (.csv, .csv.gz, .parquet), or directories.")

@@ -1,0 +1,1 @@
+"""What other tools print, turned into the measurement tables that a fit reads."""
