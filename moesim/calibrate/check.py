@@ -103,7 +103,7 @@ def _judge(group: Group, known: Profiles, chips: dict[str, Chip], whole: bool) -
         families_p90=_p90(errors[families]),
         points_median=_median(errors[points]),
         points_p90=_p90(errors[points]),
-        roofline_median=_finite(_median(_roofline(group, on)[judged])),
+        roofline_median=_finite(_median(roofline_errors(group, on)[judged])),
         reason=why,
     )
 
@@ -147,7 +147,7 @@ def _p90(errors: Array) -> float | None:
     return float(np.quantile(np.abs(errors), 0.9)) if len(errors) else None
 
 
-def _roofline(group: Group, on: Chip) -> Array:
+def roofline_errors(group: Group, on: Chip) -> Array:
     """Return the relative errors of the roofline plus the floor of what was measured."""
     bound_s = bound_of(FAMILIES[group.family], group.samples, on, group.dtype)
     if bound_s is None:

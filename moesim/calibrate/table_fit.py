@@ -96,7 +96,7 @@ def fit_profiles(
     curves: dict[tuple[str, str], list[tuple[Group, Curve]]] = defaultdict(list)
     unfitted = []
     for number, group in enumerate(chosen):
-        fitted = _fit(group, chips)
+        fitted = fit_group(group, chips)
         if isinstance(fitted, Unfitted):
             unfitted.append(fitted)
         else:
@@ -109,7 +109,8 @@ def fit_profiles(
     return profiles, unfitted
 
 
-def _fit(group: Group, chips: dict[str, Chip]) -> Curve | Unfitted:
+def fit_group(group: Group, chips: dict[str, Chip]) -> Curve | Unfitted:
+    """Return the curve of one group with its errors on held-out rows, or why it has none."""
     if group.family not in FAMILIES:
         return Unfitted(group, f"no physics for {group.family}")
     on = chips.get(group.hardware)
