@@ -1,8 +1,6 @@
-"""`moesim profile`: fit kernel profiles to measurement tables, show, compare, check, import."""
+"""`moesim profile`: fit kernel profiles, show, compare, check, transfer, import."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +8,8 @@ import typer
 
 from moesim.cli.guard import AsJson, Debug, guard
 from moesim.cli.profile_import import import_tables
+from moesim.cli.profile_transfer import Tables, transfer
+from moesim.cli.progress import progress
 from moesim.cli.tables import print_json, print_table
 
 if TYPE_CHECKING:
@@ -18,13 +18,12 @@ if TYPE_CHECKING:
     from moesim.cost.kernel_profiles import KernelProfile
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Kernel profiles: fit, show, compare, check."
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Kernel profiles: fit, show, compare, check, transfer, import.",
 )
 app.command("import")(import_tables)
-
-Tables = Annotated[
-    list[Path], typer.Argument(help="Measurement tables (.csv, .csv.gz, .parquet), or directories.")
-]
+app.command("transfer")(transfer)
 
 
 @app.command()
@@ -46,8 +45,8 @@ def fit(
         files = table_files(tables)
         groups, _ = _read(files)
         digests = tuple((file.name, digest(file)) for file in files)
-        with _progress() as progress:
-            profiles, unfitted = fit_profiles(groups, digests, progress)
+        with progress("fitting") as told:
+            profiles, unfitted = fit_profiles(groups, digests, told)
         out.mkdir(parents=True, exist_ok=True)
         for profile in profiles:
             (out / f"{profile.name}.yaml").write_text(profile_text(profile), encoding="utf-8")
@@ -59,17 +58,6 @@ def fit(
                 f"{group.library} {group.version}: {one.reason}",
                 err=True,
             )
-
-
-@contextmanager
-def _progress() -> Iterator[Any]:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("fitting", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _read(files: list[Path]) -> "tuple[list[Group], list[Skipped]]":
