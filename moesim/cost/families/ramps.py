@@ -1,12 +1,11 @@
 """What the families of transfers share: columns with a default, and terms that add smoothly."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moesim.cost.curves import Chip, Family, Parameters, Samples, fit_parameters
+from moesim.cost.curves import Chip, Parameters, Samples
 
 Array = NDArray[np.float64]
 
@@ -71,33 +70,3 @@ def rising_s(ask: Callable[[Samples], Array], samples: Samples, size: str) -> Ar
 def fraction(parameters: Parameters, name: str) -> float:
     """Return the reached share of a rate, never above one."""
     return min(1.0, parameters[name])
-
-
-def refit_few(
-    family: Family,
-    known: Parameters,
-    free: Sequence[str],
-    measured: tuple[Samples, Array],
-    chip: Chip,
-) -> dict[str, float]:
-    """Return `known` with only the parameters named in `free` fitted anew, to a handful of rows.
-
-    A published table of three rows cannot fix ten parameters; it can fix the one or two that its
-    network or its version changes. The rows give their bytes themselves (`row_bytes`, or a dtype
-    that the physics does not look at). Needs scipy (the extra `calibrate`).
-    """
-
-    def physics(samples: Samples, on: Chip, dtype: str, fitted: Parameters) -> Array:
-        return family.physics(samples, on, dtype, {**known, **fitted})
-
-    def start(on: Chip, dtype: str) -> dict[str, float]:
-        return {name: _within_one(name, known[name]) for name in free}
-
-    samples, seconds = measured
-    part = replace(family, physics=physics, start=start)
-    return {**known, **fit_parameters(part, samples, seconds, chip, "bf16")}
-
-
-def _within_one(name: str, value: float) -> float:
-    """A share above one counts as one, and from there a fit could not find its way back."""
-    return min(value, 0.95) if name.endswith("fraction") else value

@@ -26,7 +26,6 @@ from moesim.cost.families.exchange import (
     row_bytes,
     seconds,
 )
-from moesim.cost.families.ramps import refit_few
 from tests.shared_files import shared
 
 CHIP = Chip(
@@ -173,18 +172,6 @@ def test_a_fit_finds_the_rate_of_an_sm() -> None:
     assert per_byte[0] == pytest.approx(per_byte[1], rel=0.05)
     for name in ("floor_s", "fraction", "sharpness"):
         assert found[name] == pytest.approx(truth[name], rel=0.05)
-
-
-def test_three_rows_fix_one_parameter_and_leave_the_others() -> None:
-    known = FORWARDED.start(CHIP, "bf16")
-    truth = {**known, "away_fraction": 0.5}
-    samples = {
-        name: np.concatenate([ask(4096, 8 * n, n)[name] for n in (2, 4, 8)])
-        for name in ask(4096, 16, 2)
-    }
-    times = FORWARDED.physics(samples, CHIP, "bf16", truth)
-    found = refit_few(FORWARDED, known, ["away_fraction"], (samples, times), CHIP)
-    assert found == pytest.approx(truth, rel=1e-3)
 
 
 def test_fitted_seconds_rise_and_keep_the_bound() -> None:
