@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from moesim.calibrate.few_rows import from_few
 from moesim.calibrate.measurements import Group, held_out
 from moesim.calibrate.sources import described
 from moesim.cost.chips import chip
@@ -34,6 +35,8 @@ class Unfitted:
 
     group: Group
     reason: str
+    few: bool = False
+    """Whether all that is missing is rows."""
 
 
 def accelerator_name(hardware: str) -> str | None:
@@ -88,25 +91,38 @@ def fit_profiles(
 ) -> tuple[list[KernelProfile], list[Unfitted]]:
     """Return a profile for each device and library, and what was left out.
 
-    Rows that `held_out` names are never seen by the fit; the errors stated are on them. `tables`
-    are the names and digests of the files the groups come from.
+    Rows that `held_out` names are never seen by the fit; the errors stated are on them. Groups of
+    too few rows for that get the curve of a relative, moved (`few_rows`). `tables` are the names
+    and digests of the files the groups come from.
     """
     chosen = newest(groups)
     chips = chips_of(group.hardware for group in chosen)
-    curves: dict[tuple[str, str], list[tuple[Group, Curve]]] = defaultdict(list)
-    unfitted = []
+    fitted: list[tuple[Group, Curve]] = []
+    unfitted: list[Unfitted] = []
     for number, group in enumerate(chosen):
-        fitted = fit_group(group, chips)
-        if isinstance(fitted, Unfitted):
-            unfitted.append(fitted)
+        curve = fit_group(group, chips)
+        if isinstance(curve, Unfitted):
+            unfitted.append(curve)
         else:
-            curves[group.hardware, group.library].append((group, fitted))
+            fitted.append((group, curve))
         if progress is not None:
             progress(number + 1, len(chosen))
-    profiles = [
-        replace(_profile(key, found), tables=tables) for key, found in sorted(curves.items())
-    ]
-    return profiles, unfitted
+    few = [one.group for one in unfitted if one.few]
+    moved = from_few(few, fitted, chips)
+    done = {id(group) for group, _ in moved}
+    left = [one for one in unfitted if id(one.group) not in done]
+    return _profiles([*fitted, *moved], tables), left
+
+
+def _profiles(
+    fitted: list[tuple[Group, Curve]], tables: tuple[tuple[str, str], ...]
+) -> list[KernelProfile]:
+    """Return the curves by accelerator and library."""
+    curves: dict[tuple[str, str], list[tuple[Group, Curve]]] = defaultdict(list)
+    for group, curve in fitted:
+        accelerator = accelerator_name(group.hardware) or group.hardware
+        curves[accelerator, group.library].append((group, curve))
+    return [replace(_profile(key, found), tables=tables) for key, found in sorted(curves.items())]
 
 
 def fit_group(group: Group, chips: dict[str, Chip]) -> Curve | Unfitted:
@@ -121,7 +137,7 @@ def fit_group(group: Group, chips: dict[str, Chip]) -> Curve | Unfitted:
     families, points = held_out(group)
     seen = ~(families | points)
     if int(seen.sum()) < LEAST_ROWS:
-        return Unfitted(group, f"fewer than {LEAST_ROWS} rows")
+        return Unfitted(group, f"fewer than {LEAST_ROWS} rows", few=True)
     about = About(group.variant, f"{described(group.sources)}; {group.library} {group.version}")
     family = FAMILIES[group.family]
     try:
@@ -155,8 +171,7 @@ def rows_of(samples: Samples, rows: NDArray[np.bool_]) -> dict[str, Array]:
 
 
 def _profile(key: tuple[str, str], found: list[tuple[Group, Curve]]) -> KernelProfile:
-    hardware, library = key
-    accelerator = accelerator_name(hardware) or hardware
+    accelerator, library = key
     versions = sorted({group.version for group, _ in found})
     ordered = sorted(found, key=lambda pair: (pair[1].family, pair[1].dtype, pair[1].variant))
     return KernelProfile(

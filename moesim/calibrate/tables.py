@@ -182,7 +182,10 @@ def _exchange(frame: "pd.DataFrame") -> "pd.DataFrame":
     algorithm = _words(frame, "algorithm")
     # nodes of 8 Hopper GPUs whose model the source does not name: their rates fit the H100's
     nodes = frame["hardware"] == "hopper_8gpu_node"
-    where = np.where(nodes, " over nodes", "")
+    away = nodes | (~inside & (frame["num_nodes"] > 1))
+    # Amazon's network starts messages by other means than InfiniBand, and later
+    efa = away & frame["network"].astype(str).str.contains("EFA")
+    where = np.where(efa, " over EFA", np.where(away, " over nodes", ""))
     frame = frame.assign(
         family=family,
         hardware=frame["hardware"].mask(nodes, "h100_sxm"),
