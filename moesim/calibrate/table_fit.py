@@ -68,7 +68,10 @@ def _link_rates() -> dict[str, float]:
 
 
 def newest(groups: Iterable[Group]) -> list[Group]:
-    """Return, of several versions of a library, the last one that measured each operator."""
+    """Return, of several versions of a library, the last one that measured each operator.
+
+    One with too few rows for a fit, such as a figure or two of a paper, comes before all others.
+    """
     last: dict[tuple[str, ...], Group] = {}
     for group in groups:
         key = (group.family, group.hardware, group.library, group.dtype, group.variant)
@@ -77,11 +80,12 @@ def newest(groups: Iterable[Group]) -> list[Group]:
     return list(last.values())
 
 
-def _version(group: Group) -> tuple[bool, tuple[int, ...], int]:
+def _version(group: Group) -> tuple[bool, bool, tuple[int, ...], int]:
     """Order versions by their numbers; a name instead of a version comes before all of them."""
+    rows = len(group.seconds)
     digits = "".join(c if c.isdigit() else " " for c in group.version).split()
     numbers = tuple(int(part) for part in digits[:6])
-    return group.version[:1].isdigit(), numbers, len(group.seconds)
+    return rows >= LEAST_ROWS, group.version[:1].isdigit(), numbers, rows
 
 
 def fit_profiles(

@@ -9,7 +9,7 @@ import numpy as np
 from moesim.calibrate.transfer import Errors, Transfer
 from moesim.cost.families.table import FAMILIES
 
-DISTANCES = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0)
+DISTANCES = (0.0, 0.3, 1.0, 1.7, 2.2, 3.0, 4.5)
 """Where the classes of distance begin, in octaves; the last one is open."""
 
 
@@ -47,6 +47,8 @@ class Distance:
     physics: float
     """With the donor's surface dropped."""
     datasheet: float
+    gained: float
+    """Error of the datasheet beyond that on the donor: sqrt(datasheet^2 - fit^2)."""
 
 
 def by_operator(rows: Sequence[Transfer]) -> list[Line]:
@@ -107,5 +109,8 @@ def _figures(row: Transfer) -> tuple[float, ...] | None:
 
 def _class(table: str, figures: Sequence[tuple[float, ...]]) -> Distance:
     octaves, fit, physics, datasheet = (float(v) for v in np.median(figures, axis=0))
-    return Distance(table=table.removeprefix("~ "), octaves=octaves, lines=len(figures), fit=fit,
-                    physics=physics, datasheet=datasheet)  # fmt: skip
+    gained = [max(lent**2 - own**2, 0.0) ** 0.5 for _, own, _, lent in figures]
+    return Distance(
+        table=table.removeprefix("~ "), octaves=octaves, lines=len(figures), fit=fit,
+        physics=physics, datasheet=datasheet, gained=float(np.median(gained)),
+    )  # fmt: skip

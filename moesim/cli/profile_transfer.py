@@ -78,7 +78,7 @@ def _transfer(options: Options) -> None:
         options.out.write_text(text + "\n", encoding="utf-8")
     print_table([_shown(line) for line in by_operator(rows)], right=_FIGURES)
     if classes := by_distance(rows):
-        typer.echo("\nmedian error in percent by distance, over the lines above:")
+        typer.echo("\nmedian error in percent by distance; gained: beyond that on the donor")
         print_table([_class(one) for one in classes], right=_CLASS_FIGURES)
     _tell_left_out(rows)
 
@@ -90,7 +90,7 @@ def _groups(tables: list[Path]) -> "list[Group]":
 
 
 _FIGURES = ("octaves", "variants", "rows", "roofline", "physics", "datasheet", "refit")
-_CLASS_FIGURES = ("octaves", "lines", "on the donor", "physics", "datasheet")
+_CLASS_FIGURES = ("octaves", "lines", "on the donor", "physics", "datasheet", "gained")
 
 
 def _shown(line: "Line") -> dict[str, object]:
@@ -122,6 +122,7 @@ def _class(one: "Distance") -> dict[str, object]:
         "on the donor": f"{100 * one.fit:.1f}",
         "physics": f"{100 * one.physics:.1f}",
         "datasheet": f"{100 * one.datasheet:.1f}",
+        "gained": f"{100 * one.gained:.1f}",
     }
 
 

@@ -99,6 +99,12 @@ def test_the_last_version_counts(tmp_path: Path) -> None:
     assert [group.version for group in newest(groups)] == ["0.10.0"]
 
 
+def test_a_later_version_with_a_handful_of_rows_does_not_count(tmp_path: Path) -> None:
+    rows = [*_rows(1.0, "0.9.1"), *_rows(2.0, "0.10.0")[:11]]
+    groups, _ = read_groups(_table(tmp_path, rows))
+    assert [group.version for group in newest(groups)] == ["0.9.1"]
+
+
 def test_hardware_keys_find_their_profile() -> None:
     assert accelerator_name("a100_sxm_80gb") == "a100-sxm-80gb"
     assert accelerator_name("h200_sxm") == "h200"

@@ -236,6 +236,8 @@ class TestTable:
             ("gemm", 0.6, 1), ("gemm", 2.0, 1), ("all", 0.6, 1), ("all", 2.0, 1),
         ]  # fmt: skip
         assert [d.datasheet for d in found[:2]] == pytest.approx([0.15, 0.3])
+        # sqrt(0.15^2 - 0.02^2) and sqrt(0.3^2 - 0.02^2)
+        assert [d.gained for d in found[:2]] == pytest.approx([0.1486607, 0.2993326], rel=1e-5)
 
 
 class TestCommand:
