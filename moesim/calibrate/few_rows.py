@@ -1,9 +1,10 @@
 """Curves of groups with fewer rows than a fit needs: another curve, fitted anew to them.
 
 A published table of three rows cannot fix ten parameters; it can move those of a relative. The
-relative is a curve of the same family and phase: of the same library on the nearest device, else of
-the nearest device, a maker of its own last. Where nothing was fitted, all groups of the family are
-fitted together, from where its parameters start: the rates of links and networks are columns.
+relative is a curve of the same family, and of the same phase where there is one: of the same
+library on the nearest device, else of the nearest device, those of other makers last. Where nothing
+was fitted, all groups of the family are fitted together, from where its parameters start: the rates
+of links and networks are columns.
 """
 
 from collections import defaultdict
@@ -48,30 +49,26 @@ def from_few(
 
 
 def _relative(group: Group, fitted: Sequence[Fitted], chips: dict[str, Chip]) -> Curve | None:
-    alike = [
-        (other, curve)
-        for other, curve in fitted
-        if curve.family == group.family and _phase(other.variant) == _phase(group.variant)
-    ]
+    alike = [(other, curve) for other, curve in fitted if curve.family == group.family]
     if not alike:
         return None
     return min(alike, key=lambda pair: _distance(group, pair[0], chips))[1]
 
 
-def _phase(variant: str) -> tuple[str, ...]:
-    """Return what a kernel does: mode, phase and whether between nodes; not whose it is."""
-    words = variant.replace("over EFA", "over nodes").split()
-    return tuple(word for word in words if word in _PHASES)
-
-
-_PHASES = ("high_throughput", "low_latency", "dispatch", "combine", "prepare", "nodes")
-
-
-def _distance(group: Group, other: Group, chips: dict[str, Chip]) -> tuple[bool, float, int]:
-    """Return how far a relative is: another library, another device, fewer rows."""
+def _distance(group: Group, other: Group, chips: dict[str, Chip]) -> tuple[int, bool, float, int]:
+    """Return how far a relative is: another phase, another library, another device, fewer rows."""
     apart = octaves_apart(chips[group.hardware], chips[other.hardware])
     octaves = _OTHER_MAKER if apart is None else apart
-    return other.library != group.library, octaves, -len(other.seconds)
+    differing = len(_phase(group.variant) ^ _phase(other.variant))
+    return differing, other.library != group.library, octaves, -len(other.seconds)
+
+
+_PHASES = ("dispatch", "combine", "prepare", "nodes")
+
+
+def _phase(variant: str) -> set[str]:
+    """Return what a kernel does: which phase, and whether between nodes; not whose it is."""
+    return set(variant.replace("over EFA", "over nodes").split()) & set(_PHASES)
 
 
 def _start(group: Group, chips: dict[str, Chip]) -> Curve:
@@ -107,9 +104,7 @@ def _origin(curve: Curve) -> str:
     return f"the curve of {curve.source}" if curve.rows else "the start of the fit"
 
 
-def _together(
-    groups: Sequence[Group], chips: dict[str, Chip]
-) -> tuple[dict[str, Array], Array]:
+def _together(groups: Sequence[Group], chips: dict[str, Chip]) -> tuple[dict[str, Array], Array]:
     """Return the rows of all groups, each with the link rate of its device."""
     names = set(groups[0].samples).intersection(*(group.samples for group in groups[1:]))
     samples = {name: np.concatenate([g.samples[name] for g in groups]) for name in sorted(names)}

@@ -38,6 +38,8 @@ class Group:
     """A number for each row's family of shapes, and one for the row's own shape."""
     points: NDArray[np.uint64]
     sources: tuple[str, ...]
+    part: str = ""
+    """Which part of the rows it is, where they are judged apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,10 @@
 """Which fitted curves a device and a software profile have for each operator.
 
 Curves measured on the device itself come first, in the order of libraries that the software profile
-prefers; then those of the nearest measured devices of the same maker, which lend their parameters
-while the datasheet figures are swapped; where there is neither, the roofline stands.
+prefers; then those of the nearest measured devices of the same maker, which lend them while the
+datasheet figures are swapped; where there is neither, the roofline stands.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -18,6 +17,7 @@ from moesim.cost.families.collectives import COLLECTIVES
 from moesim.cost.families.elementwise import ELEMENTWISE
 from moesim.cost.kernel_profiles import kernel_profile_names, load_kernels
 from moesim.cost.times import Known, Tag
+from moesim.cost.transferred import DEVIATION_PER_MEDIAN, octaves_apart, transferred_uncertainty
 from moesim.errors import ProfileError, nearest
 from moesim.hardware.device import Device, device
 from moesim.hardware.profiles import load_accelerator
@@ -115,9 +115,12 @@ def _stand_ins(dtype: str, family: str) -> tuple[str, ...]:
 
 
 def _lent(curve: Curve, kind: str, lender: Lender) -> Found:
+    """Return a curve as it counts here: one from afar is expected to be off by more."""
     if lender.octaves is None:
         return Found(curve, "measured" if kind == "measured" else "fitted", _shown(lender))
-    return Found(replace(curve, surface=None), "transferred", _shown(lender), lender.octaves)
+    spread = transferred_uncertainty(curve.median_error, lender.octaves)
+    farther = replace(curve, median_error=spread / DEVIATION_PER_MEDIAN)
+    return Found(farther, "transferred", _shown(lender), lender.octaves)
 
 
 def _shown(lender: Lender) -> str:
@@ -166,7 +169,7 @@ def _others(on: Device, library: str) -> Iterator[Lender]:
             f"Known: {', '.join(known)}."
         )
     for name in names:
-        octaves = _distance(on, name.rpartition("--")[0])
+        octaves = octaves_apart(chip(on), _shipped_chip(name.rpartition("--")[0]))
         if octaves is not None and name != f"{on.name}--{library}":
             yield Lender(name, octaves)
 
@@ -214,19 +217,5 @@ def _is_main(variant: str) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _shipped_device(name: str) -> Device:
-    return device(load_accelerator(name))
-
-
-def _distance(on: Device, accelerator: str) -> float | None:
-    """Return how far two devices of one maker are apart, in octaves of peak and bandwidth."""
-    other = _shipped_device(accelerator)
-    if other.vendor != on.vendor:
-        return None
-    ours, theirs = dict(on.peak_flop_per_s), dict(other.peak_flop_per_s)
-    common = next((dtype for dtype in ("bf16", "fp16") if dtype in ours and dtype in theirs), None)
-    if common is None:
-        return None
-    compute = abs(math.log2(ours[common] / theirs[common]))
-    memory = abs(math.log2(on.memory_bandwidth_bytes_per_s / other.memory_bandwidth_bytes_per_s))
-    return compute + memory
+def _shipped_chip(name: str) -> Chip:
+    return chip(device(load_accelerator(name)))

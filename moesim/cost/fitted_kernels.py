@@ -34,7 +34,7 @@ _POINTWISE = {
     "ffn_activation": "silu_and_mul", "expert_activation": "silu_and_mul",
     "embedding": "embedding",
 }  # fmt: skip
-"""Which measured kernel an operator is; all others stream their bytes as a residual addition."""
+"""Which measured kernel an operator is."""
 
 
 def kernel_s(operator: Compute, kernels: Kernels) -> Known | None:
@@ -192,18 +192,18 @@ def _behind(operator: AttentionCore, seen: Known, found: Found, kernels: Kernels
 
 
 def _pointwise(operator: Pointwise, kernels: Kernels) -> Known | None:
-    name = _POINTWISE.get(operator.name)
-    family = name or "residual_add"
-    role = calibrated.pointwise_role(operator)
-    found = streaming(kernels, operator.dtype, (family, ""), ("simple_elementwise", role))
+    """Return a memory-bound kernel that was measured; others differ too much to stand in for it."""
+    family = _POINTWISE.get(operator.name)
+    roles = [("simple_elementwise", calibrated.pointwise_role(operator))]
+    if family is not None:
+        roles.append((family, ""))
+    found = streaming(kernels, operator.dtype, *roles)
     if found is None or not operator.rows:
         return None
-    if found.curve.family == "simple_elementwise":
+    if family is None or found.curve.family == "simple_elementwise":
         return calibrated.known(found, calibrated.pointwise_columns(operator), kernels)
     samples = columns(pointwise_columns(operator, family))
-    known = _predicted(ELEMENTWISE[family], found, samples, kernels)
-    # a kernel that only resembles the measured one is no better known than one of another device
-    return known if name else replace(known, tag="transferred")
+    return _predicted(ELEMENTWISE[family], found, samples, kernels)
 
 
 def streaming(kernels: Kernels, dtype: str, *roles: tuple[str, str]) -> Found | None:
@@ -222,24 +222,13 @@ def pointwise_columns(operator: Pointwise, family: str) -> dict[str, float]:
     return {"rows": operator.rows, "cols": max(1.0, width), "moved_bytes": moved}
 
 
-_UPDATED_AT_ONCE = 4096.0
-"""Numbers per row of an update: a fused optimizer walks chunks of its tensors, not their rows."""
-
-
 def fused_update(moved_bytes: float, kernels: Kernels) -> Known | None:
-    """Return an optimizer update that streams `moved_bytes`, or None without a curve.
+    """Return an optimizer update that streams `moved_bytes`, or None where AdamW was not measured.
 
-    `moesim calibrate` measures AdamW itself; elsewhere a residual addition stands for it, which
-    reads and writes as plainly.
+    Its tensors count as one: what each adds is microseconds beside milliseconds.
     """
-    found = kernels.first(
-        "fp32", ("simple_elementwise", "adamw_fused"), ("simple_elementwise", "adamw_foreach")
-    ) or streaming(kernels, "bf16", ("residual_add", ""))
+    adamw = (("simple_elementwise", "adamw_fused"), ("simple_elementwise", "adamw_foreach"))
+    found = streaming(kernels, "fp32", *adamw)
     if found is None:
         return None
-    if found.curve.family == "simple_elementwise":
-        return calibrated.known(found, {"items": 1.0, "bytes": moved_bytes}, kernels)
-    rows = moved_bytes / (BYTES_PER_COLUMN["residual_add"] * _UPDATED_AT_ONCE)
-    samples = columns({"rows": rows, "cols": _UPDATED_AT_ONCE, "moved_bytes": moved_bytes})
-    known = _predicted(ELEMENTWISE["residual_add"], found, samples, kernels)
-    return replace(known, tag="transferred")
+    return calibrated.known(found, {"items": 1.0, "bytes": moved_bytes}, kernels)

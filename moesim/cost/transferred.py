@@ -29,6 +29,9 @@ TRANSFER_ERROR_PER_OCTAVE = 0.10
 MOST_OCTAVES = 2.5
 """Distance from which on it gains no more."""
 
+DEVIATION_PER_MEDIAN = 1.48
+"""Standard deviation over median absolute error, of a normal distribution."""
+
 _COMMON = ("bf16", "fp16")
 
 
@@ -40,7 +43,7 @@ def transferred_uncertainty(fit_error: float, octaves: float) -> float:
     `curves.uncertainty`. Valid for devices of one maker and kernels of one library; tables above.
     """
     distance = TRANSFER_ERROR_PER_OCTAVE * min(octaves, MOST_OCTAVES)
-    return 1.48 * math.hypot(max(fit_error, 0.01), TRANSFER_ERROR, distance)
+    return DEVIATION_PER_MEDIAN * math.hypot(max(fit_error, 0.01), TRANSFER_ERROR, distance)
 
 
 def octaves_apart(ours: Chip, theirs: Chip) -> float | None:

@@ -64,8 +64,8 @@ def test_a_published_bandwidth_gives_a_time_where_its_bytes_are_known(tmp_path: 
         f"{head}high_throughput,dispatch,fp8_block128,{place},4096,,,60,nvlink",
     )  # fmt: skip
     seconds = {group.variant: float(group.seconds[0]) for group in found}
-    assert seconds["high_throughput combine"] == pytest.approx(1.965e-3, rel=0.01)
-    assert seconds["low_latency dispatch"] == pytest.approx(128 * 8 * 7392 / 40e9)
+    assert seconds["high_throughput combine over EFA"] == pytest.approx(1.965e-3, rel=0.01)
+    assert seconds["low_latency dispatch over EFA"] == pytest.approx(128 * 8 * 7392 / 40e9)
     assert len(found) == 2  # what the third counts is not known
 
 

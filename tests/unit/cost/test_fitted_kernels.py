@@ -161,18 +161,11 @@ def test_a_norm_moves_its_own_bytes_by_the_measured_kernel(h100: Kernels) -> Non
     assert found.seconds > moved / 3.35e12
 
 
-def test_a_kernel_that_was_not_measured_streams_like_a_residual_addition(h100: Kernels) -> None:
-    found = asked(pointwise("permute", 8192, 8192 * 4096, 2 * 8192 * 4096), h100)
-    assert (found.tag, found.origin) == ("transferred", "h100-sxm--vidur-pytorch")
-    # the number format only sets the bytes
-    wide = asked(pointwise("cross_entropy", 8192, 4096 * 4096, 8192 * 4096, "fp32"), h100)
-    assert wide.seconds == pytest.approx(found.seconds)
-
-
-def test_an_update_streams_its_states(h100: Kernels) -> None:
-    found = fused_update(30e9, h100)
-    assert found is not None
-    assert 30e9 / 3.35e12 < found.seconds < 2 * 30e9 / 3.35e12
+def test_a_kernel_that_was_not_measured_has_no_curve(h100: Kernels) -> None:
+    """Measured ones differ threefold at the same bytes: none can stand in for another."""
+    for name in ("permute", "cross_entropy", "ffn_norm_grad"):
+        assert kernel_s(pointwise(name, 8192, 8192 * 4096, 2 * 8192 * 4096), h100) is None
+    assert fused_update(30e9, h100) is None
 
 
 def test_no_curve_no_answer() -> None:
