@@ -150,7 +150,7 @@ def fit_curve(
     residual = np.log(measured_s / physics)
     coordinates = family.coordinates(samples)
     axes = _covered(family.axes, coordinates)
-    rising = _rising(family, axes, chip, dtype, parameters)
+    rising = rising_pairs(family, axes, chip, dtype, parameters)
     surface = fit_surface(axes, coordinates, residual, family.smoothing, rising)
     error = np.abs(np.expm1(evaluate(surface, coordinates) - residual))
     return Curve(
@@ -170,7 +170,7 @@ _RISING_STEP = 0.5
 """Octaves between the points at which a fit looks for falls."""
 
 
-def _rising(
+def rising_pairs(
     family: Family, axes: tuple[Axis, ...], chip: Chip, dtype: str, parameters: Parameters
 ) -> Rising | None:
     """Return pairs of operators of which the second is the larger, for a family that names any."""
