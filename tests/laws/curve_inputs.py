@@ -147,9 +147,15 @@ def _layers(u: Array) -> Columns:
     }  # fmt: skip
 
 
+def _grouped(u: Array) -> Columns:
+    experts, rows = _size(u[:, 1], 9), _size(u[:, 0], 20)
+    loads = moe_loads.equal_loads(experts, rows)
+    return {"n": _size(u[:, 2], 17, 5), "k": _size(u[:, 3], 17, 5), **loads}
+
+
 MAKERS: dict[str, Maker] = {
     "gemm": _gemm, "attention_prefill": _prompts, "attention_decode": _decodes, "moe": _layers,
-    "mla_bmm": _bmm, "forwarded": _exchanges, "direct": _exchanges,
+    "grouped_gemm": _grouped, "mla_bmm": _bmm, "forwarded": _exchanges, "direct": _exchanges,
     "distinct": partial(_exchanges, domains=(1,)), "prepare": partial(_exchanges, domains=(1,)),
 }  # fmt: skip
 """Those of families that do not share theirs with others."""
@@ -169,6 +175,7 @@ def maker(family: str) -> Maker:
 SIZES: dict[str, tuple[str, ...]] = {
     "gemm": ("m", "n", "k"),
     "moe": ("rows", "hidden_size", "expert_ffn_size"),
+    "grouped_gemm": ("rows", "n", "k"),
     "attention_prefill": ("batch_size", "seq_len", "past_kv_tokens", "heads"),
     "attention_decode": ("batch_size", "kv_tokens", "sliding_window", "heads"),
     "mla_bmm": ("num_tokens", "local_num_heads"),
@@ -207,7 +214,8 @@ def grown(columns: Columns, size: str, by: Array) -> Columns:
     if size == "rows" and "routed" in columns:
         each = columns["routed"] / columns["active"]
         loads = moe_loads.equal_loads(columns["active"], _larger(each, by))
-        return {**columns, **loads, "num_tokens": loads["routed"]}
+        tokens = {"num_tokens": loads["routed"]} if "num_tokens" in columns else {}
+        return {**columns, **loads, **tokens}
     names = WITH_IT.get(size, (size,))
     return {**columns, **{name: _larger(columns[name], by) for name in names}}
 

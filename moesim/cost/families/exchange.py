@@ -46,13 +46,6 @@ ROW_BYTES_PER_VALUE = {
 }
 """Bytes per hidden value on the wire: 4-byte scales per 128, 1-byte scales per 16 in nvfp4."""
 
-OVERLAPPED_RATE_FRACTION = 0.65
-"""Rate of an exchange beside computation over its rate alone, where both share the memory.
-
-DeepSeek-V3 training trace on H800 (deepseek-ai/profile-data @44960242): expert-parallel kernels run
-at 0.55 to 0.75 of what docs/legacy.md of DeepEP reports for them alone.
-"""
-
 DEFAULT_SMS = 20.0
 """Multiprocessors of DeepEP where nothing is said (README @dd758ca: 20 of 132 while training)."""
 
@@ -202,16 +195,6 @@ def seconds(family: Family, curve: Curve, samples: Samples, chip: Chip) -> Array
     """Return the fitted seconds, never falling with the tokens and never below the bound."""
     fitted = rising_s(lambda asked: predict_s(family, curve, asked, chip), samples, "tokens")
     return np.maximum(fitted, bound_s(family.name, samples, chip, curve.dtype))
-
-
-def overlapped_s(alone_s: float, rate_fraction: float = OVERLAPPED_RATE_FRACTION) -> float:
-    """Return the seconds of an exchange that runs beside computation: alone / rate fraction."""
-    return alone_s / rate_fraction
-
-
-def compute_share(chip: Chip, sms: float = DEFAULT_SMS) -> float:
-    """Return the share of the multiprocessors that an exchange on `sms` of them leaves."""
-    return max(0.0, 1.0 - sms / chip.compute_units)
 
 
 def _start_forwarded(chip: Chip, dtype: str) -> dict[str, float]:
