@@ -47,10 +47,13 @@ def expected_rank_loads(loads: ArrayLike, placement: Placement) -> NDArray[np.fl
 
 
 def replica_numbers(placement: Placement) -> Counts:
-    """Return [..., ranks, slots per rank]: 0 for the first slot that holds an expert, 1, ..."""
+    """Return [..., ranks, slots per rank]: 0 for the first slot that holds an expert, 1, ...
+
+    0 also in empty slots.
+    """
     slots = placement.expert_of_slot
     flat = slots.reshape(-1, slots.shape[-2] * slots.shape[-1])
-    return number_among_equals(flat).reshape(slots.shape)
+    return np.where(slots < 0, 0, number_among_equals(flat).reshape(slots.shape))
 
 
 def _rows_below(counts: Counts, placement: Placement) -> Counts:
