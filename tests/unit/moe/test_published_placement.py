@@ -68,7 +68,10 @@ def test_deepseek_r1_with_288_slots(
     assert known[0] < published[0] < drift[0]
     assert known[1] < published[1] < drift[1]
     assert known[0] < 0.15
-    assert _measured("replicated", ranks, slots_per_rank, 0.993)[0] < 0.15
+    # one number chosen after seeing these four: 0.993 is within 7 % of them all
+    likely = _measured("replicated", ranks, slots_per_rank, 0.993)
+    assert likely[:2] == pytest.approx(published[:2], rel=0.07)
+    assert likely[0] < 0.15
     assert known[2:] == pytest.approx(published[2:], rel=0.12)
 
 
