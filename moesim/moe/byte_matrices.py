@@ -44,7 +44,7 @@ class Routed:
 def routed(
     experts: Counts, source: Counts, placement: Placement, *, nodes: int = 1, etp: int = 1
 ) -> Routed:
-    """Return the targets of choices [tokens, k] under a placement on ep ranks.
+    """Return the targets of choices [tokens, k] under one layer's placement on ep ranks.
 
     `experts` are those of a `Choices`, -1 where none. Rows of an expert go to its replicas in
     turn, as in placed_rows.py. With expert tensor parallelism an expert lies on etp ranks,

@@ -38,7 +38,7 @@ class LayerConsequences:
 def consequences(
     counts: Counts, placement: Placement, capacity: int | None = None
 ) -> LayerConsequences:
-    """Return what counts [groups, E], one row per routing group, do under a placement.
+    """Return what counts [groups, E], one row per routing group, do in one layer.
 
     `capacity` are the slots of an expert for one group; None drops nothing. A padded expert
     computes its empty slots as well; those are the waste, not in the rows here.

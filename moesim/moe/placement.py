@@ -47,6 +47,11 @@ def replicas(placement: Placement) -> Indices:
     return counts.reshape(*slots.shape[:-2], placement.experts)
 
 
+def one_layer(placement: Placement, layer: int) -> Placement:
+    """Return the placement of one layer of several, as token-level functions take it."""
+    return Placement(expert_of_slot=placement.expert_of_slot[layer], experts=placement.experts)
+
+
 def replica_memory_fraction(placement: Placement) -> float:
     """Return the expert bytes that redundancy adds: (slots - E) / E, empty slots left out.
 
@@ -61,8 +66,7 @@ def replica_memory_fraction(placement: Placement) -> float:
 def contiguous(loads: ArrayLike, room: Room) -> Placement:
     """Return experts in order: the first E / ranks on rank 0, and so on, whatever the load.
 
-    Where E is no multiple of the ranks, the first ranks hold one expert more: `linear` of vLLM,
-    vllm/model_executor/layers/fused_moe/layer.py determine_expert_map.
+    Where E is no multiple of the ranks, the first ranks hold one expert more.
     """
     each = _as_layers(loads, room)
     experts, layers = each.shape[1], each.shape[0]
@@ -91,7 +95,8 @@ def greedy(loads: ArrayLike, room: Room) -> Placement:
 def replicated(loads: ArrayLike, room: Room) -> Placement:
     """Return all slots used: hot experts replicated, then copies packed onto ranks.
 
-    The global policy of deepseek-ai/EPLB eplb.py rebalance_experts.
+    The global policy of deepseek-ai/EPLB eplb.py rebalance_experts. It does not look at where
+    experts lie already: little drift moves nearly all of them (see `moves` in rebalancing.py).
     """
     each = _as_layers(loads, room)
     return _placement(_replicate_and_pack(each, room.ranks, room.slots_per_rank), loads)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from moesim.moe import byte_matrices as matrices
 from moesim.moe.byte_matrices import IMPLEMENTATIONS, Hops, Routed, on_wire, padded, routed
 from moesim.moe.expected_matrices import EXPECTED
+from moesim.moe.fan_out import score_limited_choices, score_limited_reach, uniform_reach
 from moesim.moe.placed_rows import rank_loads
 from moesim.moe.placement import Placement, Room, contiguous, replicated
 from moesim.moe.traffic import DISPATCHERS, Destinations
@@ -208,7 +209,7 @@ def test_expected_rows_are_those_of_the_dispatchers(
 ) -> None:
     experts, top_k, ranks, domains = place
     where = Destinations(experts=experts, top_k=top_k, ranks=ranks, domains=domains)
-    hops, rows = EXPECTED[name](where, 10.0), DISPATCHERS[name](where)
+    hops, rows = EXPECTED[name](where, 10.0, uniform_reach(where)), DISPATCHERS[name](where)
     assert on_wire(hops.between).sum() / ranks == pytest.approx(10 * rows.scale_out, abs=1e-9)
     assert on_wire(hops.inside).sum() / ranks == pytest.approx(10 * rows.scale_up, abs=1e-9)
 
@@ -227,10 +228,33 @@ def test_expected_matrices_are_means_over_choices(
     placement = contiguous(np.ones(experts), Room(ranks=ranks, slots_per_rank=-(-experts // ranks)))
     batch = routed(chosen, np.repeat(np.arange(ranks), tokens), placement, nodes=domains)
     where = Destinations(experts=experts, top_k=top_k, ranks=ranks, domains=domains)
-    found, expected = IMPLEMENTATIONS[name](batch), EXPECTED[name](where, tokens)
+    found, expected = (
+        IMPLEMENTATIONS[name](batch),
+        EXPECTED[name](where, tokens, uniform_reach(where)),
+    )
     for part in ("between", "inside"):
         counted, mean = getattr(found, part), getattr(expected, part)
         assert (np.abs(counted - mean) <= 5 * np.sqrt(top_k * mean) + 1e-6).all()
+
+
+@pytest.mark.parametrize("name", sorted(IMPLEMENTATIONS))
+def test_expected_matrices_of_a_router_that_picks_groups_by_scores(name: str) -> None:
+    """DeepSeek-V3's rule on 32 ranks of four nodes: totals within 2 %, streams independent.
+
+    The rows inside nodes of a direct send scatter most: some 24,000, three standard errors 2 %.
+    """
+    where = Destinations(
+        experts=256, top_k=8, ranks=32, domains=4, groups=8, groups_per_token=4
+    )  # fmt: skip
+    scores = np.random.default_rng(1).random((16_000, 256))
+    placement = contiguous(np.ones(256), Room(ranks=32, slots_per_rank=8))
+    chosen, source = score_limited_choices(scores, where, 2), np.repeat(np.arange(32), 500)
+    found = IMPLEMENTATIONS[name](routed(chosen, source, placement, nodes=4))
+    reach = score_limited_reach(where, np.random.default_rng(2))
+    expected = EXPECTED[name](where, 500.0, reach)
+    for part in ("between", "inside"):
+        counted, mean = (on_wire(getattr(hops, part)).sum() for hops in (found, expected))
+        assert counted == pytest.approx(mean, rel=0.02)
 
 
 def test_one_rank_sends_nothing() -> None:

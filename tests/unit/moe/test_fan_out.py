@@ -10,7 +10,8 @@ from moesim.moe.fan_out import (
     distinct,
     parts_of,
     score_limited_choices,
-    score_limited_fan_out,
+    score_limited_reach,
+    uniform_reach,
 )
 from moesim.moe.placement import Room, contiguous
 from moesim.moe.traffic import Destinations, fan_out, limited_fan_out
@@ -37,9 +38,10 @@ def test_deepseek_v3_reaches_four_of_eight_nodes_by_scores() -> None:
     A group is picked for its high scores, so nearly each of the four is reached; four groups
     picked at random would be reached less (3.63).
     """
-    found = score_limited_fan_out(DEEPSEEK_V3, 8, np.random.default_rng(0))
-    assert found == pytest.approx(3.954, abs=6e-4)
-    assert limited_fan_out(DEEPSEEK_V3, 8) == pytest.approx(3.629, abs=6e-4)
+    found = score_limited_reach(DEEPSEEK_V3, np.random.default_rng(0))
+    assert found.domains == pytest.approx(3.954, abs=6e-4)
+    assert uniform_reach(DEEPSEEK_V3).domains == pytest.approx(3.629, abs=6e-4)
+    assert uniform_reach(DEEPSEEK_V3).ranks == limited_fan_out(DEEPSEEK_V3, 64)
 
 
 def test_score_limited_choices_by_sorting() -> None:
@@ -58,13 +60,13 @@ def test_score_limited_choices_by_sorting() -> None:
 
 def test_no_limit_reaches_what_uniform_choices_do() -> None:
     where = Destinations(experts=64, top_k=6, ranks=8, domains=1)
-    found = score_limited_fan_out(where, 8, np.random.default_rng(6))
+    found = score_limited_reach(where, np.random.default_rng(6)).ranks
     # the spread of one token's distinct ranks is below one: 0.03 is four standard errors
     assert found == pytest.approx(fan_out(8, 64, 6), abs=0.03)
 
 
 def test_groups_by_best_expert_against_sampling() -> None:
-    found = score_limited_fan_out(DEEPSEEK_V2, 8, np.random.default_rng(1), best=1)
+    found = score_limited_reach(DEEPSEEK_V2, np.random.default_rng(1), best=1).ranks
     assert best_expert_limited_fan_out(DEEPSEEK_V2) == pytest.approx(found, abs=0.003)
     assert best_expert_limited_fan_out(DEEPSEEK_V2) < 3  # at most three devices
 
