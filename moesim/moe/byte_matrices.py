@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from moesim.moe.choices import Choices
 from moesim.moe.loads import Counts
 from moesim.moe.packing import number_among_equals
 from moesim.moe.placed_rows import replica_numbers, slot_rows_by_source
@@ -42,15 +43,16 @@ class Routed:
 
 
 def routed(
-    experts: Counts, source: Counts, placement: Placement, *, nodes: int = 1, etp: int = 1
+    choices: Choices, source: Counts, placement: Placement, *, nodes: int = 1, etp: int = 1
 ) -> Routed:
-    """Return the targets of choices [tokens, k] under one layer's placement on ep ranks.
+    """Return the targets of choices under one layer's placement on ep ranks.
 
-    `experts` are those of a `Choices`, -1 where none. Rows of an expert go to its replicas in
-    turn, as in placed_rows.py. With expert tensor parallelism an expert lies on etp ranks,
-    ep position i on ranks i etp .. (i + 1) etp - 1, and a token first goes to the one in its own
-    place; `gathered_over_etp` gives the second hop.
+    A choice that was dropped is -1, like one that a token has not. Rows of an expert go to its
+    replicas in turn, as in placed_rows.py. With expert tensor parallelism an expert lies on etp
+    ranks, ep position i on ranks i etp .. (i + 1) etp - 1, and a token first goes to the one in
+    its own place; `gathered_over_etp` gives the second hop.
     """
+    experts = choices.experts
     flat = placement.expert_of_slot.reshape(1, -1)
     copies = replicas(placement)
     slot = np.full((placement.experts, int(copies.max())), -1, dtype=np.int64)

@@ -41,7 +41,7 @@ def score_limited_reach(where: Destinations, rng: np.random.Generator, best: int
     inference/model.py class Gate @9b4e9788; best 1: DeepSeek-V2. Groups picked for high scores
     are reached more often than groups picked at random: 3.95 nodes of DeepSeek-V3, not 3.63.
     """
-    experts = score_limited_choices(rng.random((SAMPLED_TOKENS, where.experts)), where, best)
+    experts = score_limited_experts(rng.random((SAMPLED_TOKENS, where.experts)), where, best)
     ranks, domains = (
         float(distinct(experts * parts // where.experts).mean())
         for parts in (where.ranks, where.domains)
@@ -75,7 +75,7 @@ def best_expert_limited_fan_out(where: Destinations) -> float:
     return float(np.minimum(groups, where.groups_per_token) @ reached)
 
 
-def score_limited_choices(scores: NDArray[np.float64], where: Destinations, best: int) -> Parts:
+def score_limited_experts(scores: NDArray[np.float64], where: Destinations, best: int) -> Parts:
     """Return [tokens, k] experts chosen by scores [tokens, E] within the best groups, unordered."""
     grouped = scores.reshape(len(scores), where.groups, -1)
     group_score = np.partition(grouped, -best, axis=2)[..., -best:].sum(axis=2)

@@ -4,12 +4,18 @@ from random import Random
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from moesim.moe.byte_matrices import IMPLEMENTATIONS, combine, on_wire, padded, routed
-from moesim.moe.consequences import consequences
+from moesim.moe.choices import Choices
+from moesim.moe.layer_consequences import layer_consequences
 from moesim.moe.loads import SHARES, LoadLaw, draw_counts, draw_shares
 from moesim.moe.placed_rows import rank_loads
 from moesim.moe.placement import PLACEMENTS, Room
+
+
+def _choices(experts: NDArray[np.int64]) -> Choices:
+    return Choices(experts, np.ones(experts.shape))
 
 
 @pytest.mark.parametrize("rule", sorted(PLACEMENTS))
@@ -43,7 +49,7 @@ def test_bytes_sent_are_bytes_received(implementation: str) -> None:
         scores = generator.random((37, experts))
         chosen = np.argsort(scores, axis=1)[:, :3].astype(np.int64)
         source = generator.integers(0, room.ranks, 37)
-        batch = routed(chosen, source, placement, nodes=int(nodes))
+        batch = routed(_choices(chosen), source, placement, nodes=int(nodes))
         there = IMPLEMENTATIONS[implementation](batch)
         back = combine(there)
         for out, home in ((there.between, back.between), (there.inside, back.inside)):
@@ -60,7 +66,7 @@ def test_one_expert_and_all_experts_are_dense() -> None:
         counts = draw_counts(shares, 500, experts, generator)
         for rule in PLACEMENTS.values():
             placement = rule(shares, Room(ranks=1, slots_per_rank=experts))
-            found = consequences(counts, placement)
+            found = layer_consequences(counts, placement)
             assert sorted(found.slot_rows.ravel().tolist()) == [500] * experts
             assert found.rank_imbalance == found.expert_imbalance == 1.0
 
@@ -70,7 +76,7 @@ def test_ep_1_sends_nothing() -> None:
     for rule in PLACEMENTS.values():
         placement = rule(generator.random(8), Room(ranks=1, slots_per_rank=9))
         chosen = np.argsort(generator.random((50, 8)), axis=1)[:, :2].astype(np.int64)
-        batch = routed(chosen, np.zeros(50, dtype=np.int64), placement)
+        batch = routed(_choices(chosen), np.zeros(50, dtype=np.int64), placement)
         for hops in (*(send(batch) for send in IMPLEMENTATIONS.values()), padded(9, placement)):
             assert int(on_wire(hops.between).sum() + on_wire(hops.inside).sum()) == 0
 
@@ -79,5 +85,5 @@ def test_no_capacity_limit_drops_nothing() -> None:
     generator = np.random.default_rng(5)
     counts = generator.integers(0, 1000, (4, 16))
     placement = PLACEMENTS["greedy"](counts.sum(axis=0), Room(ranks=4, slots_per_rank=4))
-    for capacity in (None, 1000, 10**12):
-        assert consequences(counts, placement, capacity).dropped == 0
+    for kept in (None, np.minimum(counts, 1000), np.minimum(counts, 10**12)):
+        assert layer_consequences(counts, placement, kept=kept).dropped == 0

@@ -7,14 +7,22 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from moesim.moe import byte_matrices as matrices
-from moesim.moe.byte_matrices import IMPLEMENTATIONS, Hops, Routed, on_wire, padded, routed
+from moesim.moe.byte_matrices import IMPLEMENTATIONS, Hops, Routed, on_wire, padded
+from moesim.moe.choices import Choices
 from moesim.moe.expected_matrices import EXPECTED
-from moesim.moe.fan_out import score_limited_choices, score_limited_reach, uniform_reach
+from moesim.moe.fan_out import score_limited_experts, score_limited_reach, uniform_reach
 from moesim.moe.placed_rows import rank_loads
 from moesim.moe.placement import Placement, Room, contiguous, replicated
 from moesim.moe.traffic import DISPATCHERS, Destinations
 
 Ints = NDArray[np.int64]
+
+
+def routed(
+    experts: Ints, source: Ints, placement: Placement, *, nodes: int = 1, etp: int = 1
+) -> Routed:
+    choices = Choices(experts, np.where(experts < 0, 0.0, 1.0))
+    return matrices.routed(choices, source, placement, nodes=nodes, etp=etp)
 
 
 def _two_nodes() -> Routed:
@@ -248,7 +256,7 @@ def test_expected_matrices_of_a_router_that_picks_groups_by_scores(name: str) ->
     )  # fmt: skip
     scores = np.random.default_rng(1).random((16_000, 256))
     placement = contiguous(np.ones(256), Room(ranks=32, slots_per_rank=8))
-    chosen, source = score_limited_choices(scores, where, 2), np.repeat(np.arange(32), 500)
+    chosen, source = score_limited_experts(scores, where, 2), np.repeat(np.arange(32), 500)
     found = IMPLEMENTATIONS[name](routed(chosen, source, placement, nodes=4))
     reach = score_limited_reach(where, np.random.default_rng(2))
     expected = EXPECTED[name](where, 500.0, reach)

@@ -9,7 +9,7 @@ from moesim.moe.fan_out import (
     best_expert_limited_fan_out,
     distinct,
     parts_of,
-    score_limited_choices,
+    score_limited_experts,
     score_limited_reach,
     uniform_reach,
 )
@@ -44,12 +44,12 @@ def test_deepseek_v3_reaches_four_of_eight_nodes_by_scores() -> None:
     assert uniform_reach(DEEPSEEK_V3).ranks == limited_fan_out(DEEPSEEK_V3, 64)
 
 
-def test_score_limited_choices_by_sorting() -> None:
+def test_score_limited_experts_by_sorting() -> None:
     """Token by token: the groups with the most in their two best scores, the best in them."""
     where = Destinations(experts=24, top_k=4, ranks=6, domains=1, groups=6, groups_per_token=2)
     scores = np.random.default_rng(5).random((200, 24))
     for best in (1, 2):
-        found = score_limited_choices(scores, where, best)
+        found = score_limited_experts(scores, where, best)
         for token, each in enumerate(scores.tolist()):
             groups = [sorted(each[4 * g : 4 * g + 4])[-best:] for g in range(6)]
             allowed = sorted(range(6), key=lambda g: sum(groups[g]))[-2:]

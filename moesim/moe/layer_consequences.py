@@ -35,32 +35,36 @@ class LayerConsequences:
     """Expert bytes that redundancy adds."""
 
 
-def consequences(
-    counts: Counts, placement: Placement, capacity: int | None = None
+def layer_consequences(
+    counts: Counts,
+    placement: Placement,
+    *,
+    kept: Counts | None = None,
+    slots_offered: int | None = None,
 ) -> LayerConsequences:
-    """Return what counts [groups, E], one row per routing group, do in one layer.
+    """Return what routed counts [..., E], groups or sources in front, do in one layer.
 
-    `capacity` are the slots of an expert for one group; None drops nothing. A padded expert
+    `kept` are the counts that found a slot, of the same shape; None: all of them. `slots_offered`
+    are the slots of all experts and groups together; None: there is no capacity. A padded expert
     computes its empty slots as well; those are the waste, not in the rows here.
     """
-    groups = counts.reshape(-1, placement.experts)
-    kept = groups if capacity is None else np.minimum(groups, capacity)
-    routed, computed = int(groups.sum()), int(kept.sum())
-    expert_rows = np.asarray(kept.sum(axis=0), dtype=np.int64)
-    by_slot = slot_rows(expert_rows, placement)
+    routed = counts.reshape(-1, placement.experts).sum(axis=0)
+    stayed = routed if kept is None else kept.reshape(-1, placement.experts).sum(axis=0)
+    total, computed = int(routed.sum()), int(stayed.sum())
+    by_slot = slot_rows(stayed, placement)
     by_rank = np.asarray(by_slot.sum(axis=1), dtype=np.int64)
     return LayerConsequences(
-        expert_rows=expert_rows,
+        expert_rows=stayed,
         slot_rows=by_slot,
         rank_rows=by_rank,
-        expert_imbalance=imbalance(groups.sum(axis=0)),
+        expert_imbalance=imbalance(routed),
         slot_imbalance=imbalance(by_slot[placement.expert_of_slot >= 0]),
         rank_imbalance=imbalance(by_rank),
-        routed=routed,
+        routed=total,
         computed=computed,
-        dropped=routed - computed,
-        drop_fraction=(routed - computed) / routed if routed else 0.0,
-        capacity_waste_fraction=1 - computed / (groups.size * capacity) if capacity else 0.0,
+        dropped=total - computed,
+        drop_fraction=(total - computed) / total if total else 0.0,
+        capacity_waste_fraction=1 - computed / slots_offered if slots_offered else 0.0,
         replica_memory_fraction=replica_memory_fraction(placement),
     )
 
@@ -73,15 +77,22 @@ class Replication:
     with_replicas: LayerConsequences
 
 
-def compare(counts: Counts, placement: Placement, capacity: int | None = None) -> Replication:
+def compare(
+    counts: Counts,
+    placement: Placement,
+    *,
+    kept: Counts | None = None,
+    slots_offered: int | None = None,
+) -> Replication:
     """Return the consequences under a placement, and under the contiguous one of as many ranks."""
     ranks = placement.expert_of_slot.shape[0]
     room = Room(ranks=ranks, slots_per_rank=-(-placement.experts // ranks))
     plain = contiguous(np.ones(placement.experts), room)
-    return Replication(
-        without=consequences(counts, plain, capacity),
-        with_replicas=consequences(counts, placement, capacity),
+    without, with_replicas = (
+        layer_consequences(counts, where, kept=kept, slots_offered=slots_offered)
+        for where in (plain, placement)
     )
+    return Replication(without=without, with_replicas=with_replicas)
 
 
 def dropped_by_position(dropped: NDArray[np.bool_], sequence_tokens: int) -> NDArray[np.float64]:

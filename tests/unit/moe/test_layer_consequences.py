@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moesim.moe.activation import Widths, activation_bytes, capacity_rows, dropless_rows
-from moesim.moe.consequences import compare, consequences, dropped_by_position
+from moesim.moe.layer_consequences import compare, dropped_by_position, layer_consequences
 from moesim.moe.placement import Room, contiguous, replicated
 from moesim.moe.straggler import excess, straggler
 
@@ -56,7 +56,9 @@ def test_consequences_by_hand() -> None:
     """Two groups, four experts on two ranks, six slots: 3 and 2 of 20 rows are dropped."""
     counts = np.array([[9, 1, 0, 0], [2, 8, 0, 0]])
     placement = contiguous(np.ones(4), Room(ranks=2, slots_per_rank=2))
-    found = consequences(counts, placement, capacity=6)
+    found = layer_consequences(
+        counts, placement, kept=np.minimum(counts, 6), slots_offered=2 * 4 * 6
+    )
     assert found.expert_rows.tolist() == [8, 7, 0, 0]
     assert found.slot_rows.tolist() == [[8, 7], [0, 0]]
     assert found.rank_rows.tolist() == [15, 0]
@@ -66,7 +68,7 @@ def test_consequences_by_hand() -> None:
     assert found.expert_imbalance == 11 / 5  # as routed: 11, 9, 0, 0
     assert (found.slot_imbalance, found.rank_imbalance) == (8 / 3.75, 2.0)
     assert found.replica_memory_fraction == 0.0
-    unlimited = consequences(counts, placement)
+    unlimited = layer_consequences(counts, placement)
     assert (unlimited.dropped, unlimited.capacity_waste_fraction) == (0, 0.0)
 
 
@@ -90,7 +92,9 @@ def test_routed_is_computed_and_dropped(seed: int) -> None:
     room = Room(ranks=4, slots_per_rank=4)
     placement = replicated(counts.sum(axis=0), room)
     capacity = int(generator.integers(1, 60))
-    found = consequences(counts, placement, capacity)
+    found = layer_consequences(
+        counts, placement, kept=np.minimum(counts, capacity), slots_offered=36 * capacity
+    )
     assert found.routed == found.computed + found.dropped == int(counts.sum())
     assert int(found.rank_rows.sum()) == int(found.slot_rows.sum()) == found.computed
     assert 0 <= found.drop_fraction <= 1
