@@ -5,11 +5,13 @@ for choices at hand, and for routers that pick the groups of a token by its scor
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moesim import rng as rng_streams
 from moesim.moe.traffic import Destinations, limited_fan_out
 
 Parts = NDArray[np.int64]
@@ -31,6 +33,18 @@ def uniform_reach(where: Destinations) -> Reach:
     return Reach(
         ranks=limited_fan_out(where, where.ranks), domains=limited_fan_out(where, where.domains)
     )
+
+
+@lru_cache(maxsize=256)
+def typical_reach(where: Destinations) -> Reach:
+    """Return what a token reaches on average: the closed form, or sampled under a group limit.
+
+    Routers pick the groups of a token by its scores, and groups picked so are reached more often
+    than groups picked at random.
+    """
+    if where.groups <= 1 or where.groups_per_token >= where.groups:
+        return uniform_reach(where)
+    return score_limited_reach(where, rng_streams.stream(0, "reach under a group limit"))
 
 
 def score_limited_reach(where: Destinations, rng: np.random.Generator, best: int = 2) -> Reach:

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from moesim.moe import byte_matrices as matrices
 from moesim.moe.byte_matrices import IMPLEMENTATIONS, Hops, Routed, on_wire, padded
 from moesim.moe.choices import Choices
+from moesim.moe.dispatchers import DISPATCHERS
 from moesim.moe.expected_matrices import EXPECTED
 from moesim.moe.fan_out import score_limited_experts, score_limited_reach, uniform_reach
 from moesim.moe.placed_rows import rank_loads
 from moesim.moe.placement import Placement, Room, contiguous, replicated
-from moesim.moe.traffic import DISPATCHERS, Destinations
+from moesim.moe.traffic import Destinations
 
 Ints = NDArray[np.int64]
 
