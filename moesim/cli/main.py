@@ -12,6 +12,7 @@ from moesim.cli.hardware import hardware
 from moesim.cli.init import init
 from moesim.cli.models import models
 from moesim.cli.profile import app as profile
+from moesim.cli.routing import routing
 from moesim.cli.run import run
 from moesim.cli.schema import schema
 
@@ -23,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for _command in (run, init, explain, models, hardware, schema, calibrate):
+for _command in (run, routing, init, explain, models, hardware, schema, calibrate):
     app.command()(_command)
 
 app.add_typer(profile, name="profile")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from moesim.spec.scenario import Scenario
 from moesim.study.advice import advice
 from moesim.study.baseline import baseline
+from moesim.study.gating import check_placement
 from moesim.study.resolve import resolve
 from moesim.study.result import Result
 from moesim.study.simulate import simulate
@@ -20,6 +21,7 @@ def run(scenario: Scenario, progress: Progress | None = None) -> Result:
     ScenarioError, ModelError or ProfileError for what cannot be simulated.
     """
     tell = progress or (lambda what, done, total: None)
+    check_placement(scenario)
     training = resolve(scenario)
     outcome = simulate(training, lambda done, total: tell("simulating steps", done, total))
     dense = []

@@ -22,7 +22,9 @@ from moesim.spec.shipped import shipped
 from moesim.spec.software import SoftwareSpec
 from moesim.spec.sourced import Figure
 from moesim.spec.validate import models_in
+from moesim.study.report.routing_summary import summary as routing_summary
 from moesim.study.result import Result
+from moesim.study.routing_study import routing_study
 from moesim.study.run import run
 
 BASE: dict[str, Any] = {
@@ -47,6 +49,18 @@ TWO_STACKS = (
 LARGE = ("cluster.devices=512", "training.global_batch=512")
 UNIFORM = ("routing.load.law=uniform",)
 SKEWED = ("routing.load={law: dirichlet, cv: 0.1}",)
+TOP2 = (*UNIFORM, "model=mixtral-8x7b", "parallel={ep: 4, etp: 1}")
+GSHARD = (*TOP2, "routing.gating={rule: gshard_top2, second_policy: random_gshard}")
+THRESHOLD = (
+    *TOP2, "routing.gating={rule: gshard_top2, second_policy: threshold, threshold: 0.2}",
+)  # fmt: skip
+HIERARCHY = (
+    *SKEWED,
+    "routing.gating={rule: hierarchical, levels: [{fanout: 4, limit: 1}, {fanout: 16, limit: 8}]}",
+)
+LEVELS = "routing.gating.levels"
+GREEDY = (*SKEWED, "routing.placement.rule=greedy")
+REPLICATED = (*SKEWED, "routing.placement={rule: replicated, redundant_experts: 8}")
 LIMITED = (*UNIFORM, "routing.capacity={factor: 1.1}")
 TWIN = ("baseline={equal: flop, parallel: {}}",)
 OTHER = ("baseline={model: olmo-1b, parallel: {}}",)
@@ -58,6 +72,10 @@ class Change(NamedTuple):
 
     value: str
     under: tuple[str, ...] = ()
+    key: str = ""
+    """What is set, where the key is inside a list."""
+    study: bool = False
+    """Whether it is the routing study that shows it."""
 
 
 PARALLEL: dict[str, Change] = {
@@ -95,6 +113,21 @@ CHANGES: dict[str, Change] = {
     "training.overlap.param_gather": Change("false"),
     "training.steps": Change("2", UNIFORM),
     "training.tokens": Change("1 Ttokens"),
+    "routing.gating.rule": Change("st_moe", UNIFORM),
+    "routing.gating.second_policy": Change("none", GSHARD),
+    "routing.gating.threshold": Change("0.45", THRESHOLD),
+    "routing.gating.noise": Change("3", (*SKEWED, "routing.gating={rule: noisy_topk, noise: 1}")),
+    "routing.gating.sharpness": Change("4", GSHARD),
+    "routing.gating.levels.fanout": Change(
+        "[{fanout: 8, limit: 1}, {fanout: 8, limit: 8}]", HIERARCHY, LEVELS
+    ),
+    "routing.gating.levels.limit": Change(
+        "[{fanout: 4, limit: 2}, {fanout: 16, limit: 4}]", HIERARCHY, LEVELS
+    ),
+    "routing.gating.shared_router": Change("true", HIERARCHY),
+    "routing.placement.rule": Change("greedy", SKEWED),
+    "routing.placement.redundant_experts": Change("16", REPLICATED, study=True),
+    "routing.placement.share_correlation": Change("0.5", GREEDY),
     "routing.load.law": Change("uniform"),
     "routing.load.cv": Change("1", SKEWED),
     "routing.capacity.factor": Change("2", UNIFORM),
@@ -206,6 +239,12 @@ def physics(result: Result) -> Any:
     ]
 
 
+def studied(file: Path, *settings: str) -> Any:
+    """Return the figures of a routing study."""
+    summary = routing_summary(routing_study(load_scenario(file, settings)))
+    return [True, {name: value for name, value in summary.items() if name != "scenario"}]
+
+
 def outcome(file: Path, *settings: str) -> Any:
     """Return the figures of a run, or the keys that its error names."""
     try:
@@ -255,8 +294,9 @@ def test_every_key_of_a_scenario_has_a_change_here() -> None:
 @pytest.mark.parametrize("key", CHANGES)
 def test_a_key_of_a_scenario_changes_the_result(base: Path, key: str) -> None:
     change = CHANGES[key]
-    before = outcome(base, *change.under)
-    after = outcome(base, *change.under, f"{key}={change.value}")
+    look = studied if change.study else outcome
+    before = look(base, *change.under)
+    after = look(base, *change.under, f"{change.key or key}={change.value}")
     assert isinstance(before[0], bool), f"the base itself is an error about {before}"
     if isinstance(after[0], bool):
         assert after != before

@@ -48,7 +48,8 @@ def charts(result: Findings) -> dict[str, Chart]:
     return found
 
 
-def _layout(height: int, **more: Any) -> dict[str, Any]:
+def plain_layout(height: int, **more: Any) -> dict[str, Any]:
+    """Return the layout that all pictures share: type, margins, white paper."""
     return {
         "font": _FONT,
         "height": height,
@@ -83,7 +84,7 @@ def breakdown(result: Findings) -> Chart:
                 "marker": {"color": COLOURS.get(part, _OTHER)},
             }
         )
-    layout = _layout(
+    layout = plain_layout(
         230 + 75 * len(runs),
         barmode="stack",
         xaxis={"title": {"text": "seconds per step (mean over stages)"}, "gridcolor": "#e4e7eb"},
@@ -148,7 +149,7 @@ def memory(result: Findings) -> Chart:
     capacity = result.outcome.capacity_bytes / 2**30
     line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": capacity, "y1": capacity}
     note = {"xref": "paper", "x": 1, "y": capacity, "yanchor": "bottom", "showarrow": False}
-    layout = _layout(
+    layout = plain_layout(
         470,
         barmode="stack",
         xaxis={"automargin": True},
@@ -200,7 +201,7 @@ def timeline(outcome: Outcome) -> Chart:
         )
     lanes = [f"stage {n}{kind}" for n in range(stages) for kind in ("", " data-parallel")]
     used = {_lane(one.track) for one in shown}
-    layout = _layout(
+    layout = plain_layout(
         150 + 22 * len(used),
         barmode="overlay",
         bargap=0.15,
@@ -241,7 +242,7 @@ def routing(outcome: Outcome) -> Chart:
         "yaxis": "y2",
         "marker": {"color": "#d1495b"},
     }
-    layout = _layout(
+    layout = plain_layout(
         330,
         xaxis={"title": {"text": "MoE layer"}, "type": "category"},
         yaxis={

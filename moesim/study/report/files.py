@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,16 @@ def save(result: Findings, directory: Path) -> Path:
 
     Raises ScenarioError where the directory holds something else or cannot be written.
     """
+    return write(lambda: contents(result), directory)
+
+
+def write(make: Callable[[], dict[str, str]], directory: Path) -> Path:
+    """Write the files that `make` returns, by name, to `directory`; return it.
+
+    Raises ScenarioError where the directory holds something else or cannot be written.
+    """
     try:
-        texts = contents(result)
+        texts = make()
         directory = directory.resolve()
         _check(directory, set(texts))
         directory.parent.mkdir(parents=True, exist_ok=True)

@@ -43,7 +43,12 @@ def html(result: Findings, figures: dict[str, Any] | None = None) -> str:
         _assumptions(result, figures),
         _reproduce(result),
     ]
-    title = escape(result.scenario.name)
+    return document(result.scenario.name, sections, pictures)
+
+
+def document(name: str, sections: list[str], pictures: dict[str, charts.Chart]) -> str:
+    """Return a page with these sections, whose pictures are drawn where their names are ids."""
+    title = escape(name)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

@@ -1,0 +1,65 @@
+"""summary.json of a routing study: every figure under a name that ends in its unit."""
+
+from dataclasses import asdict
+from typing import Any
+
+from moesim.study.report.routing_tables import capacity, dispatch
+from moesim.study.routing_study import RoutedLayer, RoutingStudy
+from moesim.version import __version__
+
+
+def summary(study: RoutingStudy) -> dict[str, Any]:
+    """Return the summary of a study: plain data, in a fixed order."""
+    scenario, layers = study.scenario, study.layers
+    first = layers[0].router
+    return {
+        "moesim_version": __version__,
+        "name": scenario.name,
+        "description": scenario.description,
+        "seed": scenario.seed,
+        "model": study.run.architecture.name,
+        "moe_layers": len(layers),
+        "experts": first.experts,
+        "top_k": first.top_k,
+        "ranks": first.ranks,
+        "domains": study.where.domains,
+        "tokens": first.tokens,
+        "group_tokens": first.group_tokens,
+        "routed_tokens": sum(layer.placed.routed for layer in layers),
+        "dropped_tokens": sum(layer.placed.dropped for layer in layers),
+        "dropped_fraction": _share(layers),
+        "expected_dropped_fraction": _expected(layers),
+        "capacity_waste_fraction": _mean(layers, "capacity_waste_fraction"),
+        "assignments_per_token": _share_of_tokens(layers),
+        "expert_imbalance": _mean(layers, "expert_imbalance"),
+        "slot_imbalance": _mean(layers, "slot_imbalance"),
+        "rank_imbalance": _mean(layers, "rank_imbalance"),
+        "rank_imbalance_contiguous": _mean(layers, "rank_imbalance", plain=True),
+        "replica_memory_fraction": layers[0].placed.replica_memory_fraction,
+        "reach": asdict(study.reach),
+        "dispatch": dispatch(study),
+        "capacity": capacity(study),
+        "scenario": scenario.model_dump(mode="json"),
+    }
+
+
+def _share(layers: tuple[RoutedLayer, ...]) -> float:
+    routed = sum(layer.placed.routed for layer in layers)
+    return sum(layer.placed.dropped for layer in layers) / routed if routed else 0.0
+
+
+def _share_of_tokens(layers: tuple[RoutedLayer, ...]) -> float:
+    tokens = sum(layer.router.tokens for layer in layers)
+    return sum(layer.placed.routed for layer in layers) / tokens
+
+
+def _expected(layers: tuple[RoutedLayer, ...]) -> float | None:
+    found = [layer.expected_drop_fraction for layer in layers]
+    known = [share for share in found if share is not None]
+    return sum(known) / len(known) if len(known) == len(found) else None
+
+
+def _mean(layers: tuple[RoutedLayer, ...], name: str, *, plain: bool = False) -> float:
+    """Layers take their turn, so means over layers are what a whole pass feels."""
+    values = [getattr(layer.plain if plain else layer.placed, name) for layer in layers]
+    return float(sum(values) / len(values))
