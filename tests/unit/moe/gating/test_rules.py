@@ -1,5 +1,6 @@
 """Each rule against the same rule written out token by token, on the same draws."""
 
+from dataclasses import replace
 from math import exp
 
 import numpy as np
@@ -114,7 +115,7 @@ def test_gshard_top2_sampling() -> None:
     _same(found, expected)
 
 
-GROUPED = {"experts": 8, "top_k": 3, "groups": 4, "groups_per_token": 2}
+GROUPED = Gate(experts=8, top_k=3, groups=4, groups_per_token=2)
 
 
 def test_deepseek_v2() -> None:
@@ -124,7 +125,7 @@ def test_deepseek_v2() -> None:
         probability = softmax(row)
         chosen = in_groups(probability, 4, 2, 3, best=1)
         expected.append({expert: 16 * probability[expert] for expert in chosen})
-    _same(_choose("deepseek_v2", Gate(**GROUPED, normalise=False, scale=16)), expected)
+    _same(_choose("deepseek_v2", replace(GROUPED, normalise=False, scale=16)), expected)
 
 
 def test_deepseek_v3() -> None:
@@ -137,7 +138,7 @@ def test_deepseek_v3() -> None:
         chosen = in_groups(biased, 4, 2, 3, best=2)
         total = sum(affinity[expert] for expert in chosen)
         expected.append({expert: 2.5 * affinity[expert] / total for expert in chosen})
-    _same(_choose("deepseek_v3", Gate(**GROUPED, bias=bias, scale=2.5)), expected)
+    _same(_choose("deepseek_v3", replace(GROUPED, bias=bias, scale=2.5)), expected)
 
 
 @pytest.mark.parametrize(("factor", "taken"), [(1.5, 38), (0.75, 19)])  # round(200 CF / 8)
@@ -176,7 +177,7 @@ def test_hierarchical_with_a_router_per_group() -> None:
 def test_hierarchical_with_one_router_is_device_limited_routing() -> None:
     levels = (Level(fanout=4, limit=2, link="scale_out"), Level(fanout=2, limit=3))
     gate = Gate(experts=8, top_k=3, levels=levels, shared_router=True)
-    expected = _choose("deepseek_v2", Gate(**GROUPED))
+    expected = _choose("deepseek_v2", GROUPED)
     found = _choose("hierarchical", gate)
     assert found.experts.tolist() == expected.experts.tolist()
     assert found.weights == pytest.approx(expected.weights)
@@ -253,6 +254,7 @@ def test_a_group_limit_is_never_exceeded(name: str) -> None:
         ("hierarchical", Gate(experts=8), "levels are missing"),
         ("hierarchical", Gate(experts=8, levels=(Level(fanout=4, limit=1),)), "multiply to 4"),
         ("mtf_v2", Gate(experts=8, top_k=3, levels=(Level(fanout=8, limit=2),)), "two levels"),
+        ("softmax_topk", Gate(experts=8, sharpness=0.0), "sharpness must be positive"),
         ("softmax_topk", Gate(experts=4), "8 shares for 4 experts"),
         ("softmax_top", Gate(experts=8), "Did you mean 'softmax_topk'"),
     ],

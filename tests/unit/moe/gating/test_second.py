@@ -92,7 +92,7 @@ def test_chance_given_the_first_in_closed_form(share: float) -> None:
 def test_an_expert_that_takes_all_leaves_nothing_to_send() -> None:
     shares = np.array([1.0, 0.0, 0.0])
     for policy in ("random_gshard", "random_mtf", "threshold"):
-        assert gshard_k_eff(_gate(policy), shares) == pytest.approx(1.0, abs=1e-6)  # type: ignore[arg-type]
+        assert gshard_k_eff(_gate(policy), shares) == pytest.approx(1.0, abs=1e-6)
 
 
 @pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
