@@ -174,6 +174,41 @@ def test_hierarchical_with_a_router_per_group() -> None:
     _same(_choose("hierarchical", Gate(experts=8, top_k=2, levels=levels)), expected)
 
 
+def _sent(
+    shares: Array, tokens: int, policy: str, generator: np.random.Generator
+) -> list[list[tuple[int, float]]]:
+    """Return the experts and weights of a top-2 router whose second may be rejected."""
+    rows = draw_logits(shares, tokens, generator)
+    found = []
+    for row, coin in zip(rows, generator.random(tokens), strict=True):
+        (first, g1), (second, g2) = top_k(row, 2, normalise=True).items()
+        kept = second_is_sent(policy, g2, 0.25, coin)
+        found.append([(first, g1), (second, g2)] if kept else [(first, g1)])
+    return found
+
+
+@pytest.mark.parametrize("policy", ["all", "none", "threshold", "random_gshard", "random_mtf"])
+def test_mtf_v2(policy: str) -> None:
+    """First-choice group: importance 1, up to two experts; second: 0.5, the best with weight 1."""
+    generator = np.random.default_rng(5)
+    together = SHARES.reshape(2, 4).sum(axis=1)
+    groups = _sent(together, TOKENS, policy, generator)
+    leaves: list[Token] = [{} for _ in range(TOKENS)]
+    for group in range(2):
+        inside = SHARES.reshape(2, 4)[group] / together[group]
+        first = [t for t in range(TOKENS) if groups[t][0][0] == group]
+        for t, chosen in zip(first, _sent(inside, len(first), policy, generator), strict=True):
+            leaves[t] |= {4 * group + e: groups[t][0][1] * weight for e, weight in chosen}
+        second = [t for t in range(TOKENS) if len(groups[t]) > 1 and groups[t][1][0] == group]
+        rows = draw_logits(inside, len(second), generator)
+        for t, row in zip(second, rows, strict=True):
+            leaves[t][4 * group + ranking(row)[0]] = groups[t][1][1]
+    expected = [dict(sorted(token.items(), key=lambda item: -item[1])) for token in leaves]
+    levels = (Level(fanout=2, limit=2), Level(fanout=4, limit=2))
+    gate = Gate(experts=8, top_k=3, levels=levels, second_policy=policy, threshold=0.25)  # type: ignore[arg-type]
+    _same(_choose("mtf_v2", gate), expected)
+
+
 def test_hierarchical_with_one_router_is_device_limited_routing() -> None:
     levels = (Level(fanout=4, limit=2, link="scale_out"), Level(fanout=2, limit=3))
     gate = Gate(experts=8, top_k=3, levels=levels, shared_router=True)
