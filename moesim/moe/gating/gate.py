@@ -66,6 +66,8 @@ def problems(name: str, gate: Gate) -> tuple[str, ...]:
         found.append(f"top_k {gate.top_k} must lie between 1 and the {gate.experts} experts")
     if name in _TOP_K and gate.top_k != _TOP_K[name]:
         found.append(f"top_k is {_TOP_K[name]} here, not {gate.top_k}")
+    if gate.sharpness <= 0 and not (name == "noisy_topk" and gate.sharpness == 0 < gate.noise):
+        found.append("sharpness must be positive, or with noisy_topk 0 and noise positive")
     if gate.bias and len(gate.bias) != gate.experts:
         found.append(f"{len(gate.bias)} biases for {gate.experts} experts")
     if gate.levels or name in _WITH_LEVELS:

@@ -66,7 +66,7 @@ def second_sent(gate: Gate, shares: Array) -> Array:
             "the second expert's chance has no closed form where its weight is not normalised over"
             " the two: draw tokens instead"
         )
-    c = 1.0 / np.maximum(1.0 - shares / shares.sum(), 1e-300)[:, np.newaxis]
+    c = 1.0 / np.maximum(1.0 - shares / shares.sum(), 1e-12)[:, np.newaxis]
     u, weight = _nodes(_kink(gate, c))
     ratio = (u / (c - (c - 1.0) * u)) ** gate.sharpness
     return np.asarray((weight * chance(gate, ratio / (1.0 + ratio))).sum(axis=1))
@@ -90,7 +90,7 @@ def gshard_load(gate: Gate, shares: Array) -> Array:
     share = shares / shares.sum()
     if gate.second_policy == "sampling" and float(np.ptp(share)) > 1e-12:
         raise ModelError("policy sampling has a closed form for equal shares only: draw tokens")
-    passed_on = share * second_sent(gate, shares) / np.maximum(1.0 - share, 1e-300)
+    passed_on = share * second_sent(gate, shares) / np.maximum(1.0 - share, 1e-12)
     return np.asarray(share + share * (passed_on.sum() - passed_on))
 
 

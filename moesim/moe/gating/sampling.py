@@ -39,20 +39,23 @@ def _is_fast(name: str, gate: Gate) -> bool:
     return name in FAST
 
 
-def topk_counts(inclusion: Array, tokens: Counts, generator: np.random.Generator) -> Counts:
-    """Return counts [..., expert] of tokens with k distinct choices, given P(e among the k).
+def topk_counts(inclusion: Array, tokens: Counts | int, generator: np.random.Generator) -> Counts:
+    """Return counts [..., expert] of tokens with k distinct choices, given P(e among the k) = p_e.
 
-    Each count is Binomial(T, p_e), as it is exactly; those of one row are then conditioned on
-    their sum, T k, by moving single assignments: towards experts by (T - n) p, away by n (1 - p).
-    Covariances become -T d_i d_j / sum(d) with d = p (1 - p): Hajek's approximation for sampling
-    without replacement (Ann. Math. Statist. 35, 1964), exact for equal p. For k = 1 a multinomial
-    draw is exact (`single_counts`). Leading axes are layers or ranks.
+    Independent counts with mean T p_e and variance T a_e, conditioned on their sum, T k, by moving
+    single assignments. With a_e - a_e^2 / sum(a) = p_e (1 - p_e) every count keeps its exact mean
+    and variance, those of Binomial(T, p_e), and pairs get the covariance -T a_i a_j / sum(a), which
+    is exact for k = 1 and for equal p and otherwise an approximation: Hajek's for sampling
+    without replacement (Ann. Math. Statist. 35, 1964). Moving whole assignments adds about
+    1 / sqrt(T k) to the variances. Leading axes are layers or ranks.
     """
     rows = np.asarray(tokens)[..., np.newaxis]
-    drawn = generator.binomial(rows, np.clip(inclusion, 0.0, 1.0)).astype(np.int64)
+    spread = _spread_before_the_sum(np.clip(inclusion, 0.0, 1.0))
+    drawn = _independent(inclusion, spread, rows, generator)
     n = drawn.reshape(-1, drawn.shape[-1])
     p = np.broadcast_to(inclusion, drawn.shape).reshape(n.shape)
     limit = np.broadcast_to(rows, drawn.shape).reshape(n.shape)
+    ease = np.broadcast_to(spread / np.maximum(inclusion, 1e-300), drawn.shape).reshape(n.shape)
     wanted = np.rint((limit * p).sum(axis=1)).astype(np.int64)
     while True:
         missing = wanted - n.sum(axis=1)
@@ -60,14 +63,44 @@ def topk_counts(inclusion: Array, tokens: Counts, generator: np.random.Generator
         if len(off) == 0:
             break
         rising = missing[off, np.newaxis] > 0
-        room = np.where(rising, (limit[off] - n[off]) * p[off], n[off] * (1.0 - p[off]))
-        share = room / room.sum(axis=1, keepdims=True)
-        moved = generator.multinomial(np.abs(missing[off]), share)
+        # in the mean both are T a_e, and they vanish where nothing may be added or taken
+        open_to = (limit[off] - n[off]) * p[off] / np.maximum(1.0 - p[off], 1e-9)
+        room = np.where(rising, open_to, n[off]) * ease[off]
+        moved = generator.multinomial(np.abs(missing[off]), _normal(room))
         n[off] = np.clip(n[off] + np.where(rising, moved, -moved), 0, limit[off])
     return n.reshape(drawn.shape)
 
 
-def single_counts(shares: Array, tokens: Counts, generator: np.random.Generator) -> Counts:
+def _spread_before_the_sum(p: Array) -> Array:
+    """Return a with a_e - a_e^2 / sum(a) = p_e (1 - p_e), by iteration (half of sum(a) at most)."""
+    goal = p * (1.0 - p)
+    a = goal
+    for _ in range(30):
+        part = a / np.maximum(a.sum(axis=-1, keepdims=True), 1e-300)
+        a = goal / (1.0 - np.minimum(part, 0.5))
+    return a
+
+
+def _independent(p: Array, spread: Array, rows: Counts, generator: np.random.Generator) -> Counts:
+    """Return counts with mean T p and variance T a: Binomial(T p / q, q), q = 1 - a / p.
+
+    For one choice q is zero: a Poisson variable, whose condition on the sum is multinomial.
+    """
+    q = 1.0 - spread / np.maximum(p, 1e-300)
+    mean = rows * p
+    few = q < 1e-6
+    trials = mean / np.where(few, 1.0, q)
+    whole = np.floor(trials + generator.random(trials.shape)).astype(np.int64)
+    binomial = generator.binomial(whole, np.where(few, 0.0, q))
+    found = np.where(few, generator.poisson(np.where(few, mean, 0.0)), binomial)
+    return np.minimum(found, rows).astype(np.int64)
+
+
+def _normal(weights: Array) -> Array:
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+
+
+def single_counts(shares: Array, tokens: Counts | int, generator: np.random.Generator) -> Counts:
     """Return counts [..., expert] of tokens with one choice each: multinomial, exact."""
     return generator.multinomial(tokens, shares / shares.sum(axis=-1, keepdims=True))
 
