@@ -4,9 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moesim.moe.capacity import CapacityRule, slots
+from moesim.moe.capacity import CapacityRule, pads, slots
+from moesim.moe.habits import HABITS
+from moesim.moe.kept_rows import rows_after, rows_in_budget
 from moesim.moe.loads import (
+    Counts,
     LoadLaw,
+    Shares,
     draw_counts,
     draw_shares,
     even_counts,
@@ -55,21 +59,17 @@ class LayerLoad:
 
 def assign(router: Router, generator: np.random.Generator) -> LayerLoad:
     """Return the load of one layer, drawn with `generator`."""
-    groups = _groups(router)
     shares = draw_shares(router.law, router.experts, generator)
+    groups = _drawn(router, shares, generator)
+    fullest = max(int(group.counts.max()) for group in groups)
     routed = np.zeros(router.experts, dtype=np.int64)
-    kept, slots_in_all, first = routed.copy(), 0, 0
-    for tokens, weight in groups:
-        if router.law.law == "even":
-            counts = even_counts(tokens, router.experts, router.top_k, first)
-            first += tokens * router.top_k
-        else:
-            counts = draw_counts(shares, tokens, router.top_k, generator)
-        limit = _slots(router, tokens)
-        routed += weight * counts
-        kept += weight * (counts if limit is None else np.minimum(counts, limit))
-        slots_in_all += weight * (limit or 0)
-    padded = router.capacity is not None and router.capacity.pad
+    kept, slots_in_all = routed.copy(), 0
+    for group in groups:
+        limit = _slots(router, group.tokens, fullest)
+        routed += group.weight * group.counts
+        kept += group.weight * _kept(router, group.counts, limit, generator)
+        slots_in_all += group.weight * (limit or 0)
+    padded = router.capacity is not None and pads(router.capacity) and not _by_device(router)
     rows = np.full(router.experts, slots_in_all, dtype=np.int64) if padded else kept
     by_rank = rank_rows(rows, router.ranks)
     per_rank = by_rank.sum(axis=1)
@@ -79,17 +79,55 @@ def assign(router: Router, generator: np.random.Generator) -> LayerLoad:
         routed=int(routed.sum()),
         computed=int(kept.sum()),
         dropped=int((routed - kept).sum()),
-        padded_slots=_slots(router, router.group_tokens) if padded else None,
+        padded_slots=_slots(router, router.group_tokens, fullest) if padded else None,
         copies=float(rows.sum()) / router.tokens,
         expert_imbalance=imbalance(routed),
         rank_imbalance=imbalance(per_rank),
     )
 
 
-def _slots(router: Router, tokens: int) -> int | None:
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """The counts of one routing group, and how many groups it stands for."""
+
+    tokens: int
+    weight: int
+    counts: Counts
+
+
+def _drawn(router: Router, shares: Shares, generator: np.random.Generator) -> list[_Drawn]:
+    found, first = [], 0
+    for tokens, weight in _groups(router):
+        if router.law.law == "even":
+            counts = even_counts(tokens, router.experts, router.top_k, first)
+            first += tokens * router.top_k
+        else:
+            counts = draw_counts(shares, tokens, router.top_k, generator)
+        found.append(_Drawn(tokens, weight, counts))
+    return found
+
+
+def _by_device(router: Router) -> bool:
+    return router.capacity is not None and HABITS[router.capacity.formula].per_device
+
+
+def _slots(router: Router, tokens: int, fullest: int) -> int | None:
+    """Return the slots of an expert, or of a rank where its experts share a budget."""
     if router.capacity is None:
         return None
-    return slots(router.capacity, tokens, router.experts, router.top_k)
+    sharers = router.ranks if _by_device(router) else router.experts
+    return slots(router.capacity, tokens, sharers, router.top_k, fullest=fullest)
+
+
+def _kept(
+    router: Router, counts: Counts, limit: int | None, generator: np.random.Generator
+) -> Counts:
+    if router.capacity is None or limit is None:
+        return counts
+    if not _by_device(router):
+        return rows_after(counts, limit)
+    spared = router.capacity.spared_fraction
+    return rows_in_budget(counts, router.ranks, limit, generator, spared_fraction=spared)
 
 
 def _groups(router: Router) -> list[tuple[int, int]]:
