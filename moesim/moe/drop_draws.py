@@ -131,12 +131,12 @@ def drops_by_position(
     generator: np.random.Generator,
     *,
     policy: str = "position",
-    in_ranks: bool = False,
+    by_choice: bool = False,
 ) -> Array:
     """Return the dropped share of a token's choices by its position, tokens routed one by one."""
     lost = np.zeros(routing.tokens)
     for _ in range(draws):
         shares = draw_shares(routing.law, routing.experts, generator)
         choices = draw_choices(shares, routing.tokens, routing.top_k, generator)
-        lost += (~keep(choices, slots, policy, generator, in_ranks=in_ranks)).sum(axis=1)
+        lost += (~keep(choices, slots, policy, generator, by_choice=by_choice)).sum(axis=1)
     return lost / (draws * routing.top_k)

@@ -5,35 +5,35 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from moesim.moe import habits
 from moesim.moe.capacity import CapacityRule
 from moesim.moe.choices import Choices
 from moesim.moe.groups import padding_occupies
-from moesim.moe.habits import by_choice, own_policy
 
 Mask = NDArray[np.bool_]
 Keys = NDArray[np.float64]
 
 
-def position(choices: Choices, generator: np.random.Generator | None, in_ranks: bool) -> Keys:
+def position(choices: Choices, generator: np.random.Generator | None, by_choice: bool) -> Keys:
     """Serve tokens in their order: first come, first served."""
-    del generator, in_ranks
+    del generator, by_choice
     return np.zeros(choices.experts.shape)
 
 
-def probs(choices: Choices, generator: np.random.Generator | None, in_ranks: bool) -> Keys:
+def probs(choices: Choices, generator: np.random.Generator | None, by_choice: bool) -> Keys:
     """Serve large gate weights first.
 
-    Where choices are placed rank by rank, a token's place in the queue is that of its largest
+    Where first choices are placed first, a token's place in the queue is that of its largest
     weight for all its choices: batch-prioritised routing, as fairseq, tutel and flaxformer do it.
     """
     del generator
     weights = choices.weights
-    return -(np.broadcast_to(weights[:, :1], weights.shape) if in_ranks else weights)
+    return -(np.broadcast_to(weights[:, :1], weights.shape) if by_choice else weights)
 
 
-def random(choices: Choices, generator: np.random.Generator | None, in_ranks: bool) -> Keys:
+def random(choices: Choices, generator: np.random.Generator | None, by_choice: bool) -> Keys:
     """Serve assignments in random order: DeepSpeed's random token selection."""
-    del in_ranks
+    del by_choice
     if generator is None:
         raise ValueError("the drop policy random needs a generator")
     return generator.random(choices.experts.shape)
@@ -53,17 +53,17 @@ def keep(
     policy: str = "position",
     generator: np.random.Generator | None = None,
     *,
-    in_ranks: bool = False,
+    by_choice: bool = False,
     declined: Mask | None = None,
 ) -> Mask:
     """Return which assignments [tokens, k] of one routing group find a slot at their expert.
 
-    in_ranks: all first choices are placed before any second choice. declined: choices that the
+    by_choice: all first choices are placed before any second choice. declined: choices that the
     router turned down but which hold a place in the queue, as in GShard's Algorithm 1.
     """
-    keys = POLICIES[policy](choices, generator, in_ranks)
+    keys = POLICIES[policy](choices, generator, by_choice)
     rank = (
-        np.broadcast_to(np.arange(keys.shape[1]), keys.shape) if in_ranks else np.zeros_like(keys)
+        np.broadcast_to(np.arange(keys.shape[1]), keys.shape) if by_choice else np.zeros_like(keys)
     )
     places = _places(choices.experts, (keys, rank))
     kept = (choices.experts >= 0) & (places < slots)
@@ -89,9 +89,9 @@ def keep_by_rule(
     return keep(
         choices,
         slots,
-        rule.policy or own_policy(rule.formula, top_k),
+        rule.policy or habits.own_policy(rule.formula, top_k),
         generator,
-        in_ranks=by_choice(rule.formula, top_k),
+        by_choice=habits.by_choice(rule.formula, top_k),
         declined=declined,
     )
 

@@ -128,12 +128,12 @@ def test_device_budget_equals_dropping_the_lowest_affinity_again_and_again() -> 
 def test_second_choices_of_early_tokens_wait_for_first_choices_of_late_ones() -> None:
     # tokens 0 and 1 want A then B, token 2 wants B then A; two slots each
     choices = Choices(np.array([[0, 1], [0, 1], [1, 0]]), np.full((3, 2), 0.5))
-    by_rank = keep(choices, 2, in_ranks=True)
+    first = keep(choices, 2, by_choice=True)
     # B: token 2 (first choice), then token 0; A: tokens 0 and 1, none left for token 2
-    assert by_rank.tolist() == [[True, True], [True, False], [True, False]]
+    assert first.tolist() == [[True, True], [True, False], [True, False]]
     in_order = keep(choices, 2)  # B: tokens 0 and 1, none left for the first choice of token 2
     assert in_order.tolist() == [[True, True], [True, True], [False, False]]
-    assert residual_tokens(by_rank) == 0
+    assert residual_tokens(first) == 0
     assert residual_tokens(in_order) == 1
 
 
@@ -159,10 +159,10 @@ def test_choice_that_a_coin_declined_holds_its_place_only_where_it_is_named() ->
     both = np.array([[0, 1], [0, 1]])
     declined = np.array([[False, True], [False, False]])
     choices = Choices(both, np.full((2, 2), 0.5))
-    held = keep(choices, 1, in_ranks=True, declined=declined)
+    held = keep(choices, 1, by_choice=True, declined=declined)
     assert held.tolist() == [[True, False], [False, False]]
     freed = Choices(np.where(declined, -1, both), choices.weights)
-    assert keep(freed, 1, in_ranks=True).tolist() == [[True, False], [False, True]]
+    assert keep(freed, 1, by_choice=True).tolist() == [[True, False], [False, True]]
 
 
 def test_padding_tokens_take_slots_only_where_they_are_routed() -> None:

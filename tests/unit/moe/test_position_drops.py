@@ -59,21 +59,21 @@ def test_by_choice_by_hand() -> None:
     np.testing.assert_allclose(found, [[0.0, 0.5], [0.5, 1.0]], atol=1e-12)
 
 
-@pytest.mark.parametrize("in_ranks", [False, True])
+@pytest.mark.parametrize("by_choice", [False, True])
 @pytest.mark.parametrize("policy", ["position", "random", "probs"])
 def test_drops_along_the_sequence_against_tokens_routed_one_by_one(
-    policy: str, in_ranks: bool
+    policy: str, by_choice: bool
 ) -> None:
     tokens, experts, k, capacity, draws = 48, 8, 2, 10, 4000
     routing = Routing(tokens=tokens, experts=experts, top_k=k, law=LoadLaw(law="uniform"))
     found = drops_by_position(
-        routing, capacity, draws, np.random.default_rng(7), policy=policy, in_ranks=in_ranks
+        routing, capacity, draws, np.random.default_rng(7), policy=policy, by_choice=by_choice
     )
     size = (tokens, experts, k, capacity)
     expected = position_drops.flat(*size)
     if policy == "position":
         expected = position_drops.uniform(*size)
-        if in_ranks:
+        if by_choice:
             every = np.arange(tokens)
             expected = position_drops.uniform_by_choice(*size, positions=every).mean(axis=1)
     error = np.sqrt(np.maximum(expected * (1 - expected), 1e-4) / draws)  # at most: k choices
