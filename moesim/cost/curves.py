@@ -5,13 +5,21 @@ measurements of one (device, library, dtype, variant) gave.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moesim import rng
-from moesim.cost.surface import Axis, Rising, Surface, evaluate, fit_surface, octaves_outside
+from moesim.cost.surface import (
+    Axis,
+    Rising,
+    Surface,
+    evaluate,
+    fit_surface,
+    octaves_outside,
+    refined,
+)
 
 Array = NDArray[np.float64]
 Samples = Mapping[str, Array]
@@ -52,9 +60,18 @@ class Family:
     bound_s: Callable[[Samples, Chip, str], Array] | None = None
     """What no kernel can beat on this chip: samples, chip, dtype. Predictions never go below."""
     samples_at: Callable[[tuple[Array, ...]], Samples] | None = None
-    """The inverse of `coordinates`, needed where `rising` names axes."""
-    rising: tuple[int, ...] = ()
-    """Axes along which the fitted time is not to fall."""
+    """An operator at each place: the inverse of `coordinates`, needed where `rising` is given."""
+    rising: tuple[tuple[float, ...], ...] = ()
+    """Directions on the axes along which the fitted time is not to fall."""
+    let_be: float = 0.0
+    """Fall in half an octave that a fit leaves alone, for kernels that change with the shape."""
+    around: float = 0.0
+    """Octaves beside the grid at which a fit looks for falls too: the physics may be flat there."""
+    quantum: Mapping[str, float] = field(default_factory=dict)
+    """By what share the time may fall when a size grows, by the name of the size: what tiles, waves
+    and changes of kernel do within what was measured. Other sizes do not let it fall."""
+    quantum_beyond: float = 0.0
+    """The same for any size where one of both operators is extrapolated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,14 +100,29 @@ def predict_s(family: Family, curve: Curve, samples: Samples, chip: Chip) -> Arr
     return np.maximum(seconds, family.bound_s(samples, chip, curve.dtype))
 
 
+def octaves_beyond(family: Family, curve: Curve, samples: Samples) -> Array:
+    """Return how far each sample lies outside of what the curve was fitted to, in octaves.
+
+    The distances along all axes of the surface are summed. Up to half an octave beyond the
+    outermost row counts as inside; so does a gap between rows, since the axes are all that is
+    kept of them. Without a surface (a curve lent by another device) the family's own axes count.
+    """
+    axes = curve.surface.axes if curve.surface else family.axes
+    return octaves_outside(axes, family.coordinates(samples))
+
+
+def is_extrapolated(family: Family, curve: Curve, samples: Samples) -> NDArray[np.bool_]:
+    """Tell the samples that lie outside of what the curve was fitted to."""
+    return octaves_beyond(family, curve, samples) > 0.0
+
+
 def uncertainty(family: Family, curve: Curve, samples: Samples) -> Array:
     """Return the relative standard deviation of each prediction.
 
     From the median error of the fit (a median absolute error of e is a deviation of 1.48 e),
     doubled for each two octaves outside of what was measured.
     """
-    axes = curve.surface.axes if curve.surface else family.axes
-    outside = octaves_outside(axes, family.coordinates(samples))
+    outside = octaves_beyond(family, curve, samples)
     return 1.48 * max(curve.median_error, 0.01) * np.exp2(outside / 2)
 
 
@@ -118,7 +150,7 @@ def fit_curve(
     residual = np.log(measured_s / physics)
     coordinates = family.coordinates(samples)
     axes = _covered(family.axes, coordinates)
-    rising = _rising(family, axes, chip, dtype, parameters)
+    rising = rising_pairs(family, axes, chip, dtype, parameters)
     surface = fit_surface(axes, coordinates, residual, family.smoothing, rising)
     error = np.abs(np.expm1(evaluate(surface, coordinates) - residual))
     return Curve(
@@ -134,15 +166,52 @@ def fit_curve(
     )
 
 
-def _rising(
+_RISING_STEP = 0.5
+"""Octaves between the points at which a fit looks for falls."""
+
+
+def rising_pairs(
     family: Family, axes: tuple[Axis, ...], chip: Chip, dtype: str, parameters: Parameters
 ) -> Rising | None:
-    """Return the physics at the knots, for a family whose time may not fall along some axes."""
-    if family.samples_at is None:
+    """Return pairs of operators of which the second is the larger, for a family that names any."""
+    if family.samples_at is None or not family.rising:
         return None
-    grid = np.meshgrid(*(axis.knots for axis in axes), indexing="ij")
-    samples = family.samples_at(tuple(values.ravel() for values in grid))
-    return Rising(np.log(family.physics(samples, chip, dtype, parameters)), family.rising)
+    pairs = [_steps(axes, direction, family.around) for direction in family.rising]
+    before, after = (
+        tuple(np.concatenate(columns) for columns in zip(*places, strict=True))
+        for places in zip(*pairs, strict=True)
+    )
+    small, large = (
+        np.log(family.physics(family.samples_at(places), chip, dtype, parameters))
+        for places in (before, after)
+    )
+    return Rising(before, after, large - small + family.let_be)
+
+
+def _steps(
+    axes: tuple[Axis, ...], direction: tuple[float, ...], around: float
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """Return points all over the grid and around it, and those a step further in `direction`.
+
+    Points lie on the knots, and closer than that along the first axis that grows.
+    """
+    main = next(i for i, part in enumerate(direction) if part > 0.0)
+    lines = [
+        np.asarray(axis.knots if part else _widened(axis.knots, around))
+        for axis, part in zip(axes, direction, strict=True)
+    ]
+    line = refined(axes[main], _RISING_STEP)
+    lines[main] = line[:-1]
+    steps = [np.zeros_like(other) for other in lines]
+    steps[main] = np.diff(line) / direction[main]
+    before = [grid.ravel() for grid in np.meshgrid(*lines, indexing="ij")]
+    step = np.meshgrid(*steps, indexing="ij")[main].ravel()
+    after = [place + part * step for place, part in zip(before, direction, strict=True)]
+    return tuple(before), tuple(after)
+
+
+def _widened(knots: tuple[float, ...], by: float) -> tuple[float, ...]:
+    return (knots[0] - by, *knots, knots[-1] + by) if by else knots
 
 
 _MOST_ROWS = 2500
@@ -180,11 +249,28 @@ def _spread_rows(rows: int) -> NDArray[np.int64]:
 
 
 def _covered(axes: tuple[Axis, ...], coordinates: tuple[Array, ...]) -> tuple[Axis, ...]:
-    """Leave out the knots that no sample comes near: the edge then holds beyond."""
-    kept = []
-    for axis, values in zip(axes, coordinates, strict=True):
-        knots = axis.knots
-        low = max(0, int(np.searchsorted(knots, values.min(), side="right")) - 1)
-        high = min(len(knots) - 1, int(np.searchsorted(knots, values.max(), side="left")))
-        kept.append(Axis(axis.name, knots[low : max(high, low) + 1]))
-    return tuple(kept)
+    """Cut each axis to where samples lie: the edge then holds beyond, and counts as outside.
+
+    The outermost knots are those next to the outermost samples, but lie no further than `_MARGIN`
+    from them (to a thousandth); knots close to a new end make room for it.
+    """
+    return tuple(
+        _cut(axis, float(values.min()), float(values.max()))
+        for axis, values in zip(axes, coordinates, strict=True)
+    )
+
+
+_MARGIN = 0.5
+"""Octaves: half a step of most tables, so that shapes at the rim of a table lie inside."""
+_LEAST_CELL = 0.25
+"""Knots nearer to each other would be told apart by noise."""
+
+
+def _cut(axis: Axis, least: float, most: float) -> Axis:
+    knots = axis.knots
+    below = max((knot for knot in knots if knot <= least), default=knots[0])
+    above = min((knot for knot in knots if knot >= most), default=knots[-1])
+    low, high = max(below, round(least - _MARGIN, 3)), min(above, round(most + _MARGIN, 3))
+    low, high = min(low, knots[-1]), max(high, knots[0])
+    inner = [knot for knot in knots if low + _LEAST_CELL <= knot <= high - _LEAST_CELL]
+    return Axis(axis.name, tuple(float(knot) for knot in sorted({low, *inner, max(low, high)})))

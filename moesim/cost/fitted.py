@@ -98,13 +98,23 @@ class Kernels:
         if roles[0][0] in _FORMATS_ALIKE and dtype not in self.chip.peak_flop_per_s:
             return None  # the device has no units for it, whatever others measured
         key = next(key for key, families in FAMILY_OF.items() if roles[0][0] in families)
+        wanted = [(family, name, role) for family, role in roles
+                  for name in _stand_ins(dtype, family)]  # fmt: skip
+        few: Found | None = None
         for lender in self.lenders.get(key, ()):
             curves = _main_curves(lender.name)
-            for family, role in roles:
-                for name in _stand_ins(dtype, family):
-                    if (family, name, role) in curves:
-                        return _lent(*curves[family, name, role], lender)
-        return None
+            for role_of in wanted:
+                if role_of not in curves:
+                    continue
+                found = _lent(*curves[role_of], lender)
+                if lender.octaves is None or found.curve.rows >= _ENOUGH_TO_LEND:
+                    return found
+                few = few or found
+        return few
+
+
+_ENOUGH_TO_LEND = 12
+"""Rows that a curve of another device rests on, unless there is no better one."""
 
 
 def _stand_ins(dtype: str, family: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from moesim.cost.curves import Array, Family, Samples, predict_s, uncertainty
 from moesim.cost.families import attention, gemm, mla, moe
 from moesim.cost.families.attention_work import causal_pairs, core_samples
 from moesim.cost.families.elementwise import BYTES_PER_COLUMN, ELEMENTWISE
+from moesim.cost.families.moe_loads import summarise
 from moesim.cost.fitted import Found, Kernels
 from moesim.cost.times import Known
 from moesim.model.operators import (
@@ -108,7 +109,7 @@ def _grouped(operator: GroupedGemm, kernels: Kernels) -> Known | None:
     # the weight gradient has the same FLOP: rows are summed over instead of the inner width
     seconds = moe.grouped_gemm_s(rows, operator.n, operator.k, kernels.chip, found.curve)
     weights = float(len(rows) * operator.n * operator.k) if operator.accumulates else 0.0
-    each = {"routed": sum(rows), "active": len(rows), "n": operator.n, "k": operator.k}
+    each = {**summarise(rows), "n": operator.n, "k": operator.k}
     seconds += _accumulation_s(weights, kernels)
     return _known(seconds, _products_of(found), found, columns(each))
 

@@ -12,7 +12,8 @@ from moesim.cost.families import collectives, exchange
 from moesim.cost.fitted import Found, Kernels
 from moesim.cost.times import Known
 from moesim.model.operators import CollectiveKind, Exchange
-from moesim.moe.traffic import Destinations, limited_fan_out
+from moesim.moe.fan_out import typical_reach
+from moesim.moe.traffic import Destinations
 
 _NAMES: dict[CollectiveKind, str] = {
     "all_reduce": "all_reduce",
@@ -123,7 +124,5 @@ def _reached(operator: Exchange, net: Network) -> dict[str, float]:
         experts=operator.num_experts, top_k=operator.top_k, ranks=net.size, domains=net.domains,
         groups=operator.groups, groups_per_token=operator.groups_per_token,
     )  # fmt: skip
-    return {
-        "distinct_ranks": limited_fan_out(where, net.size),
-        "distinct_domains": limited_fan_out(where, net.domains),
-    }
+    reach = typical_reach(where)
+    return {"distinct_ranks": reach.ranks, "distinct_domains": reach.domains}

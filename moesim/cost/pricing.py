@@ -17,7 +17,8 @@ from moesim.model.operators import (
     Exchange,
     Operator,
 )
-from moesim.moe.traffic import DISPATCHERS, Destinations, Rows
+from moesim.moe.dispatchers import DISPATCHERS, Rows
+from moesim.moe.traffic import Destinations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

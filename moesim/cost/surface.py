@@ -6,7 +6,7 @@ Beyond the grid the nearest edge holds, and the distance in octaves says how far
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -112,11 +112,22 @@ def octaves_outside(axes: Sequence[Axis], coordinates: Sequence[Array]) -> Array
 
 @dataclass(frozen=True, slots=True)
 class Rising:
-    """What the residual is added to at the knots, and the axes along which the sum may not fall."""
+    """Pairs of points between which residual and physics together are not to fall."""
 
-    log_physics: Array
-    """One value for each knot of the grid, the last axis fastest."""
-    axes: tuple[int, ...]
+    before: tuple[Array, ...]
+    """One array per axis, as for `evaluate`."""
+    after: tuple[Array, ...]
+    log_growth: Array
+    """What the logarithm of the physics alone gains from `before` to `after`."""
+
+
+def refined(axis: Axis, step: float) -> Array:
+    """Return the knots of an axis, and so many points between that none is further than `step`."""
+    parts = [
+        np.linspace(low, high, max(1, round((high - low) / step)), endpoint=False)
+        for low, high in pairwise(axis.knots)
+    ]
+    return np.concatenate([*parts, [axis.knots[-1]]])
 
 
 def fit_surface(
@@ -127,9 +138,9 @@ def fit_surface(
 
     Minimises sum |r - A v| + smoothing * |second differences of v|^2 + a hundredth of that on
     first differences (so that it runs flat where nothing was measured), by reweighted least
-    squares, so that outliers do not pull. With `rising`, falls of log physics + v between
-    neighbouring knots are pulled to zero (Bollaerts, Eilers, van Mechelen: Simple and multiple
-    P-splines regression with shape constraints, 2006). Needs scipy (the extra `calibrate`).
+    squares, so that outliers do not pull. With `rising`, falls of log physics + v between its
+    pairs are pulled to zero (Bollaerts, Eilers, van Mechelen: Simple and multiple P-splines
+    regression with shape constraints, 2006). Needs scipy (the extra `calibrate`).
     """
     from scipy import sparse
     from scipy.sparse.linalg import spsolve
@@ -139,16 +150,16 @@ def fit_surface(
     bend, slope = _differences(shape, (1.0, -2.0, 1.0)), _differences(shape, (-1.0, 1.0))
     ridge = 1e-3 * sparse.eye(design.shape[1])
     penalty = smoothing * (bend.T @ bend + _FLATNESS * slope.T @ slope) + ridge
-    steps = _differences(shape, (-1.0, 1.0), rising.axes) if rising else None
+    steps = _design(axes, rising.after) - _design(axes, rising.before) if rising else None
     weights = np.ones(len(residual))
     values = np.zeros(design.shape[1])
-    for _ in range(6 if rising is None else 12):
+    for _ in range(6 if rising is None else 14):
         normal = design.T @ sparse.diags(weights) @ design + penalty
         right = design.T @ (weights * residual)
         if rising is not None and steps is not None:
-            falls = sparse.diags((steps @ (rising.log_physics + values) < 0).astype(float))
+            falls = sparse.diags((steps @ values + rising.log_growth < 0).astype(float))
             normal = normal + _FALL_WEIGHT * steps.T @ falls @ steps
-            right = right - _FALL_WEIGHT * steps.T @ (falls @ (steps @ rising.log_physics))
+            right = right - _FALL_WEIGHT * steps.T @ (falls @ rising.log_growth)
         values = spsolve(normal.tocsc(), right)
         error = np.abs(residual - design @ values)
         weights = _RESIDUAL_SCALE / np.maximum(error, _RESIDUAL_SCALE)
@@ -181,14 +192,14 @@ def _design(axes: tuple[Axis, ...], coordinates: Sequence[Array]) -> Any:
     return sparse.csr_matrix(entries, shape=(len(coordinates[0]), int(np.prod(shape))))
 
 
-def _differences(shape: list[int], stencil: Sequence[float], along: Sequence[int] = ()) -> Any:
-    """Return the matrix of all differences of neighbouring knots, by default along all axes."""
+def _differences(shape: list[int], stencil: Sequence[float]) -> Any:
+    """Return the matrix of all differences of neighbouring knots, along all axes."""
     from scipy import sparse
 
     numbers = np.arange(int(np.prod(shape))).reshape(shape)
     count = len(stencil)
     blocks = []
-    for axis in along or range(len(shape)):
+    for axis in range(len(shape)):
         last = shape[axis] - count + 1
         if last < 1:
             continue

@@ -64,14 +64,6 @@ def domains(group: Group, topology: Topology) -> int:
     return domain_spread(group, topology).blocks
 
 
-def members_per_domain(group: Group, topology: Topology) -> int:
-    """Return the fewest members of a group that share a domain.
-
-    This member has the most peers outside its domain, so it sends most over scale-out.
-    """
-    return domain_spread(group, topology).members
-
-
 def spans_scale_out(group: Group, topology: Topology) -> bool:
     """Return whether some members are in different scale-up domains."""
     return domains(group, topology) > 1

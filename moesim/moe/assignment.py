@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from moesim.moe.capacity import CapacityRule, pads, slots
+from moesim.moe.gating.gate import Gate
+from moesim.moe.gating.sampling import FAST, gate_counts
 from moesim.moe.habits import HABITS
 from moesim.moe.kept_rows import rows_after, rows_in_budget
 from moesim.moe.loads import (
@@ -17,9 +19,14 @@ from moesim.moe.loads import (
     imbalance,
     rank_rows,
 )
+from moesim.moe.placed_rows import slot_rows
+from moesim.moe.placement import PLACEMENTS, Room
+from moesim.moe.rebalancing import drifted, log_correlation_of
 
 _MAX_DRAWS = 2**14
 """Counts drawn per layer at most; beyond, each drawn group stands for several."""
+_MAX_SCORES = 2**22
+"""Scores of a token for an expert drawn per layer at most, where tokens are routed one by one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +43,14 @@ class Router:
     """Ranks over which the experts are spread."""
     law: LoadLaw
     capacity: CapacityRule | None = None
+    rule: str = "softmax_topk"
+    """Name of the gating rule, out of gating.table.GATES."""
+    gate: Gate | None = None
+    """What the rule reads; not needed for softmax_topk."""
+    placement: str = "contiguous"
+    """Name of the placement rule, out of placement.PLACEMENTS."""
+    share_correlation: float = 1.0
+    """Of the loads that a placement was made from with those drawn here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +72,46 @@ class LayerLoad:
     rank_imbalance: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """The rows of every expert of one layer, before they are laid on ranks."""
+
+    shares: Shares
+    """[E] how popular the experts are in the long run."""
+    routed: Counts
+    """[E] assignments wanted."""
+    kept: Counts
+    """[E] assignments that found a slot."""
+    slots: int
+    """Slots of an expert over all routing groups; 0 where there is no capacity."""
+    fullest: int
+    """Assignments that the fullest expert of any routing group was wanted for."""
+
+
 def assign(router: Router, generator: np.random.Generator) -> LayerLoad:
     """Return the load of one layer, drawn with `generator`."""
+    drawn = draw(router, generator)
+    padded = router.capacity is not None and pads(router.capacity) and not _by_device(router)
+    rows = np.full(router.experts, drawn.slots, dtype=np.int64) if padded else drawn.kept
+    by_rank = _by_rank(router, rows, drawn.shares, generator)
+    per_rank = by_rank.sum(axis=1)
+    return LayerLoad(
+        fullest_rows=tuple(int(n) for n in by_rank[int(np.argmax(per_rank))]),
+        mean_rows=float(per_rank.mean()),
+        routed=int(drawn.routed.sum()),
+        computed=int(drawn.kept.sum()),
+        dropped=int((drawn.routed - drawn.kept).sum()),
+        padded_slots=_slots(router, router.group_tokens, drawn.fullest) if padded else None,
+        copies=float(rows.sum()) / router.tokens,
+        expert_imbalance=imbalance(drawn.routed),
+        rank_imbalance=imbalance(per_rank),
+    )
+
+
+def draw(router: Router, generator: np.random.Generator) -> Drawn:
+    """Return how many rows each expert of one layer gets, group by group."""
     shares = draw_shares(router.law, router.experts, generator)
-    groups = _drawn(router, shares, generator)
+    groups = _wanted(router, shares, generator)
     fullest = max(int(group.counts.max()) for group in groups)
     routed = np.zeros(router.experts, dtype=np.int64)
     kept, slots_in_all = routed.copy(), 0
@@ -69,54 +120,28 @@ def assign(router: Router, generator: np.random.Generator) -> LayerLoad:
         routed += group.weight * group.counts
         kept += group.weight * _kept(router, group.counts, limit, generator)
         slots_in_all += group.weight * (limit or 0)
-    padded = router.capacity is not None and pads(router.capacity) and not _by_device(router)
-    rows = np.full(router.experts, slots_in_all, dtype=np.int64) if padded else kept
-    by_rank = rank_rows(rows, router.ranks)
-    per_rank = by_rank.sum(axis=1)
-    return LayerLoad(
-        fullest_rows=tuple(int(n) for n in by_rank[int(np.argmax(per_rank))]),
-        mean_rows=float(per_rank.mean()),
-        routed=int(routed.sum()),
-        computed=int(kept.sum()),
-        dropped=int((routed - kept).sum()),
-        padded_slots=_slots(router, router.group_tokens, fullest) if padded else None,
-        copies=float(rows.sum()) / router.tokens,
-        expert_imbalance=imbalance(routed),
-        rank_imbalance=imbalance(per_rank),
-    )
+    return Drawn(shares=shares, routed=routed, kept=kept, slots=slots_in_all, fullest=fullest)
 
 
 @dataclass(frozen=True, slots=True)
-class _Drawn:
-    """The counts of one routing group, and how many groups it stands for."""
+class _Group:
+    """What the tokens of one routing group want, and for how many groups it stands."""
 
     tokens: int
     weight: int
     counts: Counts
 
 
-def _drawn(router: Router, shares: Shares, generator: np.random.Generator) -> list[_Drawn]:
+def _wanted(router: Router, shares: Shares, generator: np.random.Generator) -> list[_Group]:
     found, first = [], 0
     for tokens, weight in _groups(router):
         if router.law.law == "even":
             counts = even_counts(tokens, router.experts, router.top_k, first)
             first += tokens * router.top_k
         else:
-            counts = draw_counts(shares, tokens, router.top_k, generator)
-        found.append(_Drawn(tokens, weight, counts))
+            counts = _counts(router, shares, tokens, generator)
+        found.append(_Group(tokens, weight, counts))
     return found
-
-
-def _by_device(router: Router) -> bool:
-    return router.capacity is not None and HABITS[router.capacity.formula].per_device
-
-
-def _slots(router: Router, tokens: int, fullest: int) -> int | None:
-    """Return the slots of an expert, or of a rank where its experts share a budget."""
-    if router.capacity is None:
-        return None
-    sharers = router.ranks if _by_device(router) else router.experts
-    return slots(router.capacity, tokens, sharers, router.top_k, fullest=fullest)
 
 
 def _kept(
@@ -130,6 +155,45 @@ def _kept(
     return rows_in_budget(counts, router.ranks, limit, generator, spared_fraction=spared)
 
 
+def _by_device(router: Router) -> bool:
+    return router.capacity is not None and HABITS[router.capacity.formula].per_device
+
+
+def _counts(router: Router, shares: Shares, tokens: int, generator: np.random.Generator) -> Counts:
+    if router.gate is None:
+        return draw_counts(shares, tokens, router.top_k, generator)
+    found = gate_counts(router.rule, router.gate, shares, tokens, ranks=1, generator=generator)
+    return np.asarray(found.sum(axis=0), dtype=np.int64)
+
+
+def _by_rank(
+    router: Router, rows: Counts, shares: Shares, generator: np.random.Generator
+) -> Counts:
+    """Return [ranks, local experts]: the rows where the placement has put them."""
+    if router.placement == "contiguous":
+        return rank_rows(rows, router.ranks)
+    known = known_shares(shares, router, generator)
+    room = Room(ranks=router.ranks, slots_per_rank=router.experts // router.ranks)
+    return slot_rows(rows, PLACEMENTS[router.placement](known, room))
+
+
+def known_shares(shares: Shares, router: Router, generator: np.random.Generator) -> Shares:
+    """Return the shares that a placement was made from: those drawn, or as they were before."""
+    if router.share_correlation >= 1.0 or router.law.cv == 0.0:
+        return shares
+    fresh = draw_shares(router.law, router.experts, generator)
+    kept = log_correlation_of(router.share_correlation, router.law.cv)
+    return np.asarray(drifted(shares, fresh, kept))
+
+
+def _slots(router: Router, tokens: int, fullest: int) -> int | None:
+    """Return the slots of an expert, or of a rank where its experts share a budget."""
+    if router.capacity is None:
+        return None
+    sharers = router.ranks if _by_device(router) else router.experts
+    return slots(router.capacity, tokens, sharers, router.top_k, fullest=fullest)
+
+
 def _groups(router: Router) -> list[tuple[int, int]]:
     """Return the routing groups as (tokens, groups that this one stands for).
 
@@ -137,12 +201,19 @@ def _groups(router: Router) -> list[tuple[int, int]]:
     groups are drawn once for several.
     """
     whole, rest = divmod(router.tokens, router.group_tokens)
-    groups = [(router.group_tokens, weight) for weight in _weights(whole, router.experts)]
+    groups = [(router.group_tokens, weight) for weight in _weights(whole, _most_groups(router))]
     return [*groups, (rest, 1)] if rest else groups
 
 
-def _weights(groups: int, experts: int) -> list[int]:
-    drawn = min(groups, max(1, _MAX_DRAWS // experts))
+def _most_groups(router: Router) -> int:
+    """Return how many groups are drawn at most: fewer where tokens are routed one by one."""
+    if router.gate is None or router.rule in FAST:
+        return max(1, _MAX_DRAWS // router.experts)
+    return max(1, _MAX_SCORES // (router.group_tokens * router.experts))
+
+
+def _weights(groups: int, most: int) -> list[int]:
+    drawn = min(groups, most)
     if drawn == 0:
         return []
     each, more = divmod(groups, drawn)

@@ -1,10 +1,9 @@
-"""What dispatch and combine put on the wire: rows sent per token, by dispatcher.
+"""How many distinct parts (ranks, nodes) the choices of a token reach, in closed form.
 
-Bytes use the uniform fan-out closed form: on real DeepSeek-V2-Lite routing it holds within 0.4 %
-although loads are skewed fourfold.
+Uniform choices: on real DeepSeek-V2-Lite routing that holds within 0.4 % although loads are skewed
+fourfold.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import comb, expm1, lgamma
 
@@ -19,14 +18,6 @@ class Destinations:
     domains: int
     groups: int = 1
     groups_per_token: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Rows of the hidden width that one rank sends per token it holds, its own share left out."""
-
-    scale_up: float
-    scale_out: float
 
 
 def fan_out(parts: int, experts: int, top_k: int) -> float:
@@ -67,48 +58,3 @@ def limited_fan_out(where: Destinations, parts: int) -> float:
         rest = open_to_token - own * own_experts
         missed += likely * comb(rest, where.top_k) / comb(open_to_token, where.top_k)
     return float(parts * (1 - missed / comb(groups, chosen)))
-
-
-def alltoall(where: Destinations) -> Rows:
-    """Return one copy per assignment, sent straight to the rank of the expert.
-
-    Source: Megatron-LM MoEAlltoAllTokenDispatcher, token_dispatcher.py @d98e8a64.
-    """
-    per_domain = where.ranks / where.domains
-    away = where.top_k * (1 - 1 / where.domains)
-    near = where.top_k * (per_domain - 1) / where.ranks
-    return Rows(scale_up=near, scale_out=away)
-
-
-def allgather(where: Destinations) -> Rows:
-    """Return every token gathered on every rank of the group, whatever its experts.
-
-    A token crosses to each other domain once; inside, each rank hands on what it got from there.
-
-    Source: Megatron-LM MoEAllGatherTokenDispatcher, token_dispatcher.py @d98e8a64.
-    """
-    per_domain = where.ranks / where.domains
-    return Rows(scale_up=where.domains * (per_domain - 1), scale_out=where.domains - 1)
-
-
-def deepep(where: Destinations) -> Rows:
-    """Return one copy per destination domain over scale-out, then one per destination rank.
-
-    Source: deepseek-ai/DeepEP README @dd758ca: tokens cross the network once per node and are
-    forwarded inside it.
-    """
-    ranks = limited_fan_out(where, where.ranks)
-    domains = limited_fan_out(where, where.domains)
-    # inside the domain the copy that lands on its own rank needs no second hop
-    return Rows(
-        scale_up=ranks * (1 - where.domains / where.ranks),
-        scale_out=domains * (1 - 1 / where.domains),
-    )
-
-
-DISPATCHERS: dict[str, Callable[[Destinations], Rows]] = {
-    "alltoall": alltoall,
-    "allgather": allgather,
-    "deepep": deepep,
-}
-"""The dispatchers by their name in YAML."""

@@ -13,6 +13,7 @@ from moesim.moe.assignment import LayerLoad, Router, assign
 from moesim.moe.capacity import CapacityRule, slots
 from moesim.moe.loads import LoadLaw
 from moesim.spec.routing import RoutingSpec
+from moesim.study.gating import PLAIN_RULE, gate_of
 from moesim.study.resolve import Training
 
 
@@ -75,6 +76,10 @@ def router(layer: MoeLayer, run: Training) -> Router:
         ranks=layout.ep,
         law=load_law(run.scenario.routing),
         capacity=rule,
+        rule=run.scenario.routing.gating.rule or PLAIN_RULE,
+        gate=gate_of(run.scenario.routing.gating, layer.ffn),
+        placement=run.scenario.routing.placement.rule,
+        share_correlation=run.scenario.routing.placement.share_correlation,
     )
 
 
@@ -105,6 +110,8 @@ def expected_drop_fraction(routed: Router) -> float | None:
     """Return the dropped share in closed form, or None where the load law has none."""
     if routed.capacity is None:
         return 0.0
+    if routed.rule != PLAIN_RULE:
+        return None
     limit = slots(routed.capacity, routed.group_tokens, routed.experts, routed.top_k)
     size = (routed.group_tokens, routed.experts, routed.top_k, limit)
     if routed.law.law == "even":

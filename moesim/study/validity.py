@@ -11,6 +11,7 @@ from moesim.model.architecture import (
     Run,
 )
 from moesim.spec.scenario import Scenario
+from moesim.study.gating import check_gating
 
 MAX_LAYERS = 2000
 MAX_EXPERTS = 2**16
@@ -107,6 +108,7 @@ def _check_experts(
     for count in sorted(counts):
         if count % layout.ep:
             raise scenario.error(f"{key}.ep", f"must divide the {count} experts")
+    check_gating(scenario, architecture)
     load = scenario.routing.load
     for count in sorted(counts):
         if load.law == "dirichlet" and load.cv is not None and load.cv >= (count - 1) ** 0.5:

@@ -9,8 +9,9 @@ import pytest
 
 from moesim.moe.assignment import Router, assign
 from moesim.moe.capacity import FORMULAS, CapacityRule
+from moesim.moe.dispatchers import DISPATCHERS, Rows
 from moesim.moe.loads import SHARES, LoadLaw
-from moesim.moe.traffic import DISPATCHERS, Destinations, Rows
+from moesim.moe.traffic import Destinations
 from moesim.study.simulate import simulate
 from tests.laws.small_runs import (
     outcome,

@@ -9,8 +9,8 @@ import pytest
 from moesim.cost.pricing import machine, price
 from moesim.model.operators import Exchange
 from moesim.moe.assignment import Router, assign
+from moesim.moe.dispatchers import DISPATCHERS
 from moesim.moe.loads import LoadLaw
-from moesim.moe.traffic import DISPATCHERS
 from moesim.study.resolve import Training
 from moesim.study.simulate import simulate
 from tests.laws.small_runs import (

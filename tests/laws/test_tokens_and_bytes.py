@@ -13,8 +13,9 @@ from moesim.model.layers import layer_operators
 from moesim.model.operators import Exchange, GroupedGemm
 from moesim.moe.assignment import Router, assign
 from moesim.moe.capacity import FORMULAS, CapacityRule
+from moesim.moe.dispatchers import DISPATCHERS, Rows
 from moesim.moe.loads import SHARES, LoadLaw
-from moesim.moe.traffic import DISPATCHERS, Destinations, Rows
+from moesim.moe.traffic import Destinations
 from moesim.spec.load import load_scenario
 from moesim.study.outcome import Outcome
 from moesim.study.resolve import resolve

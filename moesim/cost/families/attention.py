@@ -97,6 +97,25 @@ def prefill_coordinates(samples: Samples) -> tuple[Array, ...]:
     )
 
 
+_USUAL_HEADS = 32.0
+"""Heads of one sequence on one device, where the surface knows only sequences times heads."""
+
+
+def prefill_samples_at(places: tuple[Array, ...]) -> Samples:
+    """Return prompts at places of the surface, without earlier tokens."""
+    tokens, both, head_dim, hides, group = places
+    heads = np.maximum(np.minimum(np.exp2(both), _USUAL_HEADS), np.exp2(group))
+    window = np.where(hides > 0.0, np.exp2(tokens + 1.0 - hides), 0.0)
+    return {
+        "batch_size": np.exp2(both) / heads, "seq_len": np.exp2(tokens), "num_heads": heads,
+        "num_kv_heads": heads / np.exp2(group), "head_dim": np.exp2(head_dim),
+        "sliding_window": window,
+    }  # fmt: skip
+
+
+# Kernels change with the length of a prompt; earlier tokens make the work of tiles in a window more
+# even. A window itself is no size: with it runs another kernel, often a slower one. Beyond what was
+# measured times may fall most where few tokens follow many earlier ones, which have no axis.
 PREFILL = Family(
     name="attention_prefill",
     table="attention_prefill",
@@ -111,6 +130,10 @@ PREFILL = Family(
         Axis("log2 num_heads / num_kv_heads", (0.0, 1.5, 4.0)),
     ),
     bound_s=prefill_bound_s,
+    samples_at=prefill_samples_at,
+    rising=((1, 0, 0, 0, 0), (0, 1, 0, 0, 0)),
+    quantum={"seq_len": 0.35, "batch_size": 0.16, "heads": 0.16, "past_kv_tokens": 0.4},
+    quantum_beyond=0.75,
 )
 
 
@@ -199,6 +222,19 @@ def decode_coordinates(samples: Samples) -> tuple[Array, ...]:
     )
 
 
+def decode_samples_at(places: tuple[Array, ...]) -> Samples:
+    """Return decode steps at places of the surface."""
+    keys, both, head_dim, group = places
+    kv_heads = np.minimum(np.exp2(both), _USUAL_KV_HEADS)
+    return {
+        "batch_size": np.exp2(both) / kv_heads, "kv_tokens": np.exp2(keys),
+        "num_kv_heads": kv_heads, "num_heads": kv_heads * np.exp2(group),
+        "head_dim": np.exp2(head_dim),
+    }  # fmt: skip
+
+
+_USUAL_KV_HEADS = 8.0
+
 DECODE = Family(
     name="attention_decode",
     table="attention_decode",
@@ -212,6 +248,10 @@ DECODE = Family(
         Axis("log2 num_heads / num_kv_heads", (0.0, 3.0, 5.0)),
     ),
     bound_s=decode_bound_s,
+    samples_at=decode_samples_at,
+    rising=((1, 0, 0, 0), (0, 1, 0, 0)),
+    quantum={"kv_tokens": 0.04, "batch_size": 0.08, "heads": 0.08, "sliding_window": 0.05},
+    quantum_beyond=0.5,
 )
 
 

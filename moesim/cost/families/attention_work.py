@@ -124,14 +124,30 @@ def query_bytes(work: Work, dtype: str) -> Array:
 
 def cache_bytes(work: Work) -> Array:
     """Return the bytes of keys and values that some query sees, read once."""
-    seen = np.minimum(work.keys, work.pairs)
-    return work.sequences * seen * work.kv_heads * work.row_bytes
+    return work.sequences * _seen(work) * work.kv_heads * work.row_bytes
+
+
+def _seen(work: Work) -> Array:
+    """Return the keys of a sequence that some query sees: all but those before every window.
+
+    Queries that follow each other see pairs / q keys on average, and together q - 1 more at most.
+    """
+    together = work.pairs / work.queries + np.maximum(work.queries - 1.0, 0.0)
+    return np.minimum(np.minimum(work.keys, work.pairs), together)
 
 
 def work_bound_s(work: Work, chip: Chip, dtype: str) -> Array:
-    """Return the seconds that no kernel can beat: FLOP at peak, bytes at memory bandwidth."""
+    """Return the seconds that no kernel can beat: FLOP at peak, bytes at memory bandwidth.
+
+    Keys of earlier iterations come from memory, since all layers have passed the L2 cache
+    meanwhile. The new ones, the queries and the outputs may lie there: of those counts what it
+    cannot hold, once before and once after.
+    """
     compute = flop(work) / work.peak_flop_per_s
-    moved = query_bytes(work, dtype) + cache_bytes(work)
+    earlier = np.maximum(_seen(work) - work.queries, 0.0)
+    old = work.sequences * earlier * work.kv_heads * work.row_bytes
+    new = query_bytes(work, dtype) + cache_bytes(work) - old
+    moved = old + np.maximum(new - 2.0 * chip.l2_bytes, 0.0)
     return np.maximum(compute, moved / chip.memory_bandwidth_bytes_per_s)
 
 
@@ -163,7 +179,9 @@ def tiles(work: Work) -> Tiles:
     mean = pairs / q
     widened = 0.5 * np.maximum(np.minimum(q, TILE) - 1.0, 0.0) * (masked + hidden / causal)
     blocks = np.maximum((mean + widened) / TILE, 1.0)
-    window = np.maximum(k - 0.5 * (np.sqrt(8.0 * hidden + 1.0) - 1.0), mean)
+    # the keys that the last query lacks: a triangle of pairs, where the first query lacks none
+    lacks = 0.5 * (np.sqrt(8.0 * hidden + 1.0) - 1.0)
+    window = np.where(lacks > q, mean, np.maximum(k - lacks, mean))
     longest = np.where(hidden > 0.0, np.minimum(k, window + TILE), k)
     own = np.ceil(q / TILE) * work.heads
     packed = np.ceil(q * work.heads / work.kv_heads / TILE) * work.kv_heads
@@ -175,15 +193,16 @@ def tiles(work: Work) -> Tiles:
 def makespan_blocks(items: Array, cut: Tiles, units: int, parameters: Parameters) -> Array:
     """Return the blocks that the busiest unit visits.
 
-    max(undivided * longest, smallest * ceil(items mean / (units smallest)) + late * spread):
+    max(undivided * longest, x mean + (ceil(x) - x) smallest + late * spread), x = items / units:
     longest-first is off the mean load by at most its last item (Graham, SIAM J. Appl. Math. 17,
-    1969), other orders by up to the spread between longest and smallest. Equal items give
-    ceil(items / units). Undivided is below 1 where the keys of one tile are split.
+    1969), which is the smallest, other orders by up to the spread between longest and smallest.
+    Equal items give ceil(items / units). Undivided is below 1 where the keys of one tile are split.
     """
     undivided = parameters["undivided_odds"] / (1.0 + parameters["undivided_odds"])
     smallest = np.maximum(2.0 * cut.mean_blocks - cut.longest_blocks, 1.0)
-    share = items * cut.mean_blocks / units
-    even = smallest * np.ceil(share / smallest - 1e-9)
+    rounds = items / units
+    share = rounds * cut.mean_blocks
+    even = share + (np.ceil(rounds - 1e-9) - rounds) * smallest
     spread = np.minimum(
         parameters["late_spread"] * (cut.longest_blocks - smallest),
         np.maximum(share - smallest, 0.0),

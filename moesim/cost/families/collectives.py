@@ -186,9 +186,13 @@ def seconds(family: Family, curve: Curve, samples: Samples, chip: Chip) -> Array
     Between the measured sizes the curve is read on a ladder of half octaves and each rung is at
     least as high as the one below it. The bound of an all-reduce is that of a reducing switch.
     """
-    collective = "all_reduce" if family is CUSTOM_ALL_REDUCE else family.name.split("_across")[0]
     fitted = rising_s(lambda asked: predict_s(family, curve, asked, chip), samples, "bytes")
-    return np.maximum(fitted, bound_s(collective, samples, chip, in_switch=True))
+    return np.maximum(fitted, bound_s(collective_of(family), samples, chip, in_switch=True))
+
+
+def collective_of(family: Family) -> str:
+    """Return the collective that a family of this module prices."""
+    return "all_reduce" if family is CUSTOM_ALL_REDUCE else family.name.split("_across")[0]
 
 
 def _start(collective: str) -> Callable[[Chip, str], dict[str, float]]:
@@ -248,6 +252,11 @@ def _size_and_domains(samples: Samples) -> tuple[Array, ...]:
     return np.log2(samples["bytes"]), np.log2(column(samples, "domains", 1.0))
 
 
+_QUANTUM = {"ranks": 0.3}
+"""More ranks at the same bytes: the share of each is smaller, for which NCCL may take a faster
+protocol, and a reducing switch moves B (1 + 1/n). More bytes are never faster."""
+_CUSTOM_QUANTUM = {"ranks": 0.6}
+"""For more ranks the engines use other kernels."""
 _RANKS = Axis("log2_ranks", (1.0, 2.0, 3.0, 4.0, 5.0, 6.0))
 _SIZES = octaves("log2_bytes", 8.0, 34.0, 2.0)
 
@@ -261,6 +270,7 @@ def _within_family(collective: str) -> Family:
         coordinates=_size_and_ranks,
         axes=(_SIZES, _RANKS),
         smoothing=0.1,
+        quantum=_QUANTUM,
     )
 
 
@@ -284,6 +294,7 @@ CUSTOM_ALL_REDUCE = Family(
     coordinates=_size_and_ranks,
     axes=(_SIZES, _RANKS),
     smoothing=0.1,
+    quantum=_CUSTOM_QUANTUM,
 )
 """One-shot and two-shot kernels; the variant is the column `algorithm` of the table."""
 

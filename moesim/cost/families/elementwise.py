@@ -34,8 +34,11 @@ def moved_bytes(samples: Samples, per_column: float) -> Array:
 
 
 def elementwise_bound_s(samples: Samples, chip: Chip, per_column: float) -> Array:
-    """Return the seconds that no kernel can beat: what the L2 cache cannot hold, at bandwidth."""
-    moved = np.maximum(moved_bytes(samples, per_column) - chip.l2_bytes, 0.0)
+    """Return the seconds that no kernel can beat: what the L2 cache cannot hold, at bandwidth.
+
+    One cache full may be there before, and one stay there after.
+    """
+    moved = np.maximum(moved_bytes(samples, per_column) - 2.0 * chip.l2_bytes, 0.0)
     return moved / chip.memory_bandwidth_bytes_per_s
 
 
@@ -72,6 +75,10 @@ def _coordinates(samples: Samples) -> tuple[Array, ...]:
     return np.log2(samples["rows"]), np.log2(samples["cols"])
 
 
+def _samples_at(places: tuple[Array, ...]) -> Samples:
+    return {"rows": np.exp2(places[0]), "cols": np.exp2(places[1])}
+
+
 def _physics(per_column: float) -> Callable[[Samples, Chip, str, Parameters], Array]:
     def physics(samples: Samples, chip: Chip, dtype: str, parameters: Parameters) -> Array:
         del dtype
@@ -100,6 +107,11 @@ def _family(operator: str, per_column: float) -> Family:
             Axis("log2 cols", (5.0, 10.0, 12.0, 14.0, 16.0)),
         ),
         bound_s=_bound(per_column),
+        samples_at=_samples_at,
+        rising=((1, 0), (0, 1)),
+        around=4.0,
+        quantum={"rows": 0.02, "cols": 0.03},
+        quantum_beyond=0.3,
     )
 
 

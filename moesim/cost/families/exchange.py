@@ -46,13 +46,6 @@ ROW_BYTES_PER_VALUE = {
 }
 """Bytes per hidden value on the wire: 4-byte scales per 128, 1-byte scales per 16 in nvfp4."""
 
-OVERLAPPED_RATE_FRACTION = 0.65
-"""Rate of an exchange beside computation over its rate alone, where both share the memory.
-
-DeepSeek-V3 training trace on H800 (deepseek-ai/profile-data @44960242): expert-parallel kernels run
-at 0.55 to 0.75 of what docs/legacy.md of DeepEP reports for them alone.
-"""
-
 DEFAULT_SMS = 20.0
 """Multiprocessors of DeepEP where nothing is said (README @dd758ca: 20 of 132 while training)."""
 
@@ -204,16 +197,6 @@ def seconds(family: Family, curve: Curve, samples: Samples, chip: Chip) -> Array
     return np.maximum(fitted, bound_s(family.name, samples, chip, curve.dtype))
 
 
-def overlapped_s(alone_s: float, rate_fraction: float = OVERLAPPED_RATE_FRACTION) -> float:
-    """Return the seconds of an exchange that runs beside computation: alone / rate fraction."""
-    return alone_s / rate_fraction
-
-
-def compute_share(chip: Chip, sms: float = DEFAULT_SMS) -> float:
-    """Return the share of the multiprocessors that an exchange on `sms` of them leaves."""
-    return max(0.0, 1.0 - sms / chip.compute_units)
-
-
 def _start_forwarded(chip: Chip, dtype: str) -> dict[str, float]:
     return {
         "floor_s": 3e-5,
@@ -284,10 +267,20 @@ def _distinct_place(samples: Samples) -> tuple[Array, ...]:
     return np.log2(samples["tokens"]), np.log2(samples["ranks"])
 
 
+def _distinct_samples_at(places: tuple[Array, ...]) -> Samples:
+    tokens, ranks = np.exp2(places[0]), np.round(np.exp2(places[1]))
+    usual = {"hidden": 7168.0, "top_k": 8.0, "experts": 256.0}
+    same = {name: np.full_like(tokens, value) for name, value in usual.items()}
+    return {"tokens": tokens, "ranks": ranks, **same}
+
+
 _TOKENS = octaves("log2_tokens", 0.0, 18.0, 2.0)
 _HIDDEN = octaves("log2_hidden", 10.0, 14.0, 1.0)
 _DOMAINS = octaves("log2_domains", 0.0, 5.0, 1.0)
 _RANKS = octaves("log2_ranks", 1.0, 7.0, 1.0)
+
+# More tokens are never faster. Other sizes may be: more ranks spread the same rows over more of
+# them, and between the measured widths and fan-outs the kernels' warps are shared out otherwise.
 
 FORWARDED = Family(
     name="forwarded",
@@ -302,6 +295,8 @@ FORWARDED = Family(
         Axis("log2_distinct_ranks", (0.0, 1.0, 2.0, 3.0)),
         _DOMAINS,
     ),
+    quantum={"ranks": 0.3, "hidden": 0.12},
+    quantum_beyond=0.3,
 )
 """DeepEP and UCCL-EP, high throughput."""
 
@@ -312,6 +307,8 @@ DIRECT = Family(
     start=_start_direct,
     coordinates=_direct_place,
     axes=(_TOKENS, _HIDDEN, Axis("log2_top_k", (0.0, 1.0, 2.0, 3.0, 4.0)), _DOMAINS),
+    quantum={"hidden": 0.02},
+    quantum_beyond=0.2,
 )
 """Low-latency kernels, pplx, MORI, torch."""
 
@@ -322,6 +319,10 @@ DISTINCT = Family(
     start=_start_distinct,
     coordinates=_distinct_place,
     axes=(_TOKENS, _RANKS),
+    samples_at=_distinct_samples_at,
+    rising=((0, 1),),
+    let_be=0.02,
+    quantum={"ranks": 0.15},
 )
 """TensorRT-LLM over NVLink, one-sided or two-sided."""
 
@@ -332,6 +333,10 @@ PREPARE = Family(
     start=_start_prepare,
     coordinates=_distinct_place,
     axes=(_TOKENS, _RANKS),
+    samples_at=_distinct_samples_at,
+    rising=((0, 1),),
+    let_be=0.02,
+    quantum={"ranks": 0.15},
 )
 """Layout and counts before a two-sided exchange."""
 

@@ -11,8 +11,9 @@ from moesim.cost.curves import Array, Samples
 BLOCK_ROWS = (16, 64, 128)
 """Heights of the tiles that grouped products choose among."""
 
-LOAD_COLUMNS = ("routed", "active", "blocks_16", "blocks_64", "blocks_128")
-"""Of one rank: rows, experts that have any, and tiles of each height that hold them."""
+LOAD_COLUMNS = ("routed", "active", "roots", "blocks_16", "blocks_64", "blocks_128")
+"""Of one rank: rows, experts that have any, the sum of the square roots of their rows, and tiles of
+each height that hold them."""
 
 _DRAWS = 5
 """The collector averages five draws of a power law."""
@@ -21,10 +22,27 @@ _DRAWS = 5
 def summarise(rows: Sequence[float] | Array) -> dict[str, float]:
     """Return the load columns of one vector of rows per expert."""
     vector = np.asarray(rows, dtype=np.float64)
-    found = {"routed": float(vector.sum()), "active": float(np.count_nonzero(vector > 0))}
+    vector = vector[vector > 0.0]
+    found = {"routed": float(vector.sum()), "active": float(len(vector))}
+    found["roots"] = float(np.sqrt(vector).sum())
     for height in BLOCK_ROWS:
         found[f"blocks_{height}"] = float(np.ceil(vector / height).sum())
     return found
+
+
+def equal_loads(experts: Array, rows: Array) -> dict[str, Array]:
+    """Return the load columns of so many experts with so many rows each."""
+    blocks = {f"blocks_{height}": experts * np.ceil(rows / height) for height in BLOCK_ROWS}
+    sums = {"routed": experts * rows, "active": experts, "roots": experts * np.sqrt(rows)}
+    return {**sums, **blocks}
+
+
+def busy_experts(load: Samples) -> Array:
+    """Return how many equally loaded experts the loads amount to: (sum sqrt(rows))^2 / rows.
+
+    At least 1. An expert with next to no rows hardly counts; n experts with equal rows count n.
+    """
+    return np.maximum(np.square(load["roots"]) / np.maximum(load["routed"], 1e-300), 1.0)
 
 
 def even_rows(tokens: float, top_k: float, experts: float, ranks: float) -> Array:

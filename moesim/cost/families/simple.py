@@ -4,6 +4,10 @@ t = launch + (compute^p + memory^p)^(1/p), compute = FLOP / (peak * fraction) an
 (bandwidth * fraction). Three to six parameters, so a dozen shapes fit them; the residual surface
 takes what caches and vector units add. Richer families (gemm, moe, attention, ...) can stand in
 for each operator on its own.
+
+Products and attention cannot beat the peak, which is the best that was observed on any of them.
+What memory and links bound has no such limit: their rates are those of a copy and of a transfer,
+and a kernel that only reads, or finds its bytes in a cache, may be faster.
 """
 
 from collections.abc import Callable

@@ -43,11 +43,16 @@ def seconds_of(family: Family, curve: Curve, samples: Samples, chip: Chip) -> Ar
 
 
 def bound_of(family: Family, samples: Samples, chip: Chip, dtype: str) -> Array | None:
-    """Return the seconds that the datasheet allows at best; None where a family has no bound."""
+    """Return the seconds that the datasheet allows at best; None where it says nothing.
+
+    That of an all-reduce is that of a switch that reduces. Only counting and sharing destinations
+    before an exchange (`prepare`) has none: its bytes are next to nothing.
+    """
     if family.bound_s is not None:
         return family.bound_s(samples, chip, dtype)
-    if family.name in collectives.COLLECTIVES:
-        return collectives.bound_s(family.name, samples, chip)
+    if family.name in _COLLECTIVES:
+        collective = collectives.collective_of(family)
+        return collectives.bound_s(collective, samples, chip, in_switch=True)
     if family.name in _EXCHANGES - {"prepare"}:
         return exchange.bound_s(family.name, samples, chip, dtype)
     return None

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from moesim.cost.surface import Axis, Surface, evaluate, fit_surface, octaves, octaves_outside
+from moesim.cost.surface import (
+    Axis,
+    Rising,
+    Surface,
+    evaluate,
+    fit_surface,
+    octaves,
+    octaves_outside,
+    refined,
+)
 
 PLANE = Surface((Axis("x", (0.0, 1.0, 2.0)), Axis("y", (0.0, 2.0))), (0.0, 2.0, 1.0, 3.0, 2.0, 4.0))
 """z = x + y at every knot."""
@@ -38,3 +47,23 @@ def test_a_fit_finds_a_plane_through_outliers() -> None:
     axes = (octaves("x", 0, 4, 1), octaves("y", 0, 4, 1))
     found = fit_surface(axes, (x, y), seen)
     assert np.median(np.abs(evaluate(found, (x, y)) - truth)) < 0.01
+
+
+def test_points_between_knots_are_no_further_apart_than_the_step() -> None:
+    line = refined(Axis("x", (0.0, 0.25, 1.0, 4.0)), 0.5)
+    assert line == pytest.approx([0.0, 0.25, 0.625, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0])
+    assert refined(Axis("x", (2.0,)), 0.5) == pytest.approx([2.0])
+
+
+def test_a_fit_that_is_to_rise_does() -> None:
+    """Rows fall by 0.1 an octave, physics rise by half of that beyond x = 2 only."""
+    x = np.linspace(0.0, 4.0, 40)
+    points = np.arange(0.0, 4.0, 0.5)
+    growth = np.where(points < 2.0, 0.0, 0.025)
+    found = fit_surface(
+        (octaves("x", 0, 4, 1),), (x,), -0.1 * x, 0.1,
+        Rising((points,), (points + 0.5,), growth),
+    )  # fmt: skip
+    values = evaluate(found, (np.arange(0.0, 4.5, 0.5),))
+    assert np.all(np.diff(values) + growth > -3e-3)
+    assert values[-1] < values[0]

@@ -5,7 +5,8 @@ from math import comb
 
 import pytest
 
-from moesim.moe.traffic import DISPATCHERS, Destinations, fan_out, limited_fan_out
+from moesim.moe.dispatchers import DISPATCHERS
+from moesim.moe.traffic import Destinations, fan_out, limited_fan_out
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from moesim.cost.families.attention import (
     prefill_start,
 )
 from moesim.cost.families.attention_work import (
+    cache_bytes,
     causal_pairs,
     core_samples,
     flop,
@@ -248,3 +249,27 @@ def test_coordinates_match_the_axes(family: Family) -> None:
     coordinates = family.coordinates(drawn(family))
     assert len(coordinates) == len(family.axes)
     assert all(np.all(np.isfinite(values)) for values in coordinates)
+
+
+def test_keys_before_every_window_are_not_read() -> None:
+    shape = prefill(seq_len=128, past_kv_tokens=100_000, sliding_window=1024)
+    work = prefill_work(shape, CHIP, "bf16")
+    row = work.row_bytes * 8
+    assert cache_bytes(work)[0] == pytest.approx((1024 + 127) * row)
+    assert cache_bytes(prefill_work(prefill(past_kv_tokens=900), CHIP, "bf16"))[0] == 2948 * row
+
+
+def test_only_earlier_keys_and_what_the_cache_cannot_hold_come_from_memory() -> None:
+    old = prefill_bound_s(prefill(seq_len=1, past_kv_tokens=10**6), CHIP, "bf16")[0]
+    assert old == pytest.approx(10**6 * 8 * 2 * 128 * 2 / 4e12)
+    # one token of each of 50,000 sequences: no FLOP to speak of, new keys beyond twice the cache
+    new = prefill_bound_s(prefill(seq_len=1, batch_size=50_000), CHIP, "bf16")[0]
+    moved = 50_000 * (2 * 32 + 2 * 8) * 128 * 2
+    assert new == pytest.approx((moved - 2 * 5e7) / 4e12)
+
+
+def test_earlier_tokens_never_make_a_prompt_faster() -> None:
+    past = np.arange(0.0, 3000.0)
+    same = {name: np.full_like(past, value[0]) for name, value in prefill(seq_len=700).items()}
+    seconds = prefill_s({**same, "past_kv_tokens": past}, CHIP, "bf16", PLAIN)
+    assert np.all(np.diff(seconds) >= 0)

@@ -32,7 +32,7 @@ def test_bytes_at_bandwidth() -> None:
     seconds = elementwise_s(samples, CHIP, PLAIN, 6.0)[0]
     assert seconds == pytest.approx(1e-6 + 8192 * 4096 * 6 / 4e12)
     assert elementwise_bound_s(samples, CHIP, 6.0)[0] == pytest.approx(
-        (8192 * 4096 * 6 - 5e7) / 4e12
+        (8192 * 4096 * 6 - 1e8) / 4e12
     )
 
 

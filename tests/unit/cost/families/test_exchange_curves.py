@@ -14,15 +14,12 @@ from moesim.cost.families.exchange import (
     DISTINCT,
     FAMILIES,
     FORWARDED,
-    OVERLAPPED_RATE_FRACTION,
     PREPARE,
     bound_s,
-    compute_share,
     direct_copies,
     distinct_domains,
     distinct_ranks,
     forwarded_copies,
-    overlapped_s,
     row_bytes,
     seconds,
 )
@@ -125,12 +122,6 @@ def test_eight_experts_leave_most_sms_idle() -> None:
 def test_the_fullest_rank_counts() -> None:
     even, skewed = start_s(DISTINCT, ask(1e7)), start_s(DISTINCT, ask(1e7, skew=2.0))
     assert 1.9 * even < skewed < 2.0 * even
-
-
-def test_beside_computation() -> None:
-    assert 0.55 <= OVERLAPPED_RATE_FRACTION <= 0.75
-    assert overlapped_s(1.0, 0.5) == 2.0
-    assert compute_share(CHIP, 20.0) == pytest.approx(112 / 132)
 
 
 @given(

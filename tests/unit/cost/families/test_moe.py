@@ -19,6 +19,8 @@ from moesim.cost.families.moe import (
 )
 from moesim.cost.families.moe_loads import (
     LOAD_COLUMNS,
+    busy_experts,
+    equal_loads,
     even_rows,
     power_law_rows,
     summarise,
@@ -237,3 +239,17 @@ def test_grouped_products_fit_alone() -> None:
     found = fit_curve(GROUPED_GEMM, samples, seconds, ROUND, "bf16")
     assert found.parameters["launch_s"] == pytest.approx(8e-6, rel=0.1)
     assert grouped_gemm_s([50.0] * 8, 2048, 1024, ROUND, found) > 8e-6
+
+
+def test_equal_experts_are_all_busy_and_idle_ones_hardly_count() -> None:
+    loads = [summarise(rows) for rows in ([50] * 8, [50] * 8 + [0] * 56, [10000, 1], [9, 4, 1])]
+    columns = {name: np.array([load[name] for load in loads]) for name in LOAD_COLUMNS}
+    # (100 + 1)^2 / 10001, (3 + 2 + 1)^2 / 14
+    assert busy_experts(columns) == pytest.approx([8, 8, 101**2 / 10001, 36 / 14])
+
+
+def test_equal_loads_are_those_of_a_vector() -> None:
+    found = equal_loads(np.array([6.0]), np.array([130.0]))
+    assert {name: float(column[0]) for name, column in found.items()} == pytest.approx(
+        summarise([130.0] * 6)
+    )
