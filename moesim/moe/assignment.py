@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moesim.moe.capacity import CapacityRule, slots
+from moesim.moe.capacity import CapacityRule, pads, slots
 from moesim.moe.gating.gate import Gate
 from moesim.moe.gating.sampling import FAST, gate_counts
+from moesim.moe.habits import HABITS
+from moesim.moe.kept_rows import rows_after, rows_in_budget
 from moesim.moe.loads import (
     Counts,
     LoadLaw,
@@ -82,12 +84,14 @@ class Drawn:
     """[E] assignments that found a slot."""
     slots: int
     """Slots of an expert over all routing groups; 0 where there is no capacity."""
+    fullest: int
+    """Assignments that the fullest expert of any routing group was wanted for."""
 
 
 def assign(router: Router, generator: np.random.Generator) -> LayerLoad:
     """Return the load of one layer, drawn with `generator`."""
     drawn = draw(router, generator)
-    padded = router.capacity is not None and router.capacity.pad
+    padded = router.capacity is not None and pads(router.capacity) and not _by_device(router)
     rows = np.full(router.experts, drawn.slots, dtype=np.int64) if padded else drawn.kept
     by_rank = _by_rank(router, rows, drawn.shares, generator)
     per_rank = by_rank.sum(axis=1)
@@ -97,7 +101,7 @@ def assign(router: Router, generator: np.random.Generator) -> LayerLoad:
         routed=int(drawn.routed.sum()),
         computed=int(drawn.kept.sum()),
         dropped=int((drawn.routed - drawn.kept).sum()),
-        padded_slots=_slots(router, router.group_tokens) if padded else None,
+        padded_slots=_slots(router, router.group_tokens, drawn.fullest) if padded else None,
         copies=float(rows.sum()) / router.tokens,
         expert_imbalance=imbalance(drawn.routed),
         rank_imbalance=imbalance(per_rank),
@@ -107,19 +111,52 @@ def assign(router: Router, generator: np.random.Generator) -> LayerLoad:
 def draw(router: Router, generator: np.random.Generator) -> Drawn:
     """Return how many rows each expert of one layer gets, group by group."""
     shares = draw_shares(router.law, router.experts, generator)
+    groups = _wanted(router, shares, generator)
+    fullest = max(int(group.counts.max()) for group in groups)
     routed = np.zeros(router.experts, dtype=np.int64)
-    kept, slots_in_all, first = routed.copy(), 0, 0
+    kept, slots_in_all = routed.copy(), 0
+    for group in groups:
+        limit = _slots(router, group.tokens, fullest)
+        routed += group.weight * group.counts
+        kept += group.weight * _kept(router, group.counts, limit, generator)
+        slots_in_all += group.weight * (limit or 0)
+    return Drawn(shares=shares, routed=routed, kept=kept, slots=slots_in_all, fullest=fullest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """What the tokens of one routing group want, and for how many groups it stands."""
+
+    tokens: int
+    weight: int
+    counts: Counts
+
+
+def _wanted(router: Router, shares: Shares, generator: np.random.Generator) -> list[_Group]:
+    found, first = [], 0
     for tokens, weight in _groups(router):
         if router.law.law == "even":
             counts = even_counts(tokens, router.experts, router.top_k, first)
             first += tokens * router.top_k
         else:
             counts = _counts(router, shares, tokens, generator)
-        limit = _slots(router, tokens)
-        routed += weight * counts
-        kept += weight * (counts if limit is None else np.minimum(counts, limit))
-        slots_in_all += weight * (limit or 0)
-    return Drawn(shares=shares, routed=routed, kept=kept, slots=slots_in_all)
+        found.append(_Group(tokens, weight, counts))
+    return found
+
+
+def _kept(
+    router: Router, counts: Counts, limit: int | None, generator: np.random.Generator
+) -> Counts:
+    if router.capacity is None or limit is None:
+        return counts
+    if not _by_device(router):
+        return rows_after(counts, limit)
+    spared = router.capacity.spared_fraction
+    return rows_in_budget(counts, router.ranks, limit, generator, spared_fraction=spared)
+
+
+def _by_device(router: Router) -> bool:
+    return router.capacity is not None and HABITS[router.capacity.formula].per_device
 
 
 def _counts(router: Router, shares: Shares, tokens: int, generator: np.random.Generator) -> Counts:
@@ -149,10 +186,12 @@ def known_shares(shares: Shares, router: Router, generator: np.random.Generator)
     return np.asarray(drifted(shares, fresh, kept))
 
 
-def _slots(router: Router, tokens: int) -> int | None:
+def _slots(router: Router, tokens: int, fullest: int) -> int | None:
+    """Return the slots of an expert, or of a rank where its experts share a budget."""
     if router.capacity is None:
         return None
-    return slots(router.capacity, tokens, router.experts, router.top_k)
+    sharers = router.ranks if _by_device(router) else router.experts
+    return slots(router.capacity, tokens, sharers, router.top_k, fullest=fullest)
 
 
 def _groups(router: Router) -> list[tuple[int, int]]:

@@ -1,18 +1,19 @@
 """The share of assignments that find no slot, in closed form.
 
 D = E / (k T) * sum over n > C of (n - C) P(load = n)
-for T tokens, E experts, k choices and C slots.
+for T tokens, E experts, k choices and C slots. Who is dropped does not matter to it: an expert
+keeps min(n, C) of its n assignments by any policy.
 """
-
-from math import lgamma
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moesim.moe.load_pmf import Pmf, beta_binomial, binomial, overflow, window
+
 Array = NDArray[np.float64]
 
 SMALLEST_CV = 1e-4
-"""Below this the shares are as good as equal, and log-gamma loses the difference."""
+"""Below this the shares are as good as equal."""
 
 
 def uniform(tokens: int, experts: int, top_k: int, slots: int) -> float:
@@ -20,15 +21,7 @@ def uniform(tokens: int, experts: int, top_k: int, slots: int) -> float:
 
     An expert's load is Binomial(T, k / E): exact, since a token sends it at most one copy.
     """
-    if top_k >= experts:
-        return max(0.0, 1.0 - slots / tokens)
-    probability = top_k / experts
-    log_p = (
-        _log_choose(tokens)
-        + np.arange(tokens + 1) * np.log(probability)
-        + (tokens - np.arange(tokens + 1)) * np.log1p(-probability)
-    )
-    return _overflow(log_p, tokens, experts, top_k, slots)
+    return _dropped(binomial(tokens, top_k / experts), experts / (top_k * tokens), slots)
 
 
 def dirichlet(tokens: int, experts: int, top_k: int, slots: int, concentration: float) -> float:
@@ -39,13 +32,39 @@ def dirichlet(tokens: int, experts: int, top_k: int, slots: int, concentration: 
     approximation otherwise.
     """
     if top_k >= experts:
-        return max(0.0, 1.0 - slots / tokens)
-    mean = top_k / experts
-    alpha, beta = _beta_parameters(mean, dirichlet_cv(experts, concentration))
-    n: Array = np.arange(tokens + 1, dtype=np.float64)
-    log_p = _log_choose(tokens) + _log_beta(n + alpha, tokens - n + beta)
-    log_p -= lgamma(alpha) + lgamma(beta) - lgamma(alpha + beta)
-    return _overflow(log_p, tokens, experts, top_k, slots)
+        return uniform(tokens, experts, top_k, slots)
+    alpha, beta = beta_parameters(top_k / experts, dirichlet_cv(experts, concentration))
+    return _dropped(beta_binomial(tokens, alpha, beta), experts / (top_k * tokens), slots)
+
+
+def device_uniform(tokens: int, experts: int, top_k: int, *, devices: int, budget: int) -> float:
+    """Return the dropped share when uniform choices share a budget per device.
+
+    A token sends a device of E / D experts a hypergeometric number of copies; the load of a device
+    is the sum over T tokens, and D = devices / (k T) * E[(load - budget)+].
+    """
+    load = device_load(tokens, experts, top_k, experts // devices)
+    return _dropped(load, devices / (top_k * tokens), budget)
+
+
+def device_load(tokens: int, experts: int, top_k: int, local: int) -> Pmf:
+    """Return the law of the rows of a device with `local` of the experts, uniform choices.
+
+    The characteristic function of one token's copies, to the power of T, is sampled at as many
+    points as the window is wide; what lies outside is too small to fold back.
+    """
+    copies = _hypergeometric(experts, local, top_k)
+    j = np.arange(len(copies), dtype=np.float64)
+    mean = float(copies @ j)
+    deviation = float(np.sqrt(tokens * max(0.0, float(copies @ j**2) - mean**2)))
+    # copies come up to k at once, so the window of single ones is widened by k
+    first, last = window(tokens * mean, deviation * top_k, tokens * top_k)
+    width = last - first + 1
+    angles = 2 * np.pi * np.arange(width) / width
+    one = np.exp(1j * np.outer(angles, j - mean)) @ copies
+    whole = one**tokens * np.exp(1j * angles * (tokens * mean - first))
+    p = np.maximum(np.fft.fft(whole).real / width, 0.0)
+    return Pmf(first, p / p.sum())
 
 
 def dirichlet_cv(experts: int, concentration: float) -> float:
@@ -61,28 +80,21 @@ def concentration_for(experts: int, cv: float) -> float:
     return max(1e-6, ((experts - 1) / max(cv, SMALLEST_CV) ** 2 - 1) / experts)
 
 
-def _beta_parameters(mean: float, cv: float) -> tuple[float, float]:
+def beta_parameters(mean: float, cv: float) -> tuple[float, float]:
+    """Return the beta law of this mean and coefficient of variation."""
     total = max(1e-9, (1 - mean) / (mean * cv**2) - 1)
     return mean * total, (1 - mean) * total
 
 
-def _log_gamma(x: Array) -> Array:
-    return np.fromiter((lgamma(value) for value in x), dtype=np.float64, count=len(x))
+def _dropped(load: Pmf, scale: float, slots: int) -> float:
+    return min(1.0, scale * overflow(load, slots))
 
 
-def _log_choose(tokens: int) -> Array:
-    log_factorial = np.concatenate(([0.0], np.cumsum(np.log(np.arange(1, tokens + 1)))))
-    return np.asarray(log_factorial[-1] - log_factorial - log_factorial[::-1])
-
-
-def _log_beta(a: Array, b: Array) -> Array:
-    total = float(a[0] + b[0])
-    return _log_gamma(a) + _log_gamma(b) - lgamma(total)
-
-
-def _overflow(log_p: Array, tokens: int, experts: int, top_k: int, slots: int) -> float:
-    if slots >= tokens:
-        return 0.0
-    over = np.arange(slots + 1, tokens + 1)
-    lost = float(np.sum((over - slots) * np.exp(log_p[slots + 1 :])))
-    return min(1.0, experts / (top_k * tokens) * lost)
+def _hypergeometric(experts: int, local: int, top_k: int) -> Array:
+    """Return P(j of k distinct choices fall on `local` of the experts), j = 0..min(k, local)."""
+    outside, most = experts - local, min(top_k, local)
+    low = max(0, top_k - outside)
+    j = np.arange(low, most, dtype=np.float64)
+    ratios = (local - j) * (top_k - j) / ((j + 1) * (outside - top_k + j + 1))
+    p = np.cumprod(np.concatenate(([1.0], ratios)))
+    return np.concatenate((np.zeros(low), p / p.sum()))

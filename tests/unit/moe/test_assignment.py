@@ -87,3 +87,29 @@ def test_rank_with_the_most_rows_is_reported() -> None:
         assert len(load.fullest_rows) == 2
         assert sum(load.fullest_rows) == pytest.approx(load.rank_imbalance * 512)
         assert 1.0 <= load.rank_imbalance <= load.expert_imbalance
+
+
+def test_capacity_that_follows_the_load_drops_nothing_and_pads_to_the_fullest() -> None:
+    # Tutel at factor 0 on four groups: every buffer has as many slots as the fullest expert rows
+    rule = CapacityRule(formula="tutel", factor=0.0, pad=True)
+    law = LoadLaw(law="dirichlet", cv=0.5)
+    load = _assign(5, law=law, capacity=rule)
+    assert (load.dropped, load.computed) == (0, 2048)
+    assert load.padded_slots is not None
+    assert load.padded_slots > 64  # the mean
+    assert load.fullest_rows == (4 * load.padded_slots,) * 2
+    loose = _assign(5, law=law, capacity=CapacityRule(mode="none", pad=False))
+    assert (loose.dropped, loose.padded_slots) == (0, None)
+
+
+def test_experts_of_a_rank_share_a_device_budget() -> None:
+    # one group of 1024 tokens, 2048 assignments, four ranks: 512 rows each and no more
+    rule = CapacityRule(formula="deepseek_v2", factor=1.0)
+    law = LoadLaw(law="lognormal", cv=0.8)
+    load = _assign(3, group_tokens=1024, law=law, capacity=rule)
+    assert load.dropped > 0
+    assert sum(load.fullest_rows) == 512
+    assert load.mean_rows <= 512
+    assert load.padded_slots is None
+    spared = CapacityRule(formula="deepseek_v2", factor=0.001, spared_fraction=1.0)
+    assert _assign(3, group_tokens=1024, law=law, capacity=spared).dropped == 0
