@@ -64,14 +64,15 @@ def test_inclusion_is_k_times_the_share_and_at_most_one() -> None:
     assert inclusion(np.array([0.9, 0.1]), 2) == pytest.approx([1, 1])
 
 
-@pytest.mark.parametrize("phi", [None, 1.7, 4.0])
-@pytest.mark.parametrize(("experts", "top_k"), [(8, 2), (64, 6), (16, 8), (64, 1)])
-@pytest.mark.parametrize("tokens", [16, 100])
+@pytest.mark.parametrize("phi", [None, 1.7])
+@pytest.mark.parametrize(
+    ("experts", "top_k", "tokens"), [(8, 2, 16), (64, 6, 100), (16, 8, 40), (64, 1, 16)]
+)
 def test_mean_and_variance_of_each_count(
     phi: float | None, experts: int, top_k: int, tokens: int
 ) -> None:
     """Mean n p within 4.5 sigma; the variances sum to n sum p (1 - p), or phi n k (1 - k/E)."""
-    p, times = inclusion(_shares_with(0.7, experts), top_k), 4000
+    p, times = inclusion(_shares_with(0.7, experts), top_k), 2500
     counts = _repeat(p, Batch(tokens=tokens, top_k=top_k, phi=phi), times)
     alone = tokens * float((p * (1 - p)).sum())
     variance = alone if phi is None else phi * tokens * top_k * (1 - top_k / experts)
@@ -115,20 +116,19 @@ def test_sampled_counts_follow_the_published_fits(case: str) -> None:
     law = BURSTS[case]
     p = inclusion(_shares_with(law.cv, 64), 6)
     for tokens, cv in MEASURED[case].items():
-        counts = _repeat(p, Batch(tokens=tokens, top_k=6, phi=law.phi), 1500)
+        counts = _repeat(p, Batch(tokens=tokens, top_k=6, phi=law.phi), 800)
         found = counts.std(axis=1) / counts.mean(axis=1)
         assert float(found.mean()) == pytest.approx(cv, rel=0.026)
 
 
-@pytest.mark.parametrize("phi", [1.0, 1.71, 3.0])
-@pytest.mark.parametrize("tokens", [16, 100, 1000])
+@pytest.mark.parametrize(("phi", "tokens"), [(1.0, 16), (1.71, 16), (1.71, 1000), (3.0, 100)])
 def test_cv_squared_follows_the_law_exactly(phi: float, tokens: int) -> None:
-    """E[CV^2(n)] = 0.8^2 + phi 58 / (6 n), within 4 sigma of 3000 draws."""
+    """E[CV^2(n)] = 0.8^2 + phi 58 / (6 n), within 4 sigma of 2000 draws."""
     p = inclusion(_shares_with(0.8, 64), 6)
-    counts = _repeat(p, Batch(tokens=tokens, top_k=6, phi=phi), 3000)
+    counts = _repeat(p, Batch(tokens=tokens, top_k=6, phi=phi), 2000)
     square = (counts.std(axis=1) / counts.mean(axis=1)) ** 2
     expected = 0.64 + phi * 58 / (6 * tokens)
-    assert abs(float(square.mean()) - expected) < 4 * float(square.std()) / 3000**0.5
+    assert abs(float(square.mean()) - expected) < 4 * float(square.std()) / 2000**0.5
 
 
 def test_closed_forms_of_the_burst_law() -> None:
