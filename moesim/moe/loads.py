@@ -88,10 +88,10 @@ def draw_counts(shares: Shares, tokens: int, top_k: int, generator: np.random.Ge
     drawn = generator.multinomial(total, shares)
     spread = np.sqrt(np.maximum(0.0, 1 - top_k * shares) / np.maximum(1e-12, 1 - shares))
     exact = np.maximum(0.0, mean + spread * (drawn - mean))
-    return _at_most_one_copy(_whole(exact * (total / exact.sum()), total), tokens)
+    return _at_most_one_copy(whole(exact * (total / exact.sum()), total), tokens)
 
 
-def _whole(exact: Shares, total: int) -> Counts:
+def whole(exact: Shares, total: int) -> Counts:
     """Round to whole numbers that sum to `total`, by largest remainder."""
     counts = np.floor(exact).astype(np.int64)
     missing = total - int(counts.sum())

@@ -1,0 +1,146 @@
+"""Traffic of several domains: each has expert shares of its own, and a batch mixes them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moesim.moe.counts import Batch, draw, inclusion, layer_streams
+from moesim.moe.load_laws import ShareLaw, sigma_of
+from moesim.moe.loads import Counts, Shares
+
+Streams = Sequence[Sequence[np.random.Generator]]
+"""One generator for each [domain][layer]."""
+
+
+def domain_streams(
+    seed: int, name: str, domains: Sequence[str], layers: Sequence[int]
+) -> list[list[np.random.Generator]]:
+    """Return a generator for each [domain][layer]; another domain or layer leaves them alone."""
+    return [layer_streams(seed, f"{name}/{domain}", layers) for domain in domains]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixture:
+    """Expert shares of each domain, and how much of the traffic each domain is."""
+
+    shares: Shares
+    """[domains, layers, experts]."""
+    weights: tuple[float, ...]
+    """Share of the sequences that each domain has; need not sum to 1."""
+    sequence_tokens: int = 1
+    """Tokens of a sequence in one batch, all of one domain; 1 in decode."""
+    phi: tuple[float | tuple[float, ...] | None, ...] | None = None
+    """Burst factor of the tokens inside each domain; None: independent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """A Markov chain over domains: mostly the domain of the step before, at times a new one."""
+
+    weights: tuple[float, ...]
+    """Long-run share of the steps that each domain has; need not sum to 1."""
+    stay: float
+    """Probability that a step keeps its predecessor's domain without drawing anew."""
+
+
+def mixed(mixture: Mixture) -> Shares:
+    """Return shares[layer, expert] of the whole traffic: the weighted mean over domains."""
+    return np.asarray(np.tensordot(_probabilities(mixture.weights), mixture.shares, axes=1))
+
+
+def split(mixture: Mixture, tokens: int, generator: np.random.Generator) -> Counts:
+    """Return how many of the tokens each domain has: whole sequences, drawn independently.
+
+    The tokens beyond whole sequences are one shorter sequence.
+    """
+    weights = _probabilities(mixture.weights)
+    whole, rest = divmod(tokens, mixture.sequence_tokens)
+    found = mixture.sequence_tokens * generator.multinomial(whole, weights)
+    if rest:
+        found[int(generator.choice(len(weights), p=weights))] += rest
+    return np.asarray(found, dtype=np.int64)
+
+
+def draw_mixture(
+    mixture: Mixture,
+    batch: Batch,
+    composition: np.random.Generator,
+    streams: Streams,
+) -> Counts:
+    """Return counts[layer, expert] of a batch of mixed domains; streams are [domain][layer].
+
+    The tokens per domain come from `composition`, once for all layers, since a sequence takes its
+    domain through the whole network. `batch.phi` holds for domains without a phi of their own.
+    """
+    tokens = split(mixture, batch.tokens, composition)
+    return draw_split(mixture, batch, tokens, streams)
+
+
+def draw_split(mixture: Mixture, batch: Batch, tokens: Counts, streams: Streams) -> Counts:
+    """Return counts[layer, expert] where the tokens of each domain are known."""
+    total = np.zeros(mixture.shares.shape[1:], dtype=np.int64)
+    phis = mixture.phi or (batch.phi,) * len(tokens)
+    parts = zip(mixture.shares, phis, tokens.tolist(), streams, strict=True)
+    for shares, phi, n, generators in parts:
+        if n:
+            part = Batch(tokens=n, top_k=batch.top_k, phi=phi)
+            total += draw(inclusion(shares, batch.top_k), part, generators)
+    return total
+
+
+def domain_steps(drift: Drift, steps: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Return the domain of each step.
+
+    The chain starts in its long-run distribution; a domain of weight w lasts 1 / ((1 - stay)
+    (1 - w)) steps in the mean. Switching, not a slow random walk, is what real loads show: halves
+    of one domain correlate by 0.96 to 0.998, domains by 0.04 to 0.23 (DeepSeek-V2-Lite); hot
+    experts stay for tens to hundreds of iterations (TensorRT-LLM tech_blog/blog4 @1d263f15).
+    """
+    weights = _probabilities(drift.weights)
+    fresh = generator.choice(len(weights), size=steps, p=weights)
+    new = generator.random(steps) >= drift.stay
+    if steps:
+        new[0] = True
+    last = np.maximum.accumulate(np.where(new, np.arange(steps), 0))
+    return np.asarray(fresh[last], dtype=np.int64)
+
+
+def domain_shares(
+    law: ShareLaw,
+    experts: int,
+    layers: Sequence[np.random.Generator],
+    *,
+    domains: int,
+    correlation: float,
+) -> Shares:
+    """Return shares[domain, layer, expert] of lognormal loads that correlate between domains.
+
+    Domain d has weights exp(sigma (sqrt(r) z + sqrt(1 - r) z_d)) with z common to all domains and
+    r = ln(1 + c (exp(sigma^2) - 1)) / sigma^2, so that two domains' weights have the correlation
+    c (measured: 0.04 to 0.23). Takes a lognormal law with one spread for all layers.
+    """
+    if law.law != "lognormal":
+        raise ValueError("domains that correlate need a lognormal law")
+    sigma = max(1e-9, _one(law.sigma) if law.sigma is not None else sigma_of(_one(law.cv)))
+    common = float(np.log1p(correlation * np.expm1(sigma**2))) / sigma**2
+    rows = []
+    for generator in layers:
+        z = generator.standard_normal((domains + 1, experts))
+        weights = np.exp(sigma * (np.sqrt(common) * z[0] + np.sqrt(1 - common) * z[1:]))
+        rows.append(weights / weights.sum(axis=1, keepdims=True))
+    return np.stack(rows, axis=1)
+
+
+def _one(spread: float | tuple[float, ...] | None) -> float:
+    if spread is None or isinstance(spread, tuple):
+        raise ValueError("domains that correlate take one sigma or cv for all layers")
+    return spread
+
+
+def _probabilities(weights: Sequence[float]) -> Shares:
+    found = np.asarray(weights, dtype=np.float64)
+    if not len(found) or not np.isfinite(found).all() or (found < 0).any() or found.sum() <= 0:
+        raise ValueError("weights of domains are finite, at least 0 and not all 0")
+    return np.asarray(found / found.sum())
