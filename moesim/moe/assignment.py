@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from moesim.moe.capacity import CapacityRule, pads, slots
+from moesim.moe.counts import Batch, inclusion
+from moesim.moe.counts import draw as bursty_counts
 from moesim.moe.gating.gate import Gate
 from moesim.moe.gating.sampling import FAST, gate_counts
 from moesim.moe.habits import HABITS
@@ -51,6 +53,10 @@ class Router:
     """Name of the placement rule, out of placement.PLACEMENTS."""
     share_correlation: float = 1.0
     """Of the loads that a placement was made from with those drawn here."""
+    shares: tuple[float, ...] = ()
+    """Of the experts, where they were measured; empty: drawn by the law."""
+    phi: float | None = None
+    """Burst factor of the counts; None: tokens choose independently."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +116,7 @@ def assign(router: Router, generator: np.random.Generator) -> LayerLoad:
 
 def draw(router: Router, generator: np.random.Generator) -> Drawn:
     """Return how many rows each expert of one layer gets, group by group."""
-    shares = draw_shares(router.law, router.experts, generator)
+    shares = _shares(router, generator)
     groups = _wanted(router, shares, generator)
     fullest = max(int(group.counts.max()) for group in groups)
     routed = np.zeros(router.experts, dtype=np.int64)
@@ -121,6 +127,12 @@ def draw(router: Router, generator: np.random.Generator) -> Drawn:
         kept += group.weight * _kept(router, group.counts, limit, generator)
         slots_in_all += group.weight * (limit or 0)
     return Drawn(shares=shares, routed=routed, kept=kept, slots=slots_in_all, fullest=fullest)
+
+
+def _shares(router: Router, generator: np.random.Generator) -> Shares:
+    if router.shares:
+        return np.asarray(router.shares)
+    return draw_shares(router.law, router.experts, generator)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +172,10 @@ def _by_device(router: Router) -> bool:
 
 
 def _counts(router: Router, shares: Shares, tokens: int, generator: np.random.Generator) -> Counts:
+    if router.phi is not None:
+        batch = Batch(tokens=tokens, top_k=router.top_k, phi=router.phi)
+        inclusions = inclusion(shares, router.top_k)[np.newaxis]
+        return np.asarray(bursty_counts(inclusions, batch, [generator])[0], dtype=np.int64)
     if router.gate is None:
         return draw_counts(shares, tokens, router.top_k, generator)
     found = gate_counts(router.rule, router.gate, shares, tokens, ranks=1, generator=generator)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from moesim.spec.base import Listed, Spec
 
@@ -73,12 +73,26 @@ _READ_BY = {
 class LoadSpec(Spec):
     """How unevenly tokens spread over the experts of a layer."""
 
-    law: Literal["even", "uniform", "dirichlet", "lognormal"] = "even"
+    law: Literal["even", "uniform", "dirichlet", "lognormal", "trace"] = "even"
     """even: forced balance; uniform: each token picks at random; dirichlet and lognormal: some
-    experts are drawn more often than others."""
+    experts are drawn more often than others; trace: as measured, from a file."""
     cv: Annotated[float, Field(ge=0, le=20)] | None = None
     """Coefficient of variation of an expert's share, for dirichlet and lognormal. Measured: 0.02
-    to 0.2 in training with balancing losses (Shazeer 2017, table 6), 0.4 to 1.3 at inference."""
+    to 0.2 in training with balancing losses (Shazeer 2017, table 6), 0.4 to 1.3 at inference; 1.42
+    is the lognormal that fits DeepSeek-R1 (TensorRT-LLM tech_blog/blog4, table 1)."""
+    trace: str | None = None
+    """File of law trace: token ids (.npz: <domain>_ids [layers, tokens, k], <domain>_seq_len) or
+    counts (.csv: model, checkpoint, domain, layer, selection, expert, count). The n-th MoE layer
+    takes the n-th layer of the file, from the start again where it has fewer."""
+    domain: str | None = None
+    """Domain of the trace; left out, all of them in equal parts."""
+    detail: Literal["shares", "profile", "lognormal", "dirichlet"] | None = None
+    """What is kept of a trace: the share of every expert (left out), the sorted shares dealt to
+    experts anew, or only their spread, drawn lognormal or Dirichlet."""
+    burst: Annotated[float, Field(ge=1, le=100)] | None = None
+    """By what factor the counts of a batch scatter more than independent choices do, since
+    neighbours in a text choose alike: 1.7 within one task (DeepSeek-V2-Lite routing data of
+    deepseek-ai/ESFT @579a7711); left out, they are independent."""
 
     @model_validator(mode="after")
     def _check(self) -> "LoadSpec":
@@ -89,24 +103,83 @@ class LoadSpec(Spec):
             raise ValueError(f"law {self.law} takes no cv; dirichlet and lognormal do")
         if self.cv is not None and 0 < self.cv < 1e-6:
             raise ValueError("cv must be 0 or at least 0.000001")
+        return self._check_trace()
+
+    def _check_trace(self) -> "LoadSpec":
+        if self.law == "trace" and self.trace is None:
+            raise ValueError("law trace needs trace, the file")
+        for name in ("trace", "domain", "detail"):
+            if self.law != "trace" and getattr(self, name) is not None:
+                raise ValueError(f"{name} is read by law trace only")
+        if self.burst is not None and self.law == "even":
+            raise ValueError("law even forces the same counts always; burst needs another law")
         return self
 
 
-class CapacitySpec(Spec):
-    """How many tokens an expert accepts."""
+_SLOTS_BY = ("factor", "absolute", "fraction")
 
-    factor: Annotated[float, Field(gt=0, le=1e6)]
-    """Capacity factor: slots over the mean load, by `formula`."""
-    formula: Literal["megatron", "deepspeed", "tutel", "megablocks", "switch", "flaxformer"] = (
-        "megatron"
+
+class CapacitySpec(Spec):
+    """How many tokens an expert accepts, by one of factor, absolute and fraction.
+
+    What is left out is as in the code base of the formula.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": [name]} for name in _SLOTS_BY]}
     )
-    """Whose rule turns the factor into slots; switch and flaxformer leave top-k out."""
-    min_slots: Annotated[int, Field(ge=0, le=10**9)] = 1
+
+    factor: Annotated[float, Field(ge=-1e6, le=1e6)] | None = None
+    """Capacity factor: slots over the mean load, by `formula`; tutel reads 0 and less as the
+    fullest expert's load and a bound on it."""
+    absolute: Annotated[int, Field(ge=0, le=10**9)] | None = None
+    """Slots of an expert, whatever the load."""
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Slots over the tokens of a routing group (fairseq at evaluation)."""
+    formula: Literal[
+        "megatron", "deepspeed", "tutel", "megablocks", "switch", "flaxformer", "gshard",
+        "fairseq", "deepseek_v2",
+    ] = "megatron"  # fmt: skip
+    """Whose rule turns the factor into slots, and whose habits hold for what is left out; switch
+    and flaxformer leave top-k out; deepseek_v2 gives the slots of a rank, shared by its experts."""
+    counts_k: bool | None = None
+    """Whether the factor is multiplied by top-k."""
+    rounding: Literal["floor", "ceil", "round"] | None = None
+    """How slots are made whole, in place of the formula's own steps."""
+    min_slots: Annotated[int, Field(ge=0, le=10**9)] | None = None
     """Slots an expert has at least."""
+    alignment: Annotated[int, Field(ge=1, le=2**20)] = 1
+    """Slots are rounded up to a multiple of this."""
     group_tokens: Annotated[int, Field(ge=1, le=10**9)] | None = None
-    """Tokens of a routing group; left out: those one rank holds of a micro-batch."""
-    pad: bool = False
+    """Tokens of a routing group."""
+    scope: Literal["sequence", "rank", "group", "world"] | None = None
+    """Whose tokens are a routing group: those of a sequence, of a rank, `group_tokens`, or of all
+    ranks that share the experts."""
+    pad: bool | None = None
     """Whether buffers are padded to the capacity, so that bytes and rows follow the slots."""
+    spared_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the sequences whose tokens are never dropped (deepseek_v2: about 0.1)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "CapacitySpec":
+        given = [name for name in _SLOTS_BY if self._has(name)]
+        if len(given) != 1:
+            raise ValueError(f"give one of factor, absolute and fraction, not {len(given)} of them")
+        if self.factor is not None and self.factor <= 0 and self.formula != "tutel":
+            raise ValueError("factor must be above 0; only tutel reads 0 and less")
+        if self.group_tokens is not None and self.scope not in (None, "group"):
+            raise ValueError(f"scope {self.scope} says how many tokens a group has; leave one out")
+        if self.spared_fraction and self.formula != "deepseek_v2":
+            raise ValueError("spared_fraction belongs to formula deepseek_v2")
+        return self
+
+    def _has(self, name: str) -> bool:
+        return getattr(self, name) is not None
+
+    @property
+    def mode(self) -> str:
+        """Where the slots come from."""
+        return next(name for name in _SLOTS_BY if self._has(name))
 
 
 class PlacementSpec(Spec):

@@ -11,10 +11,13 @@ from moesim.model.shapes import Shape, sequence_shard_tokens
 from moesim.moe import drops
 from moesim.moe.assignment import LayerLoad, Router, assign
 from moesim.moe.capacity import CapacityRule, slots
+from moesim.moe.groups import Tokens, group_tokens
+from moesim.moe.habits import HABITS
 from moesim.moe.loads import LoadLaw
 from moesim.spec.routing import RoutingSpec
-from moesim.study.gating import PLAIN_RULE, gate_of
 from moesim.study.resolve import Training
+from moesim.study.router_rules import PLAIN_RULE, capacity_rule, gate_of
+from moesim.study.traces import measured_shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,8 @@ class MoeLayer:
     number: int
     ffn: MoeFfn
     shape: Shape
+    place: int
+    """How many layers with experts come before it."""
 
 
 def moe_layers(run: Training) -> Iterator[MoeLayer]:
@@ -33,32 +38,20 @@ def moe_layers(run: Training) -> Iterator[MoeLayer]:
         *((layer, batch.encoder or batch.decoder) for layer in layers_of(architecture.encoder)),
         *((layer, batch.decoder) for layer in layers_of(architecture.decoder)),
     ]
+    place = 0
     for number, (layer, shape) in enumerate(layers):
         if isinstance(layer.ffn, MoeFfn):
-            yield MoeLayer(number, layer.ffn, shape)
+            yield MoeLayer(number, layer.ffn, shape, place)
+            place += 1
     last, shape = layers[-1]
     if isinstance(last.ffn, MoeFfn):
         for module in range(architecture.mtp_layers):
-            yield MoeLayer(mtp_number(architecture, module), last.ffn, shape)
+            yield MoeLayer(mtp_number(architecture, module), last.ffn, shape, place + module)
 
 
 def load_law(spec: RoutingSpec) -> LoadLaw:
-    """Return the load law of a scenario as a record."""
+    """Return the load law of a scenario as a record; a trace has shares of its own."""
     return LoadLaw(law=spec.load.law, cv=spec.load.cv or 0.0)
-
-
-def capacity_rule(spec: RoutingSpec) -> CapacityRule | None:
-    """Return the capacity rule of a scenario as a record; None is dropless."""
-    capacity = spec.capacity
-    if capacity is None:
-        return None
-    return CapacityRule(
-        factor=capacity.factor,
-        formula=capacity.formula,
-        min_slots=capacity.min_slots,
-        group_tokens=capacity.group_tokens,
-        pad=capacity.pad,
-    )
 
 
 def router(layer: MoeLayer, run: Training) -> Router:
@@ -67,7 +60,7 @@ def router(layer: MoeLayer, run: Training) -> Router:
     rule = capacity_rule(run.scenario.routing)
     local = sequence_shard_tokens(layer.shape, run.job.shard)
     tokens = local * layout.ep * layout.etp
-    group = _group_tokens(rule, local, tokens, layout)
+    group = _group_tokens(rule, layer, local, layout)
     return Router(
         tokens=tokens,
         group_tokens=group,
@@ -78,18 +71,19 @@ def router(layer: MoeLayer, run: Training) -> Router:
         capacity=rule,
         rule=run.scenario.routing.gating.rule or PLAIN_RULE,
         gate=gate_of(run.scenario.routing.gating, layer.ffn),
+        shares=measured_shares(run.scenario, layer.ffn, layer.place),
+        phi=run.scenario.routing.load.burst,
         placement=run.scenario.routing.placement.rule,
         share_correlation=run.scenario.routing.placement.share_correlation,
     )
 
 
-def _group_tokens(rule: CapacityRule | None, local: int, tokens: int, layout: Layout) -> int:
-    """A group is what a rank holds, unless the rule says otherwise; MegaBlocks counts all ranks."""
+def _group_tokens(rule: CapacityRule | None, layer: MoeLayer, local: int, layout: Layout) -> int:
+    """Return the tokens of a routing group; without a capacity those of a rank."""
     if rule is None:
         return local
-    if rule.group_tokens is not None:
-        return min(tokens, rule.group_tokens)
-    return tokens if rule.formula == "megablocks" else local
+    sizes = Tokens(sequence=layer.shape.length, rank=local, ep_ranks=layout.ep * layout.etp)
+    return group_tokens(rule, sizes)
 
 
 def draw(run: Training, step: int) -> Loads:
@@ -106,12 +100,24 @@ def draw(run: Training, step: int) -> Loads:
     return loads
 
 
+def _device_drop_fraction(routed: Router) -> float | None:
+    """Return the dropped share where a rank's experts share its slots, for uniform choices."""
+    rule = routed.capacity
+    if rule is None or routed.law.law != "uniform" or rule.spared_fraction:
+        return None
+    budget = slots(rule, routed.group_tokens, routed.ranks, routed.top_k)
+    tokens, experts = routed.group_tokens, routed.experts
+    return drops.device_uniform(tokens, experts, routed.top_k, devices=routed.ranks, budget=budget)
+
+
 def expected_drop_fraction(routed: Router) -> float | None:
     """Return the dropped share in closed form, or None where the load law has none."""
     if routed.capacity is None:
         return 0.0
-    if routed.rule != PLAIN_RULE:
+    if routed.rule != PLAIN_RULE or routed.shares or routed.phi:
         return None
+    if HABITS[routed.capacity.formula].per_device:
+        return _device_drop_fraction(routed)
     limit = slots(routed.capacity, routed.group_tokens, routed.experts, routed.top_k)
     size = (routed.group_tokens, routed.experts, routed.top_k, limit)
     if routed.law.law == "even":

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from moesim.spec.scenario import Scenario
 from moesim.study.advice import advice
 from moesim.study.baseline import baseline
-from moesim.study.gating import check_placement
 from moesim.study.resolve import resolve
 from moesim.study.result import Result
+from moesim.study.router_rules import check_placement
 from moesim.study.simulate import simulate
 
 Progress = Callable[[str, int, int], None]

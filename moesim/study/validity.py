@@ -10,8 +10,9 @@ from moesim.model.architecture import (
     MoeFfn,
     Run,
 )
+from moesim.moe.groups import Tokens, group_tokens
 from moesim.spec.scenario import Scenario
-from moesim.study.gating import check_gating
+from moesim.study.router_rules import capacity_rule, check_gating
 
 MAX_LAYERS = 2000
 MAX_EXPERTS = 2**16
@@ -208,10 +209,12 @@ def _check_draws(
     """Raise ScenarioError where routing draws too often, or for too many tokens at once."""
     capacity = scenario.routing.capacity
     local = tokens // layout.cp // (layout.tp if layout.sequence_parallel else 1)
-    together = max(1, local) * layout.ep * layout.etp
-    group = together if capacity and capacity.formula == "megablocks" else max(1, local)
-    if capacity and capacity.group_tokens:
-        group = min(together, capacity.group_tokens)
+    ranks, local = layout.ep * layout.etp, max(1, local)
+    together, group = local * ranks, local
+    rule = capacity_rule(scenario.routing)
+    if rule is not None:
+        length = scenario.training.sequence_length
+        group = group_tokens(rule, Tokens(sequence=length, rank=local, ep_ranks=ranks))
     if capacity and group > MAX_GROUP_TOKENS:
         raise scenario.error(
             "routing.capacity.group_tokens",

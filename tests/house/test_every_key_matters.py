@@ -129,6 +129,19 @@ CHANGES: dict[str, Change] = {
     "routing.placement.redundant_experts": Change("16", REPLICATED, study=True),
     "routing.placement.share_correlation": Change("0.5", GREEDY),
     "routing.load.law": Change("uniform"),
+    "routing.load.trace": Change("other.csv", ("routing.load={law: trace, trace: loads.csv}",)),
+    "routing.load.domain": Change("b", ("routing.load={law: trace, trace: loads.csv}",)),
+    "routing.load.detail": Change("profile", ("routing.load={law: trace, trace: loads.csv}",)),
+    "routing.load.burst": Change("4", UNIFORM),
+    "routing.capacity.absolute": Change("50", (*UNIFORM, "routing.capacity={absolute: 60}")),
+    "routing.capacity.fraction": Change("0.1", (*UNIFORM, "routing.capacity={fraction: 0.12}")),
+    "routing.capacity.counts_k": Change("false", LIMITED),
+    "routing.capacity.rounding": Change("floor", LIMITED),
+    "routing.capacity.alignment": Change("64", LIMITED),
+    "routing.capacity.scope": Change("world", LIMITED),
+    "routing.capacity.spared_fraction": Change(
+        "0.5", (*UNIFORM, "routing.capacity={factor: 0.9, formula: deepseek_v2}")
+    ),
     "routing.load.cv": Change("1", SKEWED),
     "routing.capacity.factor": Change("2", UNIFORM),
     "routing.capacity.formula": Change("switch", LIMITED),
@@ -258,12 +271,24 @@ def base(tmp_path: Path) -> Path:
     """The base scenario on copies of its profiles; other.yaml is another software."""
     for kind in PROFILES:
         write(tmp_path, kind, read(kind))
+    for name, skew in (("loads", 3), ("other", 9)):
+        (tmp_path / f"{name}.csv").write_text(loads(skew), encoding="utf-8")
     other = read("software")
     figures(other)[0]["value"] = 0.11
     write(tmp_path, "other", other)
     file = tmp_path / "base.yaml"
     file.write_text(json.dumps(BASE), encoding="utf-8")
     return file
+
+
+def loads(skew: int) -> str:
+    """Return counts of 64 experts of which eight are chosen, in two domains, as a trace file."""
+    rows = ["model,checkpoint,domain,layer,selection,expert,count"]
+    for domain, first in (("a", 0), ("b", 32)):
+        for expert in range(64):
+            count = 100 * (skew if first <= expert < first + 8 else 1) + expert
+            rows.append(f"olmoe,final,{domain},0,top8,{expert},{count}")
+    return "\n".join(rows) + "\n"
 
 
 def read(kind: str) -> Any:

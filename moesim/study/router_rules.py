@@ -1,10 +1,11 @@
-"""The gating rule and the placement of a scenario: as records, and whether they suit the model."""
+"""The rules of a scenario's router as records, and whether they suit the model."""
 
 from dataclasses import replace
 
 from moesim.model.architecture import Architecture, MoeFfn
+from moesim.moe.capacity import CapacityRule
 from moesim.moe.gating.gate import Gate, Level, problems
-from moesim.spec.routing import GatingSpec
+from moesim.spec.routing import GatingSpec, RoutingSpec
 from moesim.spec.scenario import Scenario
 
 PLAIN_RULE = "softmax_topk"
@@ -23,6 +24,19 @@ def gate_of(spec: GatingSpec, ffn: MoeFfn) -> Gate | None:
     named = ("second_policy", "threshold", "noise", "sharpness", "shared_router")
     given = {name: value for name in named if (value := getattr(spec, name)) is not None}
     return replace(gate, **given)
+
+
+def capacity_rule(spec: RoutingSpec) -> CapacityRule | None:
+    """Return the capacity rule of a scenario as a record; None is dropless."""
+    capacity = spec.capacity
+    if capacity is None:
+        return None
+    same = ("formula", "mode", "counts_k", "rounding", "min_slots", "alignment", "group_tokens",
+            "scope", "pad", "spared_fraction")  # fmt: skip
+    rule = CapacityRule(**{name: getattr(capacity, name) for name in same})
+    numbers = {name: value for name in ("factor", "absolute", "fraction")
+               if (value := getattr(capacity, name)) is not None}  # fmt: skip
+    return replace(rule, **numbers)
 
 
 def check_gating(scenario: Scenario, architecture: Architecture) -> None:
