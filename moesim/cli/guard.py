@@ -18,6 +18,12 @@ _MOST_PROBLEMS = 50
 _MOST_CHARACTERS = 2000
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no report.")]
+Named = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped scenario.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the scenario: parallel.tp=8."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 

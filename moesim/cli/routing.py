@@ -5,13 +5,11 @@ from typing import Annotated
 
 import typer
 
-from moesim.cli.guard import AsJson, Debug, guard
+from moesim.cli.guard import AsJson, Debug, Named, Quiet, Settings, guard
 
 
 def routing(
-    scenario: Annotated[
-        str, typer.Argument(help="A YAML file, or the name of a shipped scenario.")
-    ],
+    scenario: Named,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -19,13 +17,8 @@ def routing(
             help="Where the study goes; left out: results/NAME-routing, or nowhere with --json.",
         ),
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change a key: routing.capacity.factor=1.25."
-        ),
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no report.")] = False,
+    settings: Settings = None,
+    quiet: Quiet = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:

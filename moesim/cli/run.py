@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moesim.cli.guard import DOES_NOT_FIT, AsJson, Debug, guard
+from moesim.cli.guard import DOES_NOT_FIT, AsJson, Debug, Named, Quiet, Settings, guard
 
 if TYPE_CHECKING:
     from moesim.study.result import Result
@@ -26,9 +26,7 @@ class _Wish:
 
 
 def run(
-    scenario: Annotated[
-        str, typer.Argument(help="A YAML file, or the name of a shipped scenario.")
-    ],
+    scenario: Named,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -36,13 +34,8 @@ def run(
             help="Where the result goes; left out: results/NAME, or nowhere with --json.",
         ),
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change a key of the scenario: parallel.tp=8."
-        ),
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no report.")] = False,
+    settings: Settings = None,
+    quiet: Quiet = False,
     as_json: AsJson = False,
     check: Annotated[
         bool, typer.Option("--check", help="Exit with code 3 if the model does not fit.")

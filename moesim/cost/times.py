@@ -37,9 +37,9 @@ class Timed:
 
 
 ASSUMED_UNCERTAINTY = 0.4
-"""Of a roofline with one assumed efficiency. Roofline plus floor is off by 20 to 66 % in the median
-against measured kernels (`moesim profile check`, column roofline), and an efficiency near their
-average halves that; a median of 27 % is a deviation of 0.4."""
+"""Assumed, of a roofline with one assumed efficiency. Roofline plus floor is off by 20 to 66 % in
+the median against measured kernels (`moesim profile check`, column roofline), and an efficiency
+near their average halves that; a median of 27 % is a deviation of 0.4."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,12 +26,12 @@ class GatingSpec(Spec):
     rule: (
         Literal[
             "softmax_topk", "noisy_topk", "gshard_top2", "switch_top1", "st_moe", "expert_choice",
-            "base", "hash", "deepseek_v2", "deepseek_v3", "hierarchical", "mtf_v2",
+            "base", "deepseek_v2", "deepseek_v3", "hierarchical", "mtf_v2",
         ]
         | None
     ) = None  # fmt: skip
-    """Name of the rule; left out: deepseek_v3 where the model limits a token to some groups of
-    experts, else softmax_topk."""
+    """Name of the rule; left out: softmax_topk, and group limits of the model hold for the fan-out
+    alone."""
     second_policy: (
         Literal["all", "none", "threshold", "random_gshard", "random_mtf", "sampling"] | None
     ) = None
@@ -169,6 +169,12 @@ class CapacitySpec(Spec):
             raise ValueError("factor must be above 0; only tutel reads 0 and less")
         if self.group_tokens is not None and self.scope not in (None, "group"):
             raise ValueError(f"scope {self.scope} says how many tokens a group has; leave one out")
+        if self.scope == "group" and self.group_tokens is None:
+            raise ValueError("scope group needs group_tokens")
+        if self.counts_k is not None and self.factor is None:
+            raise ValueError("counts_k belongs to factor")
+        if self.rounding is not None and self.absolute is not None:
+            raise ValueError("absolute slots are whole already; leave rounding out")
         if self.spared_fraction and self.formula != "deepseek_v2":
             raise ValueError("spared_fraction belongs to formula deepseek_v2")
         return self
@@ -202,6 +208,8 @@ class PlacementSpec(Spec):
     def _check(self) -> "PlacementSpec":
         if self.redundant_experts and not self.rule.startswith("replicated"):
             raise ValueError(f"rule {self.rule} has no redundant experts; the replicated ones do")
+        if self.share_correlation < 1 and self.rule in ("contiguous", "round_robin"):
+            raise ValueError(f"rule {self.rule} looks at no loads, so none can be out of date")
         return self
 
 

@@ -39,19 +39,47 @@ def capacity_rule(spec: RoutingSpec) -> CapacityRule | None:
     return replace(rule, **numbers)
 
 
-def check_gating(scenario: Scenario, architecture: Architecture) -> None:
-    """Raise ScenarioError where a gating rule suits neither the model nor the load law."""
+_BALANCED = ("base", "expert_choice")
+"""Rules that give every expert as many tokens, however popular it is."""
+
+
+def check_routing(scenario: Scenario, architecture: Architecture) -> None:
+    """Raise ScenarioError where rules of the router suit neither each other nor the model."""
     routing = scenario.routing
-    rule = routing.gating.rule
-    if rule is None:
-        return
-    if routing.load.law == "even" and rule != "softmax_topk":
+    if routing.placement.share_correlation < 1 and routing.load.cv is None:
+        raise scenario.error(
+            "routing.placement.share_correlation",
+            "loads that were others before need a law with cv: dirichlet or lognormal",
+        )
+    if routing.gating.rule is not None:
+        _check_gating(scenario, routing.gating.rule)
+        _check_gate(scenario, architecture, routing.gating.rule)
+
+
+def _check_gating(scenario: Scenario, rule: str) -> None:
+    """Raise ScenarioError where the load is of a kind that the rule does not know."""
+    load = scenario.routing.load
+    if load.law == "even" and rule != PLAIN_RULE:
         raise scenario.error(
             "routing.gating.rule",
             f"{rule} draws its own loads, which law even forbids; take law uniform or another",
         )
+    if rule in _BALANCED and load.law != "uniform":
+        raise scenario.error(
+            "routing.gating.rule",
+            f"{rule} balances experts whatever the law; take law uniform",
+        )
+    if load.burst is not None and rule != PLAIN_RULE:
+        raise scenario.error(
+            "routing.load.burst", f"bursts under the rule {rule} are not modelled; leave it out"
+        )
+
+
+def _check_gate(scenario: Scenario, architecture: Architecture, rule: str) -> None:
+    """Raise ScenarioError where the rule does not suit the experts of the model."""
     for run in (*architecture.encoder, *architecture.decoder):
-        gate = gate_of(routing.gating, run.layer.ffn) if isinstance(run.layer.ffn, MoeFfn) else None
+        ffn = run.layer.ffn
+        gate = gate_of(scenario.routing.gating, ffn) if isinstance(ffn, MoeFfn) else None
         found = problems(rule, gate) if gate is not None else ()
         if found:
             raise scenario.error("routing.gating.rule", f"{rule}: {'; '.join(found)}")

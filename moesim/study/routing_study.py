@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from moesim import rng
 from moesim.cost.layout import groups
 from moesim.hardware.groups import domains
@@ -11,6 +9,7 @@ from moesim.moe.assignment import Drawn, Router, draw, known_shares
 from moesim.moe.dispatchers import DISPATCHERS, Rows
 from moesim.moe.fan_out import Reach, typical_reach
 from moesim.moe.layer_consequences import LayerConsequences, compare
+from moesim.moe.loads import Shares
 from moesim.moe.placement import PLACEMENTS, Placement, Room
 from moesim.moe.traffic import Destinations
 from moesim.spec.scenario import Scenario
@@ -83,7 +82,7 @@ def _routed(layer: MoeLayer, run: Training) -> RoutedLayer:
     routed = router(layer, run)
     stream = rng.stream(run.scenario.seed, f"{run.title}/routing study/layer {layer.number}")
     drawn = draw(routed, stream)
-    placement = _placement(routed, drawn, run, stream)
+    placement = _placement(layer, routed, drawn.shares, run)
     slots = drawn.slots * routed.experts if routed.capacity else None
     both = compare(drawn.routed, placement, kept=drawn.kept, slots_offered=slots)
     return RoutedLayer(
@@ -97,9 +96,8 @@ def _routed(layer: MoeLayer, run: Training) -> RoutedLayer:
     )
 
 
-def _placement(
-    routed: Router, drawn: Drawn, run: Training, stream: np.random.Generator
-) -> Placement:
+def _placement(layer: MoeLayer, routed: Router, shares: Shares, run: Training) -> Placement:
+    """Return where the experts lie, by what was known of their loads."""
     spec = run.scenario.routing.placement
     slots = routed.experts + spec.redundant_experts
     if slots % routed.ranks:
@@ -110,9 +108,16 @@ def _placement(
         )
     room = Room(
         ranks=routed.ranks, slots_per_rank=slots // routed.ranks,
-        nodes=domains_of_experts(run), groups=routed.gate.groups if routed.gate else 1,
+        nodes=domains_of_experts(run), groups=layer.ffn.groups,
     )  # fmt: skip
-    return PLACEMENTS[spec.rule](known_shares(drawn.shares, routed, stream), room)
+    if spec.rule == "replicated_by_node" and room.groups % room.nodes:
+        raise run.scenario.error(
+            "routing.placement.rule",
+            f"keeps groups of experts inside domains, but the model's {room.groups} groups are no "
+            f"multiple of the {room.nodes} domains; take replicated",
+        )
+    stream = rng.stream(run.scenario.seed, f"{run.title}/placement/layer {layer.number}")
+    return PLACEMENTS[spec.rule](known_shares(shares, routed, stream), room)
 
 
 def domains_of_experts(run: Training) -> int:

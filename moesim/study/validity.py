@@ -12,7 +12,7 @@ from moesim.model.architecture import (
 )
 from moesim.moe.groups import Tokens, group_tokens
 from moesim.spec.scenario import Scenario
-from moesim.study.router_rules import capacity_rule, check_gating
+from moesim.study.router_rules import capacity_rule, check_routing
 
 MAX_LAYERS = 2000
 MAX_EXPERTS = 2**16
@@ -109,7 +109,7 @@ def _check_experts(
     for count in sorted(counts):
         if count % layout.ep:
             raise scenario.error(f"{key}.ep", f"must divide the {count} experts")
-    check_gating(scenario, architecture)
+    check_routing(scenario, architecture)
     load = scenario.routing.load
     for count in sorted(counts):
         if load.law == "dirichlet" and load.cv is not None and load.cv >= (count - 1) ** 0.5:

@@ -47,8 +47,8 @@ def statements(outcome: Outcome, origins: Mapping[str, float]) -> list[str]:
             _load_statement(outcome),
             "Each MoE layer draws one load per step, shared by its micro-batches; the fullest "
             "rank holds the others up at each exchange.",
-            "Bytes of dispatch and combine follow the uniform fan-out; their time the fullest "
-            "rank.",
+            "Bytes of dispatch and combine follow the fan-out of uniform choices (groups picked by "
+            "scores, where the model limits them); their time the fullest rank.",
         ]
         said += _capacity_statement(outcome)
     if scenario.baseline:
@@ -77,6 +77,8 @@ def _load_statement(outcome: Outcome) -> str:
     load = outcome.run.scenario.routing.load
     if load.law == "even":
         return "Loads are forced even: every expert gets the same number of tokens."
+    if load.law == "trace":
+        return f"Loads are those measured in {load.trace}, {load.detail or 'shares'} kept."
     spread = f" with a coefficient of variation of {load.cv:g}" if load.cv is not None else ""
     return f"Loads are drawn from a {load.law} law{spread}; the law is the scenario's assumption."
 
