@@ -142,16 +142,34 @@ def locality(trace: Trace) -> Array:
 
     Uniform choice shares k^2 / E.
     """
+    return _of_shared(trace, _shared(trace))
+
+
+def repetition(trace: Trace) -> Array:
+    """Return how often a token shares an expert with the one before it in its sequence, per layer.
+
+    Uniform choice shares one with probability 1 - binom(E - k, k) / binom(E, k).
+    """
+    return _of_shared(trace, _shared(trace) > 0)
+
+
+def _shared(trace: Trace) -> NDArray[np.int64]:
+    """Return [layers, tokens - 1]: the experts that a token shares with the one before it."""
     layers, total, top_k = trace.ids.shape
     shared = np.zeros((layers, total - 1), dtype=np.int64)
     for choice in range(top_k):
         same = trace.ids[:, 1:] == trace.ids[:, :-1, choice : choice + 1]
         shared += same.sum(axis=2)
-    inside = np.ones(total - 1, dtype=bool)
+    return shared
+
+
+def _of_shared(trace: Trace, values: NDArray[np.int64] | NDArray[np.bool_]) -> Array:
+    """Return the mean per layer over neighbours within a sequence; nan where there are none."""
+    inside = np.ones(values.shape[1], dtype=bool)
     inside[np.cumsum(trace.sequences)[:-1] - 1] = False
     if not inside.any():
-        return np.full(layers, np.nan)
-    return np.asarray(shared[:, inside].mean(axis=1))
+        return np.full(len(values), np.nan)
+    return np.asarray(values[:, inside].mean(axis=1))
 
 
 def touched(trace: Trace, tokens: int) -> Array:
