@@ -87,7 +87,17 @@ def test_locality_counts_shared_experts_inside_sequences_only() -> None:
     # shared with the one before: 2, 1, then a new sequence
     trace = make_trace(ids, np.array([3, 1]), 4)
     assert statistics.locality(trace) == pytest.approx([1.5])
+    assert statistics.repetition(trace) == pytest.approx([1.0])
     assert np.isnan(statistics.locality(make_trace(ids, np.array([1] * 4), 4))).all()
+
+
+def test_repetition_counts_tokens_and_not_experts() -> None:
+    ids = np.array([[[0, 1], [1, 0], [2, 3], [3, 4], [5, 6]]])
+    # shared with the one before: 2, 0, 1, 0
+    trace = make_trace(ids, np.array([5]), 7)
+    assert statistics.repetition(trace) == pytest.approx([0.5])
+    assert statistics.locality(trace) == pytest.approx([0.75])
+    assert np.isnan(statistics.repetition(make_trace(ids, np.array([1] * 5), 7))).all()
 
 
 def test_windows_by_hand() -> None:

@@ -23,7 +23,6 @@ from moesim.moe.straggler import excess
 from moesim.moe.traces import make_trace, read_counts
 from tests.shared_files import shared
 
-
 NO_EPLB = {3: 0.498, 4: 0.538, 5: 0.459, 58: 2.461, 59: 0.717, 60: 1.120}
 """Rank excess (max - mean) / mean of DeepSeek-R1's layers, EP 32: TensorRT-LLM tech_blog/blog4."""
 SIGMAS = {3: 0.53, 4: 0.56, 5: 0.50, 58: 1.05, 59: 0.70, 60: 0.91}
@@ -62,7 +61,7 @@ def test_layers_of_deepseek_r1_by_a_sigma_of_their_own(layer: int) -> None:
 
 @pytest.mark.parametrize("layer", EPLB_EP36)
 def test_layers_of_deepseek_r1_with_replicas(layer: int) -> None:
-    """288 slots on 36 ranks, placed by older loads that correlate at 0.993 (test_published_placement.py).
+    """288 slots on 36 ranks, placed by older loads that correlate at 0.993.
 
     Band: 25 % of the excess printed. For layer 58 it takes the preset's sigma: with the 1.4 that
     its excess without replicas would need, no placement gets below 0.27, twice what was measured:

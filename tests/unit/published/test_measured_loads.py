@@ -141,8 +141,7 @@ def _fits(model: str, law: str) -> list[tuple[str, str, float, float]]:
             layer, domain, selection = int(line["layer"]), line["domain"], line["selection"]
             row = counted.get((line["checkpoint"], domain, selection, layer))
             if row is None:  # the equal mix
-                layers = list(_by_domain(model).values())[0]
-                row = _mix(model)[layer - 1 if len(layers) == 26 else (0, 7, 15).index(layer)]
+                row = _mix(model)[layer - 1 if model == DEEPSEEK else (0, 7, 15).index(layer)]
             given = ShareLaw(law=law, **{key: float(line[column])})  # type: ignore[arg-type]
             drawn = draw_layers(given, len(row), layer_streams(layer, domain, range(draws)))
             predicted = len(row) * np.sort(drawn, axis=1).mean(axis=0)

@@ -13,7 +13,7 @@ from moesim.moe.keeping import keep
 
 def _chance(policy: SecondPolicy, *second: float) -> list[float]:
     gate = Gate(experts=8, top_k=2, second_policy=policy)
-    return chance(gate, np.array(second)).tolist()
+    return [float(found) for found in chance(gate, np.array(second))]
 
 
 def test_second_expert_of_gshard() -> None:

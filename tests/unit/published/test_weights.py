@@ -72,7 +72,7 @@ def test_devices_that_hold_switch_c() -> None:
     assert devices_needed(bf16, 48e9) == 66
     assert devices_needed(bf16, 24e9) == 131
     assert devices_needed(ternary, 48e9) == 4
-    assert devices_needed(ternary, 24e9) == 7 <= 8
+    assert devices_needed(ternary, 24e9) == 7  # printed: 8
 
 
 @pytest.mark.parametrize(
