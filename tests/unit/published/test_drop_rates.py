@@ -69,7 +69,7 @@ def test_step_time_of_st_moe_at_more_capacity() -> None:
     """ST-MoE, Table 9: 4.244 s at a train factor of 1.25, 4.819 s at 2.0 (32B): +13.5 %.
 
     Band: the FLOP of the padded slots alone, +8 % to +14 %: the all-to-all grows by 60 % too, but
-    what it takes of the step is not printed.
+    what it takes of the step is not known.
     """
     model = load_named("st-moe-32b")
     found = _forward_flop(model, 2.0) / _forward_flop(model, 1.25) - 1

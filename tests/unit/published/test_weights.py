@@ -42,7 +42,7 @@ def test_qmoe(
     """From the rate of the experts and our counts follow the whole rate and both sizes.
 
     Large and C within 0.2 %. Base takes 3 % less here: 17M more uncompressed parameters would
-    explain it, and the paper does not list them.
+    explain it; what they would be is not known.
     """
     network, bits = _with_output_table(model), WeightBits(experts=16 / expert_rate)
     bf16, compressed = weight_bytes(network, WeightBits()), weight_bytes(network, bits)
