@@ -169,7 +169,7 @@ _VS_COMPUTE: dict[str, tuple[str, ...]] = {
     "deepspeed_moe": (
         f"{_QUALITY}::test_deepspeed_moe_against_a_dense_network_five_times_as_large",
     ),
-    "dsv2_cost": (f"{_QUALITY}::test_kv_cache_and_cost_of_deepseek_v2",),
+    "dsv2_cost": (f"{_QUALITY}::test_cost_of_deepseek_v2",),
     "fairseq_memory": (f"{_WEIGHTS}::test_parameters_of_a_rank_of_fairseq",),
 }
 
