@@ -86,7 +86,13 @@ def _check_gate(scenario: Scenario, architecture: Architecture, rule: str) -> No
 
 
 def check_placement(scenario: Scenario) -> None:
-    """Raise ScenarioError where a training run is to have redundant experts."""
+    """Raise ScenarioError where a training run is to have redundant or moving experts."""
+    if scenario.routing.placement.rebalance_every is not None:
+        raise scenario.error(
+            "routing.placement.rebalance_every",
+            "a run does not time the weights that move; `moesim routing` shows what rebalancing "
+            "does",
+        )
     if scenario.routing.placement.rule.startswith("replicated"):
         raise scenario.error(
             "routing.placement.rule",

@@ -60,6 +60,9 @@ HIERARCHY = (
 )
 LEVELS = "routing.gating.levels"
 GREEDY = (*SKEWED, "routing.placement.rule=greedy")
+REBALANCED = (
+    *SKEWED, "routing.placement={rule: greedy, share_correlation: 0.9, rebalance_every: 4}",
+)  # fmt: skip
 REPLICATED = (*SKEWED, "routing.placement={rule: replicated, redundant_experts: 8}")
 LIMITED = (*UNIFORM, "routing.capacity={factor: 1.1}")
 TWIN = ("baseline={equal: flop, parallel: {}}",)
@@ -128,6 +131,7 @@ CHANGES: dict[str, Change] = {
     "routing.placement.rule": Change("greedy", SKEWED),
     "routing.placement.redundant_experts": Change("16", REPLICATED, study=True),
     "routing.placement.share_correlation": Change("0.5", GREEDY),
+    "routing.placement.rebalance_every": Change("8", REBALANCED, study=True),
     "routing.load.law": Change("uniform"),
     "routing.load.trace": Change("other.csv", ("routing.load={law: trace, trace: loads.csv}",)),
     "routing.load.domain": Change("b", ("routing.load={law: trace, trace: loads.csv}",)),

@@ -1,4 +1,4 @@
-"""The tables of a routing study: layers, experts, ranks, dispatch, capacity."""
+"""The tables of a routing study: layers, experts, ranks, dispatch, capacity, and traffic."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from moesim import rng
 from moesim.moe.assignment import draw
 from moesim.moe.capacity import CapacityRule
+from moesim.study.report import routing_traffic_tables as traffic
 from moesim.study.routing import expected_drop_fraction
 from moesim.study.routing_study import RoutedLayer, RoutingStudy
 
@@ -23,6 +24,7 @@ def tables(study: RoutingStudy) -> dict[str, Rows]:
         "ranks": _ranks(study),
         "dispatch": dispatch(study),
         "capacity": capacity(study),
+        **traffic.tables(study),
     }
 
 

@@ -12,7 +12,6 @@ from moesim.moe.rebalancing import (
     Rebalancing,
     bytes_between_nodes,
     drifted,
-    exposed,
     log_correlation_of,
     moves,
     rebalanced,
@@ -101,12 +100,6 @@ def test_groups_that_stay_in_their_nodes_cross_less_between_nodes() -> None:
     assert away["replicated_by_node"] < away["replicated"] / 2
 
 
-def test_what_of_a_transfer_stays_visible() -> None:
-    assert exposed(10.0, spare=100.0, overlap_fraction=0.0) == 10.0
-    assert exposed(10.0, spare=100.0, overlap_fraction=0.05) == 5.0
-    assert exposed(10.0, spare=100.0, overlap_fraction=1.0) == 0.0
-
-
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 0.96, 1.0])
 def test_drifted_shares_correlate(correlation: float) -> None:
     """Pearson's correlation of shares; 200 layers, cv 0.5 so that few experts do not rule it."""
@@ -158,6 +151,15 @@ def test_rebalancing_at_intervals_by_hand() -> None:
     assert history.rank_rows.tolist() == [[7, 7]] * 5
     in_order = rebalanced(counts, plan, _in_order_unless_known, room)
     assert in_order.rank_rows.tolist() == [[12, 2]] * 2 + [[7, 7]] * 3
+
+
+def test_layers_are_rebalanced_as_each_alone() -> None:
+    counts = np.random.default_rng(1).integers(0, 50, (7, 3, 8))
+    room, plan = Room(ranks=4, slots_per_rank=3), Rebalancing(interval=3, window=1)
+    together = rebalanced(counts, plan, PLACEMENTS["replicated"], room)
+    for layer in range(3):
+        alone = rebalanced(counts[:, layer], plan, PLACEMENTS["replicated"], room)
+        assert together.rank_rows[:, layer].tolist() == alone.rank_rows.tolist()
 
 
 def _in_order_unless_known(loads: object, room: Room) -> Placement:

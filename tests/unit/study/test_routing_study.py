@@ -116,6 +116,7 @@ UNIFORM = {"law": "uniform"}
         ({"placement": {"rule": "contiguous", "share_correlation": 0.5}}, "looks at no loads"),
         ({"placement": {"rule": "greedy", "redundant_experts": 8}}, "no redundant experts"),
         ({"placement": {"rule": "replicated", "redundant_experts": 3}}, "no multiple"),
+        ({"placement": {"rule": "greedy", "rebalance_every": 8}}, "else no load drifts"),
         ({"load": {"law": "trace", "trace": "none.csv"}}, "none.csv"),
         ({"load": UNIFORM, "capacity": {"factor": 1, "absolute": 4}}, "not 2 of them"),
         ({"load": UNIFORM, "capacity": {"factor": 1, "scope": "group"}}, "needs group_tokens"),
@@ -139,6 +140,13 @@ def test_groups_that_do_not_split_over_domains_are_no_silent_fallback(tmp_path: 
 
 def test_training_has_no_redundant_experts(tmp_path: Path) -> None:
     path = write(tmp_path, "mixtral-8x7b", 8, {"placement": {"rule": "replicated"}})
+    with pytest.raises(ScenarioError, match="moesim routing"):
+        run(load_scenario(path))
+
+
+def test_a_run_times_no_rebalancing(tmp_path: Path) -> None:
+    placement = {"rule": "greedy", "share_correlation": 0.9, "rebalance_every": 4}
+    path = write(tmp_path, "mixtral-8x7b", 8, {"load": LOGNORMAL_OF_R1, "placement": placement})
     with pytest.raises(ScenarioError, match="moesim routing"):
         run(load_scenario(path))
 
