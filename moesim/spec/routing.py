@@ -18,6 +18,9 @@ class LevelSpec(Spec):
     """Parts into which each part of the level above splits; at the last level, its experts."""
     limit: Count
     """Parts that a token may enter; with a shared router, experts in all at the last level."""
+    link: Literal["scale_up", "scale_out"] | None = None
+    """Network that tokens cross to reach these parts; left out: scale_up at the last level, at
+    others scale_out where the expert-parallel ranks lie in several scale-up domains."""
 
 
 class GatingSpec(Spec):

@@ -19,7 +19,9 @@ def gate_of(spec: GatingSpec, ffn: MoeFfn) -> Gate | None:
     gate = Gate(
         experts=ffn.num_experts, top_k=ffn.top_k, groups=ffn.groups,
         groups_per_token=ffn.groups_per_token,
-        levels=tuple(Level(fanout=one.fanout, limit=one.limit) for one in spec.levels),
+        levels=tuple(
+            Level(fanout=one.fanout, limit=one.limit, link=one.link) for one in spec.levels
+        ),
     )  # fmt: skip
     named = ("second_policy", "threshold", "noise", "sharpness", "shared_router")
     given = {name: value for name in named if (value := getattr(spec, name)) is not None}

@@ -16,6 +16,7 @@ from moesim.study.resolve import Training, resolve
 from moesim.study.routing import MoeLayer, expected_drop_fraction, moe_layers, router
 from moesim.study.routing_placement import domains_of_experts, place
 from moesim.study.routing_rebalancing import Rebalanced, rebalancing
+from moesim.study.routing_traffic import Traffic, traffic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,7 @@ class RoutingStudy:
     """Of the last MoE layer; models have one kind of expert layer, with few exceptions."""
     reach: Reach
     sent: tuple[Sent, ...]
+    traffic: Traffic
     rebalanced: Rebalanced | None
     """None where a placement stays."""
 
@@ -77,6 +79,13 @@ def routing_study(scenario: Scenario) -> RoutingStudy:
         where=where,
         reach=typical_reach(where),
         sent=tuple(Sent(dispatcher=name, rows=rule(where)) for name, rule in DISPATCHERS.items()),
+        traffic=traffic(
+            run,
+            _destinations(found[0], run),
+            router=layers[0].router,
+            drawn=layers[0].drawn,
+            placement=layers[0].placement,
+        ),
         rebalanced=rebalancing(found, np.stack([one.drawn.shares for one in layers]), run),
     )
 

@@ -127,6 +127,12 @@ CHANGES: dict[str, Change] = {
     "routing.gating.levels.limit": Change(
         "[{fanout: 4, limit: 2}, {fanout: 16, limit: 4}]", HIERARCHY, LEVELS
     ),
+    "routing.gating.levels.link": Change(
+        "[{fanout: 4, limit: 1}, {fanout: 16, limit: 8, link: scale_out}]",
+        (*HIERARCHY, "parallel={tp: 1, pp: 1, ep: 16, etp: 1}"),
+        LEVELS,
+        study=True,
+    ),
     "routing.gating.shared_router": Change("true", HIERARCHY),
     "routing.placement.rule": Change("greedy", SKEWED),
     "routing.placement.redundant_experts": Change("16", REPLICATED, study=True),

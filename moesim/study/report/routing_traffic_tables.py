@@ -1,16 +1,18 @@
 """Tables and figures of what placement and routing cost: bytes, waiting, memory, moved weights."""
 
+from dataclasses import asdict
 from typing import Any
 
 from moesim.study.routing_rebalancing import Rebalanced
 from moesim.study.routing_study import RoutingStudy
+from moesim.study.routing_traffic import Traffic
 
 Rows = list[dict[str, Any]]
 
 
 def tables(study: RoutingStudy) -> dict[str, Rows]:
     """Return the tables by name; that of rebalancing where there is any."""
-    found: dict[str, Rows] = {}
+    found = {"byte_matrix": byte_matrix(study.traffic), "traffic": sent(study.traffic)}
     if study.rebalanced is not None:
         found["rebalancing"] = _rebalancing(study.rebalanced)
     return found
@@ -20,10 +22,51 @@ def summary(study: RoutingStudy) -> dict[str, Any]:
     """Return the figures for summary.json."""
     every = study.scenario.routing.placement.rebalance_every
     return {
+        "reach_as_placed": asdict(study.traffic.reach),
+        "traffic": sent(study.traffic),
         "rebalancing": rebalancing_summary(study.rebalanced, every)
         if study.rebalanced is not None and every is not None
         else None,
     }
+
+
+def byte_matrix(found: Traffic) -> Rows:
+    """Return bytes from rank to rank, or from part to part where there are many ranks."""
+    return [
+        {
+            "dispatcher": one.dispatcher,
+            "sender": sender,
+            "receiver": receiver,
+            "dispatch_bytes": float(one.dispatch_bytes[sender, receiver]),
+            "combine_bytes": float(one.combine_bytes[sender, receiver]),
+            "expected_dispatch_bytes": None
+            if one.expected_bytes is None
+            else float(one.expected_bytes[sender, receiver]),
+        }
+        for one in found.sendings
+        for sender in range(len(one.dispatch_bytes))
+        for receiver in range(len(one.dispatch_bytes))
+    ]
+
+
+def sent(found: Traffic) -> Rows:
+    """Return the bytes of the first MoE layer by dispatcher, of one micro-batch on all ranks."""
+    return [
+        {
+            "dispatcher": one.dispatcher,
+            "ranks": found.ranks,
+            "ranks_per_part": found.ranks_per_part,
+            "scale_up_bytes": one.scale_up_bytes,
+            "scale_out_bytes": one.scale_out_bytes,
+            "dispatch_bytes": float(one.dispatch_bytes.sum()),
+            "expected_dispatch_bytes": None
+            if one.expected_bytes is None
+            else float(one.expected_bytes.sum()),
+            "combine_bytes": float(one.combine_bytes.sum()),
+            "fullest_received_bytes": float(one.dispatch_bytes.sum(axis=0).max()),
+        }
+        for one in found.sendings
+    ]
 
 
 def _rebalancing(found: Rebalanced) -> Rows:

@@ -58,7 +58,8 @@ def figures(summed: dict[str, Any]) -> list[Row]:
     ]
     rows += [
         (
-            f"rows sent per token, {one['dispatcher']}",
+            f"rows sent per token, {one['dispatcher']}"
+            + (f" level {one['level']}" if one["level"] else ""),
             f"{three_digits(one['scale_up_rows_per_token'])} inside, "
             f"{three_digits(one['scale_out_rows_per_token'])} between domains",
         )

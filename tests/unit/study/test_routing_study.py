@@ -162,7 +162,7 @@ def test_the_page_is_drawn_offline(tmp_path: Path, chromium: str) -> None:
     folder = save(made, tmp_path / "out")
     assert {file.name for file in folder.iterdir()} == {
         "summary.json", "layers.csv", "experts.csv", "ranks.csv", "dispatch.csv", "capacity.csv",
-        "report.html",
+        "byte_matrix.csv", "traffic.csv", "report.html",
     }  # fmt: skip
     command = [
         chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
