@@ -54,11 +54,6 @@ def received_bytes(change: Moves, expert_bytes: float) -> Floats:
     return np.asarray(change.experts.sum(axis=0) * expert_bytes, dtype=np.float64)
 
 
-def sent_bytes(change: Moves, expert_bytes: float) -> Floats:
-    """Return [ranks]: bytes of weights that each rank sends."""
-    return np.asarray(change.experts.sum(axis=1) * expert_bytes, dtype=np.float64)
-
-
 def bytes_between_nodes(change: Moves, expert_bytes: float) -> Floats:
     """Return [nodes, nodes]: bytes of weights from node to node, 0 on the diagonal."""
     members = len(change.experts) // change.nodes

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from moesim import rng
-from moesim.moe.assignment import Drawn, Router, draw
+from moesim.moe.assignment import Drawn, Router, computed_rows, draw
 from moesim.moe.dispatchers import DISPATCHERS, Rows
 from moesim.moe.fan_out import Reach, typical_reach
 from moesim.moe.layer_consequences import LayerConsequences, compare
+from moesim.moe.loads import Counts
+from moesim.moe.placed_rows import expected_rank_loads, slot_rows
 from moesim.moe.placement import Placement
 from moesim.moe.traffic import Destinations
 from moesim.spec.scenario import Scenario
@@ -17,6 +19,7 @@ from moesim.study.routing import MoeLayer, expected_drop_fraction, moe_layers, r
 from moesim.study.routing_placement import domains_of_experts, place
 from moesim.study.routing_rebalancing import Rebalanced, rebalancing
 from moesim.study.routing_traffic import Traffic, traffic
+from moesim.study.routing_waits import Waits, waits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,7 @@ class RoutingStudy:
     reach: Reach
     sent: tuple[Sent, ...]
     traffic: Traffic
+    waits: Waits
     rebalanced: Rebalanced | None
     """None where a placement stays."""
 
@@ -86,8 +90,19 @@ def routing_study(scenario: Scenario) -> RoutingStudy:
             drawn=layers[0].drawn,
             placement=layers[0].placement,
         ),
+        waits=waits(
+            found,
+            [computed_by_slot(one) for one in layers],
+            [expected_rank_loads(one.drawn.shares, one.placement) for one in layers],
+            run,
+        ),
         rebalanced=rebalancing(found, np.stack([one.drawn.shares for one in layers]), run),
     )
+
+
+def computed_by_slot(layer: RoutedLayer) -> Counts:
+    """Return [ranks, slots per rank]: rows that are computed, padding included."""
+    return slot_rows(computed_rows(layer.router, layer.drawn), layer.placement)
 
 
 def _routed(layer: MoeLayer, run: Training) -> RoutedLayer:

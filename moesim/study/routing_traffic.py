@@ -8,14 +8,13 @@ import numpy as np
 from moesim import rng
 from moesim.cost.pricing import value_bytes
 from moesim.moe import byte_matrices as matrices
-from moesim.moe.assignment import Drawn, Router
+from moesim.moe.assignment import Drawn, Router, is_padded
 from moesim.moe.byte_matrices import Hops, Matrix
-from moesim.moe.capacity import pads
-from moesim.moe.choices import Choices, split_tokens
+from moesim.moe.choices import Choices, parts_reached, split_tokens
 from moesim.moe.counts import draw_choices
 from moesim.moe.dispatchers import Rows, hierarchical, linked
 from moesim.moe.expected_matrices import EXPECTED
-from moesim.moe.fan_out import Reach, distinct, typical_reach
+from moesim.moe.fan_out import Reach, distinct, parts_of, typical_reach
 from moesim.moe.gating.gate import Gate, Level
 from moesim.moe.gating.table import choose
 from moesim.moe.habits import HABITS
@@ -84,7 +83,7 @@ def traffic(
     return Traffic(
         ranks=sample.batch.ranks,
         ranks_per_part=sample.batch.ranks // parts,
-        own="padded" if _is_padded(router) and run.layout.dispatcher == "alltoall"
+        own="padded" if is_padded(router) and run.layout.dispatcher == "alltoall"
         else run.layout.dispatcher,
         reach=_reach(sample),
         sendings=tuple(
@@ -140,11 +139,6 @@ def _kept(choices: Choices, drawn: Drawn, stream: np.random.Generator) -> Choice
     found = choices.experts
     kept = stream.random(found.shape) < stays[np.maximum(found, 0)]
     return replace(choices, experts=np.where(kept, found, -1))
-
-
-def _is_padded(router: Router) -> bool:
-    rule = router.capacity
-    return rule is not None and pads(rule) and not HABITS[rule.formula].per_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,10 +231,13 @@ def _together(hops: Hops, parts: int) -> Matrix:
 
 
 def _reach(sample: Sampled) -> Reach:
-    target = np.where(sample.batch.target < 0, -1, sample.batch.target // sample.etp)
-    members = sample.router.ranks // sample.batch.nodes
-    node = np.where(target < 0, -1, target // members)
-    return Reach(ranks=float(distinct(target).mean()), domains=float(distinct(node).mean()))
+    batch = sample.batch
+    rank = np.arange(batch.ranks)
+    position, node = rank // sample.etp, rank * batch.nodes // batch.ranks
+    return Reach(
+        ranks=float(distinct(parts_of(batch.target, position)).mean()),
+        domains=float(distinct(parts_of(batch.target, node)).mean()),
+    )
 
 
 def _levels(sample: Sampled, where: Destinations, run: Training) -> tuple[Rows, ...]:
@@ -258,15 +255,6 @@ def _levels(sample: Sampled, where: Destinations, run: Training) -> tuple[Rows, 
             Level(fanout=where.groups, limit=where.groups_per_token),
             Level(fanout=experts // where.groups, limit=where.top_k),
         )
-    entered = tuple(
-        _entered(sample, prod(level.fanout for level in levels[: depth + 1]))
-        for depth in range(len(levels))
-    )
+    parts = [prod(level.fanout for level in levels[: depth + 1]) for depth in range(len(levels))]
+    entered = tuple(float(parts_reached(sample.choices, experts, n).mean()) for n in parts)
     return hierarchical(linked(levels, where.domains), entered, where.ranks) if levels else ()
-
-
-def _entered(sample: Sampled, parts: int) -> float:
-    """Return how many of `parts` equal parts of the experts a token enters on average."""
-    experts = sample.choices.experts
-    part = np.where(experts < 0, -1, experts * parts // sample.router.experts)
-    return float(distinct(part).mean())

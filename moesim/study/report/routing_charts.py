@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from moesim.study.report import routing_traffic_charts as traffic
 from moesim.study.report.charts import Chart, plain_layout
 from moesim.study.report.routing_tables import capacity
 from moesim.study.routing_study import RoutingStudy
-from moesim.study.routing_traffic import Traffic
 
 _NOBODY, _MEAN, _TWICE, _FULL = "#f7fbff", "#4292c6", "#e6894c", "#b2182b"
 _MOST = 4.0
@@ -24,32 +24,8 @@ def charts(study: RoutingStudy) -> dict[str, Chart]:
         plain = np.stack([one.plain.rank_rows for one in layers])
         if study.scenario.routing.placement.rule != "contiguous":
             found["in_order"] = heat(study, plain, "rank")
-        found["byte_matrix"] = bytes_between(study.traffic)
-    return {**found, "imbalance": imbalance(study), "capacity": drops(study)}
-
-
-def bytes_between(found: Traffic) -> Chart:
-    """Return the dispatch bytes from rank to rank under the scenario's dispatcher."""
-    own = next(one for one in found.sendings if one.dispatcher == found.own)
-    what = "rank" if found.ranks_per_part == 1 else f"{found.ranks_per_part} ranks"
-    unit = own.dispatch_bytes / 2**20
-    data: list[dict[str, Any]] = [
-        {
-            "type": "heatmap", "z": np.round(unit, 3).tolist(),
-            "colorscale": [[0.0, _NOBODY], [0.5, _MEAN], [1.0, "#08306b"]], "zmin": 0.0,
-            "colorbar": {"title": {"text": "MiB"}, "thickness": 14},
-            "hovertemplate": f"{what} %{{y}} to %{{x}}: %{{z:.3g}} MiB<extra></extra>",
-        }
-    ]  # fmt: skip
-    layout = plain_layout(
-        560,
-        xaxis={"title": {"text": f"receiver ({what})"}, "constrain": "domain"},
-        yaxis={
-            "title": {"text": f"sender ({what})"}, "automargin": True, "autorange": "reversed",
-            "scaleanchor": "x", "constrain": "domain",
-        },
-    )  # fmt: skip
-    return {"data": data, "layout": layout}
+    found |= {"imbalance": imbalance(study), **traffic.charts(study)}
+    return {**found, "capacity": drops(study)}
 
 
 def heat(study: RoutingStudy, rows: NDArray[np.int64], what: str) -> Chart:

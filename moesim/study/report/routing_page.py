@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from moesim.study.report import files
+from moesim.study.report import routing_traffic_charts as traffic
 from moesim.study.report.page import document
 from moesim.study.report.routing_charts import charts
 from moesim.study.report.routing_summary import summary
@@ -16,9 +17,9 @@ TITLES = {
     "experts": "Load of experts",
     "ranks": "Load of ranks",
     "in_order": "Load of ranks with the experts in order",
-    "byte_matrix": "Bytes from rank to rank",
     "imbalance": "Imbalance, layer by layer",
     "capacity": "Capacity",
+    **traffic.TITLES,
 }
 
 EXPLAINED = {
@@ -28,13 +29,11 @@ EXPLAINED = {
     "the experts. The fullest rank holds the others up at every exchange.",
     "in_order": "The same rows on contiguous experts, one slot each: what the placement and its "
     "redundant experts are worth.",
-    "byte_matrix": "What the scenario's dispatcher sends in the first MoE layer on the way to the "
-    "experts, for one micro-batch of every rank; the way back is the mirror image. The table "
-    "byte_matrix has all dispatchers, and what uniform choices would send.",
     "imbalance": "Fullest over mean: of experts as the router chose them, of ranks with the "
     "experts in order, and of ranks as placed, redundant experts included.",
     "capacity": "What the first MoE layer drops at several capacity factors under the scenario's "
     "formula, and the share of slots that stays empty.",
+    **traffic.EXPLAINED,
 }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from moesim.study.routing_rebalancing import Rebalanced
 from moesim.study.routing_study import RoutingStudy
 from moesim.study.routing_traffic import Traffic
+from moesim.study.routing_waits import Waits
 
 Rows = list[dict[str, Any]]
 
@@ -13,6 +14,7 @@ Rows = list[dict[str, Any]]
 def tables(study: RoutingStudy) -> dict[str, Rows]:
     """Return the tables by name; that of rebalancing where there is any."""
     found = {"byte_matrix": byte_matrix(study.traffic), "traffic": sent(study.traffic)}
+    found["stragglers"] = stragglers(study)
     if study.rebalanced is not None:
         found["rebalancing"] = _rebalancing(study.rebalanced)
     return found
@@ -24,6 +26,7 @@ def summary(study: RoutingStudy) -> dict[str, Any]:
     return {
         "reach_as_placed": asdict(study.traffic.reach),
         "traffic": sent(study.traffic),
+        "stragglers": straggler_summary(study.waits),
         "rebalancing": rebalancing_summary(study.rebalanced, every)
         if study.rebalanced is not None and every is not None
         else None,
@@ -67,6 +70,49 @@ def sent(found: Traffic) -> Rows:
         }
         for one in found.sendings
     ]
+
+
+def stragglers(study: RoutingStudy) -> Rows:
+    """Return what the fullest rank of each layer costs, of one micro-batch, forward."""
+    found = study.waits
+    seconds, kept = found.seconds, found.kept_bytes
+    return [
+        {
+            "layer": layer.number,
+            "fullest_rank": int(found.rows.slowest[row]),
+            "rows_excess": float(found.excesses[row]),
+            "lasting_excess": float(found.lasting[row]),
+            "fullest_experts_s": None if seconds is None else float(seconds.maxima[row]),
+            "mean_experts_s": None if seconds is None else float(seconds.means[row]),
+            "lost_s": None if seconds is None else float((seconds.maxima - seconds.means)[row]),
+            "fullest_activation_bytes": float(kept.maxima[row]),
+            "mean_activation_bytes": float(kept.means[row]),
+        }
+        for row, layer in enumerate(study.layers)
+    ]
+
+
+def straggler_summary(found: Waits) -> dict[str, Any]:
+    """Return sums over the MoE layers: ranks meet after each, which costs more than once at last.
+
+    Activations are those of the rank that keeps most in all layers together.
+    """
+    rows, seconds, kept = found.rows, found.seconds, found.kept_bytes
+    mean_rows = float(rows.means.sum())
+    mean_s = None if seconds is None else float(seconds.means.sum())
+    return {
+        "rows_excess": rows.sum_of_maxima / mean_rows - 1 if mean_rows else 0.0,
+        "rows_excess_met_once": rows.maximum_of_sums / mean_rows - 1 if mean_rows else 0.0,
+        "fullest_experts_s": None if seconds is None else seconds.sum_of_maxima,
+        "mean_experts_s": mean_s,
+        "lost_s": None if seconds is None or mean_s is None else seconds.sum_of_maxima - mean_s,
+        "lost_met_once_s": None
+        if seconds is None or mean_s is None
+        else seconds.maximum_of_sums - mean_s,
+        "fullest_activation_bytes": kept.maximum_of_sums,
+        "mean_activation_bytes": float(kept.means.sum()),
+        "activation_bytes_of_maxima": kept.sum_of_maxima,
+    }
 
 
 def _rebalancing(found: Rebalanced) -> Rows:

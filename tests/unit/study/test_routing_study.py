@@ -162,7 +162,7 @@ def test_the_page_is_drawn_offline(tmp_path: Path, chromium: str) -> None:
     folder = save(made, tmp_path / "out")
     assert {file.name for file in folder.iterdir()} == {
         "summary.json", "layers.csv", "experts.csv", "ranks.csv", "dispatch.csv", "capacity.csv",
-        "byte_matrix.csv", "traffic.csv", "report.html",
+        "byte_matrix.csv", "traffic.csv", "stragglers.csv", "report.html",
     }  # fmt: skip
     command = [
         chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
@@ -170,7 +170,15 @@ def test_the_page_is_drawn_offline(tmp_path: Path, chromium: str) -> None:
         "--virtual-time-budget=10000", "--dump-dom", (folder / "report.html").as_uri(),
     ]  # fmt: skip
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    for name in ("experts", "ranks", "in_order", "imbalance", "capacity"):
+    for name in (
+        "experts",
+        "ranks",
+        "in_order",
+        "imbalance",
+        "byte_matrix",
+        "stragglers",
+        "capacity",
+    ):
         drawn = shown.stdout[shown.stdout.rindex(f'<div id="{name}"') :]
         assert 'class="main-svg"' in drawn[:20_000], name
 
