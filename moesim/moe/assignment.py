@@ -65,6 +65,8 @@ class LayerLoad:
 
     fullest_rows: tuple[int, ...]
     """Rows of each local expert on the rank with the most rows."""
+    rank_rows: tuple[int, ...]
+    """Rows of each rank: which one is the fullest differs from layer to layer."""
     mean_rows: float
     """Rows of a rank in the mean."""
     routed: int
@@ -103,6 +105,7 @@ def assign(router: Router, generator: np.random.Generator) -> LayerLoad:
     per_rank = by_rank.sum(axis=1)
     return LayerLoad(
         fullest_rows=tuple(int(n) for n in by_rank[int(np.argmax(per_rank))]),
+        rank_rows=tuple(int(n) for n in per_rank),
         mean_rows=float(per_rank.mean()),
         routed=int(drawn.routed.sum()),
         computed=int(drawn.kept.sum()),
