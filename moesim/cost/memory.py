@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, fields
 
+import numpy as np
+
 from moesim.cost.layout import Layout
 from moesim.cost.optimizer import state_bytes
 from moesim.cost.parameters import stage_params
 from moesim.cost.pipeline import Chunk
-from moesim.cost.recomputation import kept_bytes
+from moesim.cost.recomputation import kept_bytes, routed_kept_bytes
 from moesim.cost.software import Software
 from moesim.cost.work import Block, Job, Loads, blocks
 from moesim.model.operators import Gemm, written_bytes
@@ -47,10 +49,8 @@ def stage_memory(
     params = stage_params(job.architecture, stage, job.shard)
     rule = job.optimizer
     work = [blocks(job, chunk, loads) for chunk in stage]
-    kept = sum(
-        count * sum(_kept(block, job.recompute) for block in work[chunk])
-        for chunk, count in in_flight.items()
-    )
+    held = [(block, count) for chunk, count in in_flight.items() for block in work[chunk]]
+    kept = _kept_by_fullest(held, job.recompute)
     working = max(_working_set(block, job.recompute) for found in work for block in found)
     weight = rule.weight_bytes
     return StageMemory(
@@ -65,6 +65,23 @@ def stage_memory(
         fragmentation=software.fragmentation_fraction * (kept + working),
         reserved=software.reserved_memory_bytes,
     )
+
+
+def _kept_by_fullest(held: list[tuple[Block, int]], recompute: tuple[str, ...]) -> float:
+    """Return what the rank keeps that keeps most of all blocks, so many micro-batches of each.
+
+    Blocks are those of the fullest rank of their layer; a rank with fewer rows keeps in proportion.
+    """
+    even, routed = 0.0, np.zeros(1)
+    for block, count in held:
+        kept = count * _kept(block, recompute)
+        skewed = 0.0
+        rows = np.asarray(block.rank_rows, dtype=np.float64)
+        if rows.any():
+            skewed = count * routed_kept_bytes(block.operators, recompute)
+            routed = routed + skewed * rows / rows.max()
+        even += kept - skewed
+    return even + float(routed.max())
 
 
 def _kept(block: Block, recompute: tuple[str, ...]) -> float:

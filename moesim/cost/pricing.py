@@ -78,7 +78,7 @@ def _assumed(seconds: float, on: Machine) -> Known:
 def _exchange(operator: Exchange, on: Machine, skew: float) -> Known:
     """Return one dispatch or combine."""
     net, kernels = on.networks["ep"], on.software.kernels
-    row_bytes = operator.hidden * _value_bytes(operator.dtype)
+    row_bytes = operator.hidden * value_bytes(operator.dtype)
     rows = rows_sent(operator, on)
     if on.layout.dispatcher == "allgather":
         skew = 1.0  # every rank receives every token, whatever they choose
@@ -119,6 +119,6 @@ def rows_sent(operator: Exchange, on: Machine) -> Rows:
     return Rows(rows.scale_up * share, rows.scale_out * share)
 
 
-def _value_bytes(dtype: str) -> float:
+def value_bytes(dtype: str) -> float:
     """Return the bytes per element of a row; fp8 has an fp32 scale per 128 elements (DeepEP)."""
     return 1 + 4 / 128 if dtype == "fp8" else DTYPE_BYTES[dtype]

@@ -2,7 +2,15 @@
 
 from collections.abc import Iterable
 
-from moesim.model.operators import Collective, Exchange, Operator, saved_bytes, state_bytes
+from moesim.model.operators import (
+    Collective,
+    Compute,
+    Exchange,
+    GroupedGemm,
+    Operator,
+    saved_bytes,
+    state_bytes,
+)
 
 _ALSO = {"moe": ("moe", "moe_act", "dispatch", "router", "shared")}
 """Megatron's module `moe` is the whole block: router, experts and shared experts."""
@@ -29,6 +37,18 @@ def kept_bytes(operators: list[Operator], recompute: tuple[str, ...]) -> float:
     compute = [op for op in operators if not isinstance(op, Collective | Exchange)]
     if "full" in recompute:
         return saved_bytes(compute[0]) if compute else 0.0
+    return _kept(compute, recompute)
+
+
+def routed_kept_bytes(operators: list[Operator], recompute: tuple[str, ...]) -> float:
+    """Return what of the kept bytes is in proportion to the rows of the rank's experts."""
+    if "full" in recompute:
+        return 0.0
+    experts = [op for op in operators if isinstance(op, GroupedGemm) or op.module == "moe_act"]
+    return kept_bytes(experts, recompute)
+
+
+def _kept(compute: list[Compute], recompute: tuple[str, ...]) -> float:
     modules = recomputed_modules(recompute)
     inputs = sum(saved_bytes(op) for op in compute if op.input_from not in modules)
     return inputs + sum(state_bytes(op) for op in compute if op.module not in modules)

@@ -1,7 +1,7 @@
 """What one rank of a stage computes for a micro-batch: the operators of its chunk."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from moesim.cost.optimizer import OptimizerRule
 from moesim.cost.pipeline import Chunk, Placed
@@ -31,8 +31,11 @@ class Block:
     """A layer, or an end of the network, as operators; `skew` is its exchange imbalance."""
 
     operators: list[Operator]
+    """Those of the rank whose experts have the most rows."""
     skew: float = 1.0
     is_layer: bool = True
+    rank_rows: tuple[int, ...] = ()
+    """Rows of the experts of every rank; empty where there are none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +67,7 @@ def blocks(job: Job, chunk: Chunk, loads: Loads) -> list[Block]:
             found.append(Block(end, is_layer=False))
         was_encoder = placed.in_encoder
         load = loads.get(placed.number)
-        key = (placed.layer, placed.in_encoder, load and (load.fullest_rows, load.rank_imbalance))
+        key = (placed.layer, placed.in_encoder, load and (load.fullest_rows, load.rank_rows))
         if key not in cache:
             cache[key] = _layer(architecture, placed, batch, shard, load)
         found.append(cache[key])
@@ -89,13 +92,15 @@ def _layer(
 ) -> Block:
     shape = batch.encoder if placed.in_encoder and batch.encoder else batch.decoder
     rows: tuple[int, ...] = ()
+    by_rank: tuple[int, ...] = ()
     copies, skew = None, 1.0
     if isinstance(placed.layer.ffn, MoeFfn) and load is not None:
         rows, copies, skew = load.fullest_rows, load.copies, load.rank_imbalance
+        by_rank = load.rank_rows
     operators = layer_operators(
         placed.layer, architecture.hidden, shape, shard, rows=rows, copies=copies
     )
-    return Block(operators, skew)
+    return Block(operators, skew, rank_rows=by_rank)
 
 
 def mtp_number(architecture: Architecture, module: int) -> int:
@@ -112,6 +117,6 @@ def _mtp(
     layer = _layer(architecture, Placed(number, last), batch, shard, loads.get(number))
     projection = mtp_operators(architecture, batch.decoder, shard)
     return [
-        Block([*projection, *layer.operators], layer.skew),
+        replace(layer, operators=[*projection, *layer.operators]),
         Block(logits_operators(architecture, batch.decoder, shard), is_layer=False),
     ]

@@ -65,6 +65,8 @@ class LayerLoad:
 
     fullest_rows: tuple[int, ...]
     """Rows of each local expert on the rank with the most rows."""
+    rank_rows: tuple[int, ...]
+    """Rows of each rank: which one is the fullest differs from layer to layer."""
     mean_rows: float
     """Rows of a rank in the mean."""
     routed: int
@@ -97,12 +99,13 @@ class Drawn:
 def assign(router: Router, generator: np.random.Generator) -> LayerLoad:
     """Return the load of one layer, drawn with `generator`."""
     drawn = draw(router, generator)
-    padded = router.capacity is not None and pads(router.capacity) and not _by_device(router)
-    rows = np.full(router.experts, drawn.slots, dtype=np.int64) if padded else drawn.kept
+    padded = is_padded(router)
+    rows = computed_rows(router, drawn)
     by_rank = _by_rank(router, rows, drawn.shares, generator)
     per_rank = by_rank.sum(axis=1)
     return LayerLoad(
         fullest_rows=tuple(int(n) for n in by_rank[int(np.argmax(per_rank))]),
+        rank_rows=tuple(int(n) for n in per_rank),
         mean_rows=float(per_rank.mean()),
         routed=int(drawn.routed.sum()),
         computed=int(drawn.kept.sum()),
@@ -127,6 +130,18 @@ def draw(router: Router, generator: np.random.Generator) -> Drawn:
         kept += group.weight * _kept(router, group.counts, limit, generator)
         slots_in_all += group.weight * (limit or 0)
     return Drawn(shares=shares, routed=routed, kept=kept, slots=slots_in_all, fullest=fullest)
+
+
+def is_padded(router: Router) -> bool:
+    """Return whether buffers are padded, so that bytes and rows follow the slots."""
+    return router.capacity is not None and pads(router.capacity) and not _by_device(router)
+
+
+def computed_rows(router: Router, drawn: Drawn) -> Counts:
+    """Return [E] rows that experts compute: what they kept, or all their slots where padded."""
+    if is_padded(router):
+        return np.full(router.experts, drawn.slots, dtype=np.int64)
+    return drawn.kept
 
 
 def _shares(router: Router, generator: np.random.Generator) -> Shares:

@@ -17,7 +17,7 @@ from moesim.moe.packing import number_among_equals
 from moesim.moe.placed_rows import replica_numbers, slot_rows_by_source
 from moesim.moe.placement import Placement, replicas
 
-Matrix = NDArray[np.int64] | NDArray[np.float64]
+Matrix = NDArray[np.int64] | NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +28,8 @@ class Hops:
     """From node to node; the diagonal of a two-hop exchange stays for the second hop."""
     inside: Matrix
     """Inside the nodes; the diagonal stays on its rank."""
+    forwards: bool = False
+    """Whether what went between nodes then goes on inside them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +76,13 @@ def alltoall(batch: Routed) -> Hops:
     Source: Megatron-LM MoEAlltoAllTokenDispatcher, token_dispatcher.py @d98e8a64.
     """
     source = np.broadcast_to(batch.source[:, None], batch.target.shape)
-    return _direct(_matrix(source, batch.target, batch.ranks), batch.nodes)
+    return by_tier(_matrix(source, batch.target, batch.ranks), batch.nodes)
 
 
 def deduplicated(batch: Routed) -> Hops:
     """Return one copy per distinct rank of a token, straight to it."""
     source = np.broadcast_to(batch.source[:, None], batch.target.shape)
-    return _direct(_matrix(source, _distinct(batch.target), batch.ranks), batch.nodes)
+    return by_tier(_matrix(source, _distinct(batch.target), batch.ranks), batch.nodes)
 
 
 def deepep(batch: Routed) -> Hops:
@@ -97,6 +99,7 @@ def deepep(batch: Routed) -> Hops:
     return Hops(
         between=_matrix(source, entry, batch.ranks),
         inside=_matrix(node * members + rail, _distinct(batch.target), batch.ranks),
+        forwards=True,
     )
 
 
@@ -126,7 +129,8 @@ def gathered(held: Matrix, members: int) -> Hops:
     same_rail = rank[:, None] % members == rank % members
     same_node = rank[:, None] // members == rank // members
     between = np.where(same_rail, held[:, None], 0)
-    return Hops(between=between, inside=np.where(same_node, between.sum(axis=0)[:, None], 0))
+    inside = np.where(same_node, between.sum(axis=0)[:, None], 0)
+    return Hops(between=between, inside=inside, forwards=True)
 
 
 def alltoall_of_counts(
@@ -138,17 +142,17 @@ def alltoall_of_counts(
     source = np.arange(sources)
     matrix = np.zeros((sources, holders, etp), dtype=np.int64)
     matrix[source, :, source % etp] = by_holder
-    return _direct(matrix.reshape(sources, holders * etp), nodes)
+    return by_tier(matrix.reshape(sources, holders * etp), nodes)
 
 
-def padded(slots: int, placement: Placement, *, nodes: int = 1, etp: int = 1) -> Hops:
+def padded(slots: int | Counts, placement: Placement, *, nodes: int = 1, etp: int = 1) -> Hops:
     """Return an all-to-all of [E, C, d] buffers: C rows per rank and expert, whatever the load.
 
     Source: Fedus et al. 2022 (Switch), section 5.4; C are the slots of an expert for what one
-    rank holds.
+    rank holds, the same for all ranks or [source rank].
     """
     ranks = placement.expert_of_slot.shape[0] * etp
-    full = np.full((ranks, placement.experts), slots, dtype=np.int64)
+    full = np.full((placement.experts, ranks), slots, dtype=np.int64).T
     return alltoall_of_counts(full, placement, nodes=nodes, etp=etp)
 
 
@@ -158,9 +162,21 @@ def gathered_over_etp(hops: Hops, etp: int) -> Matrix:
     Each rank hands what it got, its own included, to all etp ranks: the diagonal is what it had.
     Source: Megatron-LM MoEAlltoAllTokenDispatcher, token_dispatcher.py @d98e8a64.
     """
-    arrived = hops.between.sum(axis=0) + hops.inside.sum(axis=0)
+    arrived = hops.inside.sum(axis=0)
+    if not hops.forwards:
+        arrived = arrived + hops.between.sum(axis=0)
     rank = np.arange(len(arrived))
     return np.where(rank[:, None] // etp == rank // etp, arrived[:, None], 0)
+
+
+def in_every_place(hops: Hops, etp: int) -> Hops:
+    """Return hops between ep positions as hops between ranks, each to the one in its own place.
+
+    Every rank of a position sends what `hops` says of the position.
+    """
+    places = np.eye(etp, dtype=np.int64)
+    between, inside = (np.kron(matrix, places) for matrix in (hops.between, hops.inside))
+    return Hops(between=between, inside=inside, forwards=hops.forwards)
 
 
 def combine(hops: Hops) -> Hops:
@@ -175,7 +191,7 @@ def on_wire(matrix: Matrix) -> Matrix:
     return sent
 
 
-def _direct(matrix: Matrix, nodes: int) -> Hops:
+def by_tier(matrix: Matrix, nodes: int) -> Hops:
     """Split rows that go straight by whether they leave their node."""
     node = np.arange(len(matrix)) * nodes // len(matrix)
     inside = node[:, None] == node

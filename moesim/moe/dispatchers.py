@@ -1,9 +1,10 @@
 """What dispatch and combine put on the wire: rows sent per token, by dispatcher."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from moesim.moe.fan_out import typical_reach
+from moesim.moe.gating.gate import Level, Link
 from moesim.moe.traffic import Destinations
 
 
@@ -50,6 +51,41 @@ def deepep(where: Destinations) -> Rows:
         scale_up=ranks * (1 - where.domains / where.ranks),
         scale_out=domains * (1 - 1 / where.domains),
     )
+
+
+def linked(levels: tuple[Level, ...], domains: int) -> tuple[Level, ...]:
+    """Return the levels with a link each.
+
+    Left out it is scale_up at the last level, and at the others scale_out where the experts lie in
+    several domains: a group of experts is then a node.
+    """
+    upper: Link = "scale_out" if domains > 1 else "scale_up"
+    defaults = [*[upper] * (len(levels) - 1), "scale_up"]
+    return tuple(
+        replace(level, link=level.link or default)
+        for level, default in zip(levels, defaults, strict=True)
+    )
+
+
+def hierarchical(
+    levels: tuple[Level, ...], entered: tuple[float, ...], ranks: int
+) -> tuple[Rows, ...]:
+    """Return the rows of the exchange of each level: one copy per part that a token enters.
+
+    Level i has P_i parts in all, on L_i = min(P_i, ranks) ranks or groups of ranks. A token enters
+    n_i of them, from where it is in the part above: n_i (1 - L_(i-1) / L_i) rows leave their place.
+
+    Source: Shazeer et al. 2017 (arXiv 1701.06538), appendix B; mesh-tensorflow
+    transformer_moe_layer_v2, an all-to-all over the groups and one inside each.
+    """
+    found, above, parts = [], 1, 1
+    for level, copies in zip(levels, entered, strict=True):
+        parts *= level.fanout
+        places = min(parts, ranks)
+        rows = copies * (1 - above / places)
+        found.append(Rows(0.0, rows) if level.link == "scale_out" else Rows(rows, 0.0))
+        above = places
+    return tuple(found)
 
 
 DISPATCHERS: dict[str, Callable[[Destinations], Rows]] = {

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from moesim.moe.byte_matrices import Hops, gathered
+from moesim.moe.byte_matrices import Hops, by_tier, gathered
 from moesim.moe.fan_out import Reach
 from moesim.moe.traffic import Destinations
 
@@ -37,7 +37,9 @@ def deepep(where: Destinations, tokens: float, reach: Reach) -> Hops:
     into_node = tokens * reach.domains / where.domains
     onwards = where.domains * tokens * reach.ranks / where.ranks
     return Hops(
-        between=np.where(same_rail, into_node, 0.0), inside=np.where(same_node, onwards, 0.0)
+        between=np.where(same_rail, into_node, 0.0),
+        inside=np.where(same_node, onwards, 0.0),
+        forwards=True,
     )
 
 
@@ -57,7 +59,4 @@ EXPECTED: dict[str, Callable[[Destinations, float, Reach], Hops]] = {
 
 
 def _even(where: Destinations, rows: float) -> Hops:
-    rank = np.arange(where.ranks)
-    node = rank * where.domains // where.ranks
-    inside = node[:, None] == node
-    return Hops(between=np.where(inside, 0.0, rows), inside=np.where(inside, rows, 0.0))
+    return by_tier(np.full((where.ranks, where.ranks), rows), where.domains)

@@ -47,11 +47,6 @@ def replicas(placement: Placement) -> Indices:
     return counts.reshape(*slots.shape[:-2], placement.experts)
 
 
-def one_layer(placement: Placement, layer: int) -> Placement:
-    """Return the placement of one layer of several, as token-level functions take it."""
-    return Placement(expert_of_slot=placement.expert_of_slot[layer], experts=placement.experts)
-
-
 def replica_memory_fraction(placement: Placement) -> float:
     """Return the expert bytes that redundancy adds: (slots - E) / E, empty slots left out.
 

@@ -1,7 +1,4 @@
-"""Rebalancing: which weights move between two placements, and how stale a placement becomes.
-
-Whether a transfer hides behind computing depends on times, which cost/ knows; here are the bytes.
-"""
+"""Rebalancing: which weights move between two placements, and how stale a placement becomes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,26 +54,12 @@ def received_bytes(change: Moves, expert_bytes: float) -> Floats:
     return np.asarray(change.experts.sum(axis=0) * expert_bytes, dtype=np.float64)
 
 
-def sent_bytes(change: Moves, expert_bytes: float) -> Floats:
-    """Return [ranks]: bytes of weights that each rank sends."""
-    return np.asarray(change.experts.sum(axis=1) * expert_bytes, dtype=np.float64)
-
-
 def bytes_between_nodes(change: Moves, expert_bytes: float) -> Floats:
     """Return [nodes, nodes]: bytes of weights from node to node, 0 on the diagonal."""
     members = len(change.experts) // change.nodes
     by_node = change.experts.reshape(change.nodes, members, change.nodes, members).sum(axis=(1, 3))
     np.fill_diagonal(by_node, 0)
     return np.asarray(by_node * expert_bytes, dtype=np.float64)
-
-
-def exposed(transfer: float, spare: float, overlap_fraction: float) -> float:
-    """Return what of a transfer stays visible: transfer - min(transfer, overlap * spare).
-
-    `transfer` and `spare`, what the link is free for between two rebalancings, are in one unit,
-    of time or of bytes. overlap 0: serving stops for the transfer, as in EPLB's own step.
-    """
-    return transfer - min(transfer, overlap_fraction * spare)
 
 
 def drifted(shares: Floats, fresh: Floats, log_correlation: ArrayLike) -> Floats:
@@ -115,10 +98,10 @@ class Rebalancing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """What a rebalanced layer did over iterations."""
+    """What rebalanced layers did over iterations."""
 
     rank_rows: Counts
-    """[iterations, ranks]"""
+    """[iterations, ..., ranks]"""
     placements: tuple[Placement, ...]
     """The first, and one per rebalancing."""
     starts: tuple[int, ...]
@@ -126,12 +109,13 @@ class History:
 
 
 def rebalanced(counts: Counts, plan: Rebalancing, rule: Rule, room: Room) -> History:
-    """Return the rank loads of counts [iterations, E] of one layer, placed anew at intervals.
+    """Return the rank loads of counts [iterations, ..., E], placed anew at intervals.
 
-    The first placement knows nothing: it is the rule's for even loads.
+    Dimensions between the two are layers, placed apart. The first placement knows nothing: it is
+    the rule's for even loads.
     """
-    iterations, experts = counts.shape
-    placements, starts = [rule(np.ones(experts), room)], [0]
+    iterations = len(counts)
+    placements, starts = [rule(np.ones(counts.shape[1:]), room)], [0]
     for start in range(plan.interval, iterations, plan.interval):
         seen = counts[max(0, start - plan.delay - plan.window) : max(0, start - plan.delay)]
         if len(seen):

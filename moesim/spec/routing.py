@@ -18,6 +18,9 @@ class LevelSpec(Spec):
     """Parts into which each part of the level above splits; at the last level, its experts."""
     limit: Count
     """Parts that a token may enter; with a shared router, experts in all at the last level."""
+    link: Literal["scale_up", "scale_out"] | None = None
+    """Network that tokens cross to reach these parts; left out: scale_up at the last level, at
+    others scale_out where the expert-parallel ranks lie in several scale-up domains."""
 
 
 class GatingSpec(Spec):
@@ -203,6 +206,10 @@ class PlacementSpec(Spec):
     """Correlation of the loads that the placement was made from with those it meets. Measured
     within a domain 0.96 to 0.998, across domains 0.04 to 0.23 (DeepSeek-V2-Lite and OLMoE routing
     data of deepseek-ai/ESFT @579a7711 and allenai/OLMoE @357454f4, first against second half)."""
+    rebalance_every: Annotated[int, Field(ge=2, le=10**6)] | None = None
+    """Steps from one rebalancing to the next: experts are placed anew by the loads of the step
+    before, and `share_correlation` is that of each step with the next. Left out, a placement stays
+    and is one step old."""
 
     @model_validator(mode="after")
     def _check(self) -> "PlacementSpec":
@@ -210,6 +217,8 @@ class PlacementSpec(Spec):
             raise ValueError(f"rule {self.rule} has no redundant experts; the replicated ones do")
         if self.share_correlation < 1 and self.rule in ("contiguous", "round_robin"):
             raise ValueError(f"rule {self.rule} looks at no loads, so none can be out of date")
+        if self.rebalance_every and self.share_correlation == 1:
+            raise ValueError("rebalance_every needs share_correlation below 1: else no load drifts")
         return self
 
 

@@ -19,7 +19,9 @@ def gate_of(spec: GatingSpec, ffn: MoeFfn) -> Gate | None:
     gate = Gate(
         experts=ffn.num_experts, top_k=ffn.top_k, groups=ffn.groups,
         groups_per_token=ffn.groups_per_token,
-        levels=tuple(Level(fanout=one.fanout, limit=one.limit) for one in spec.levels),
+        levels=tuple(
+            Level(fanout=one.fanout, limit=one.limit, link=one.link) for one in spec.levels
+        ),
     )  # fmt: skip
     named = ("second_policy", "threshold", "noise", "sharpness", "shared_router")
     given = {name: value for name in named if (value := getattr(spec, name)) is not None}
@@ -86,7 +88,13 @@ def _check_gate(scenario: Scenario, architecture: Architecture, rule: str) -> No
 
 
 def check_placement(scenario: Scenario) -> None:
-    """Raise ScenarioError where a training run is to have redundant experts."""
+    """Raise ScenarioError where a training run is to have redundant or moving experts."""
+    if scenario.routing.placement.rebalance_every is not None:
+        raise scenario.error(
+            "routing.placement.rebalance_every",
+            "a run does not time the weights that move; `moesim routing` shows what rebalancing "
+            "does",
+        )
     if scenario.routing.placement.rule.startswith("replicated"):
         raise scenario.error(
             "routing.placement.rule",

@@ -2,19 +2,24 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from moesim import rng
-from moesim.cost.layout import groups
-from moesim.hardware.groups import domains
-from moesim.moe.assignment import Drawn, Router, draw, known_shares
+from moesim.moe.assignment import Drawn, Router, computed_rows, draw
 from moesim.moe.dispatchers import DISPATCHERS, Rows
 from moesim.moe.fan_out import Reach, typical_reach
 from moesim.moe.layer_consequences import LayerConsequences, compare
-from moesim.moe.loads import Shares
-from moesim.moe.placement import PLACEMENTS, Placement, Room
+from moesim.moe.loads import Counts
+from moesim.moe.placed_rows import expected_rank_loads, slot_rows
+from moesim.moe.placement import Placement
 from moesim.moe.traffic import Destinations
 from moesim.spec.scenario import Scenario
 from moesim.study.resolve import Training, resolve
 from moesim.study.routing import MoeLayer, expected_drop_fraction, moe_layers, router
+from moesim.study.routing_placement import domains_of_experts, place
+from moesim.study.routing_rebalancing import Rebalanced, rebalancing
+from moesim.study.routing_traffic import Traffic, traffic
+from moesim.study.routing_waits import Waits, waits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +55,10 @@ class RoutingStudy:
     """Of the last MoE layer; models have one kind of expert layer, with few exceptions."""
     reach: Reach
     sent: tuple[Sent, ...]
+    traffic: Traffic
+    waits: Waits
+    rebalanced: Rebalanced | None
+    """None where a placement stays."""
 
     @property
     def scenario(self) -> Scenario:
@@ -74,7 +83,26 @@ def routing_study(scenario: Scenario) -> RoutingStudy:
         where=where,
         reach=typical_reach(where),
         sent=tuple(Sent(dispatcher=name, rows=rule(where)) for name, rule in DISPATCHERS.items()),
+        traffic=traffic(
+            run,
+            _destinations(found[0], run),
+            router=layers[0].router,
+            drawn=layers[0].drawn,
+            placement=layers[0].placement,
+        ),
+        waits=waits(
+            found,
+            [computed_by_slot(one) for one in layers],
+            [expected_rank_loads(one.drawn.shares, one.placement) for one in layers],
+            run,
+        ),
+        rebalanced=rebalancing(found, np.stack([one.drawn.shares for one in layers]), run),
     )
+
+
+def computed_by_slot(layer: RoutedLayer) -> Counts:
+    """Return [ranks, slots per rank]: rows that are computed, padding included."""
+    return slot_rows(computed_rows(layer.router, layer.drawn), layer.placement)
 
 
 def _routed(layer: MoeLayer, run: Training) -> RoutedLayer:
@@ -82,7 +110,7 @@ def _routed(layer: MoeLayer, run: Training) -> RoutedLayer:
     routed = router(layer, run)
     stream = rng.stream(run.scenario.seed, f"{run.title}/routing study/layer {layer.number}")
     drawn = draw(routed, stream)
-    placement = _placement(layer, routed, drawn.shares, run)
+    placement = place(layer, routed, drawn.shares, run)
     slots = drawn.slots * routed.experts if routed.capacity else None
     both = compare(drawn.routed, placement, kept=drawn.kept, slots_offered=slots)
     return RoutedLayer(
@@ -94,35 +122,6 @@ def _routed(layer: MoeLayer, run: Training) -> RoutedLayer:
         plain=both.without,
         expected_drop_fraction=expected_drop_fraction(routed),
     )
-
-
-def _placement(layer: MoeLayer, routed: Router, shares: Shares, run: Training) -> Placement:
-    """Return where the experts lie, by what was known of their loads."""
-    spec = run.scenario.routing.placement
-    slots = routed.experts + spec.redundant_experts
-    if slots % routed.ranks:
-        raise run.scenario.error(
-            "routing.placement.redundant_experts",
-            f"{routed.experts} experts and {spec.redundant_experts} redundant ones are no multiple "
-            f"of ep = {routed.ranks} ranks",
-        )
-    room = Room(
-        ranks=routed.ranks, slots_per_rank=slots // routed.ranks,
-        nodes=domains_of_experts(run), groups=layer.ffn.groups,
-    )  # fmt: skip
-    if spec.rule == "replicated_by_node" and room.groups % room.nodes:
-        raise run.scenario.error(
-            "routing.placement.rule",
-            f"keeps groups of experts inside domains, but the model's {room.groups} groups are no "
-            f"multiple of the {room.nodes} domains; take replicated",
-        )
-    stream = rng.stream(run.scenario.seed, f"{run.title}/placement/layer {layer.number}")
-    return PLACEMENTS[spec.rule](known_shares(shares, routed, stream), room)
-
-
-def domains_of_experts(run: Training) -> int:
-    """Return how many scale-up domains an expert-parallel group touches."""
-    return domains(groups(run.layout)["ep"], run.cluster.topology)
 
 
 def _destinations(layer: MoeLayer, run: Training) -> Destinations:

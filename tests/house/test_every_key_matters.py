@@ -60,6 +60,9 @@ HIERARCHY = (
 )
 LEVELS = "routing.gating.levels"
 GREEDY = (*SKEWED, "routing.placement.rule=greedy")
+REBALANCED = (
+    *SKEWED, "routing.placement={rule: greedy, share_correlation: 0.9, rebalance_every: 4}",
+)  # fmt: skip
 REPLICATED = (*SKEWED, "routing.placement={rule: replicated, redundant_experts: 8}")
 LIMITED = (*UNIFORM, "routing.capacity={factor: 1.1}")
 TWIN = ("baseline={equal: flop, parallel: {}}",)
@@ -124,10 +127,17 @@ CHANGES: dict[str, Change] = {
     "routing.gating.levels.limit": Change(
         "[{fanout: 4, limit: 2}, {fanout: 16, limit: 4}]", HIERARCHY, LEVELS
     ),
+    "routing.gating.levels.link": Change(
+        "[{fanout: 4, limit: 1}, {fanout: 16, limit: 8, link: scale_out}]",
+        (*HIERARCHY, "parallel={tp: 1, pp: 1, ep: 16, etp: 1}"),
+        LEVELS,
+        study=True,
+    ),
     "routing.gating.shared_router": Change("true", HIERARCHY),
     "routing.placement.rule": Change("greedy", SKEWED),
     "routing.placement.redundant_experts": Change("16", REPLICATED, study=True),
     "routing.placement.share_correlation": Change("0.5", GREEDY),
+    "routing.placement.rebalance_every": Change("8", REBALANCED, study=True),
     "routing.load.law": Change("uniform"),
     "routing.load.trace": Change("other.csv", ("routing.load={law: trace, trace: loads.csv}",)),
     "routing.load.domain": Change("b", ("routing.load={law: trace, trace: loads.csv}",)),

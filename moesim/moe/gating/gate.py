@@ -18,8 +18,9 @@ class Level:
     """Parts into which a part of the level above splits; at the last level, its experts."""
     limit: int
     """Parts that a token may enter. In the last level of a shared router: experts in all."""
-    link: Link = "scale_up"
-    """What tokens cross to reach these parts. No rule reads it; dispatch does."""
+    link: Link | None = None
+    """What tokens cross to reach these parts; None: see `linked` in dispatchers.py. No rule reads
+    it; dispatch does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from moesim.study.report import routing_traffic_charts as traffic
 from moesim.study.report.charts import Chart, plain_layout
 from moesim.study.report.routing_tables import capacity
 from moesim.study.routing_study import RoutingStudy
@@ -23,7 +24,8 @@ def charts(study: RoutingStudy) -> dict[str, Chart]:
         plain = np.stack([one.plain.rank_rows for one in layers])
         if study.scenario.routing.placement.rule != "contiguous":
             found["in_order"] = heat(study, plain, "rank")
-    return {**found, "imbalance": imbalance(study), "capacity": drops(study)}
+    found |= {"imbalance": imbalance(study), **traffic.charts(study)}
+    return {**found, "capacity": drops(study)}
 
 
 def heat(study: RoutingStudy, rows: NDArray[np.int64], what: str) -> Chart:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from moesim.study.report import files
+from moesim.study.report import routing_traffic_charts as traffic
 from moesim.study.report.page import document
 from moesim.study.report.routing_charts import charts
 from moesim.study.report.routing_summary import summary
@@ -18,6 +19,7 @@ TITLES = {
     "in_order": "Load of ranks with the experts in order",
     "imbalance": "Imbalance, layer by layer",
     "capacity": "Capacity",
+    **traffic.TITLES,
 }
 
 EXPLAINED = {
@@ -31,6 +33,7 @@ EXPLAINED = {
     "experts in order, and of ranks as placed, redundant experts included.",
     "capacity": "What the first MoE layer drops at several capacity factors under the scenario's "
     "formula, and the share of slots that stays empty.",
+    **traffic.EXPLAINED,
 }
 
 

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from moesim.study.report import routing_traffic_tables as traffic
 from moesim.study.report.routing_tables import capacity, dispatch
 from moesim.study.routing_study import RoutedLayer, RoutingStudy
 from moesim.version import __version__
@@ -39,6 +40,7 @@ def summary(study: RoutingStudy) -> dict[str, Any]:
         "reach": asdict(study.reach),
         "dispatch": dispatch(study),
         "capacity": capacity(study),
+        **traffic.summary(study),
         "scenario": scenario.model_dump(mode="json"),
     }
 

@@ -1,4 +1,4 @@
-"""The tables of a routing study: layers, experts, ranks, dispatch, capacity."""
+"""The tables of a routing study: layers, experts, ranks, dispatch, capacity, and traffic."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,8 +6,11 @@ from typing import Any
 from moesim import rng
 from moesim.moe.assignment import draw
 from moesim.moe.capacity import CapacityRule
+from moesim.moe.dispatchers import Rows as SentRows
+from moesim.study.report import routing_traffic_tables as traffic
 from moesim.study.routing import expected_drop_fraction
 from moesim.study.routing_study import RoutedLayer, RoutingStudy
+from moesim.study.routing_traffic import row_bytes as row_bytes_of
 
 Rows = list[dict[str, Any]]
 
@@ -23,6 +26,7 @@ def tables(study: RoutingStudy) -> dict[str, Rows]:
         "ranks": _ranks(study),
         "dispatch": dispatch(study),
         "capacity": capacity(study),
+        **traffic.tables(study),
     }
 
 
@@ -72,18 +76,21 @@ def _ranks(study: RoutingStudy) -> Rows:
 
 def dispatch(study: RoutingStudy) -> Rows:
     """Return the rows and bytes that each dispatcher sends per token, one way."""
-    row_bytes = 2.0 * study.run.architecture.hidden
+    row_bytes, _ = row_bytes_of(study.run)
+    sent: list[tuple[str, int | None, SentRows]] = [
+        *((one.dispatcher, None, one.rows) for one in study.sent),
+        *(("hierarchical", level, rows) for level, rows in enumerate(study.traffic.levels, 1)),
+    ]
     return [
         {
-            "dispatcher": sent.dispatcher,
-            "scale_up_rows_per_token": sent.rows.scale_up,
-            "scale_out_rows_per_token": sent.rows.scale_out,
-            "scale_up_bytes_per_token": sent.rows.scale_up * row_bytes,
-            "scale_out_bytes_per_token": sent.rows.scale_out * row_bytes,
-            "distinct_ranks": study.reach.ranks,
-            "distinct_domains": study.reach.domains,
+            "dispatcher": dispatcher,
+            "level": level,
+            "scale_up_rows_per_token": rows.scale_up,
+            "scale_out_rows_per_token": rows.scale_out,
+            "scale_up_bytes_per_token": rows.scale_up * row_bytes,
+            "scale_out_bytes_per_token": rows.scale_out * row_bytes,
         }
-        for sent in study.sent
+        for dispatcher, level, rows in sent
     ]
 
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from moesim.study.report.words import percent
-from moesim.units import three_digits
+from moesim.study.report.words import binary, percent
+from moesim.units import readable, three_digits
 
 Row = tuple[str, str]
 
@@ -24,7 +24,31 @@ def verdict(summed: dict[str, Any]) -> list[str]:
             f"{percent(summed['dropped_fraction'])} of the assignments are dropped{_closed(summed)}"
             f"; {percent(summed['capacity_waste_fraction'])} of the slots stay empty."
         )
-    return said
+    return [*said, *_waiting(summed), *_rebalancing(summed)]
+
+
+def _waiting(summed: dict[str, Any]) -> list[str]:
+    found = summed["stragglers"]
+    lost, total = found["lost_s"], found["fullest_experts_s"]
+    if not lost or lost < 5e-4 * total:
+        return []
+    return [
+        f"Waiting for the fullest rank takes {percent(lost / total)} of the experts' "
+        f"{readable(total, 's')} forward, all MoE layers together."
+    ]
+
+
+def _rebalancing(summed: dict[str, Any]) -> list[str]:
+    found = summed["rebalancing"]
+    if found is None:
+        return []
+    return [
+        f"Placed anew every {found['rebalance_every']:,} steps, the fullest rank has "
+        f"{three_digits(found['rank_imbalance'])} times the mean while loads drift, not "
+        f"{three_digits(found['rank_imbalance_kept'])}; each time up to "
+        f"{binary(found['fullest_received_bytes'])} of weights arrive on a rank, in "
+        f"{readable(found['transfer_s'], 's')} where nothing of it is hidden."
+    ]
 
 
 def _against_order(summed: dict[str, Any]) -> str:
@@ -58,10 +82,36 @@ def figures(summed: dict[str, Any]) -> list[Row]:
     ]
     rows += [
         (
-            f"rows sent per token, {one['dispatcher']}",
+            f"rows sent per token, {one['dispatcher']}"
+            + (f" level {one['level']}" if one["level"] else ""),
             f"{three_digits(one['scale_up_rows_per_token'])} inside, "
             f"{three_digits(one['scale_out_rows_per_token'])} between domains",
         )
         for one in summed["dispatch"]
     ]
+    return [*rows, *_costs(summed)]
+
+
+def _costs(summed: dict[str, Any]) -> list[Row]:
+    found = summed["stragglers"]
+    rows = [
+        ("distinct ranks per token, as placed", three_digits(summed["reach_as_placed"]["ranks"])),
+        (
+            "distinct domains per token, as placed",
+            three_digits(summed["reach_as_placed"]["domains"]),
+        ),
+        (
+            "MoE activations, fullest rank",
+            f"{binary(found['fullest_activation_bytes'])} (mean "
+            f"{binary(found['mean_activation_bytes'])})",
+        ),
+    ]
+    if found["lost_s"] is not None:
+        rows.append(
+            (
+                "lost to the fullest rank, forward",
+                f"{readable(found['lost_s'], 's')} (met once: "
+                f"{readable(found['lost_met_once_s'], 's')})",
+            )
+        )
     return rows

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from moesim.cost.layout import Layout
@@ -221,3 +222,25 @@ def test_weights_by_hand(tmp_path: Path) -> None:
     assert held.gradients == 4 * (dense_params + experts)
     # 16 devices: dense states over 16, experts over 16 / 8
     assert held.optimizer_states == 12 * (dense_params / 16 + experts / 2)
+
+
+@pytest.mark.parametrize(
+    ("recompute", "per_row"), [("none", 512 + 3 * 1024), (["moe_act"], 512 + 2 * 1024), ("full", 0)]
+)
+def test_the_rank_that_keeps_most_in_all_layers_counts(
+    tmp_path: Path, recompute: str | list[str], per_row: int
+) -> None:
+    """Not the sum of every layer's fullest rank: no rank is the fullest of all eight layers.
+
+    A row of a gated expert keeps its input, gate and up, and their product, two bytes each; under
+    an even load a rank has 2 * 1024 of the rows in each layer.
+    """
+    changes = {"training": {"recompute": recompute}}
+    even = outcome(tmp_path, changes)
+    skewed = outcome(tmp_path, {**changes, "routing": {"load": {"law": "lognormal", "cv": 1.0}}})
+    by_rank = np.array([load.rank_rows for load in skewed.loads.values()])
+    assert by_rank.shape == (8, 8)
+    more = by_rank.sum(axis=0).max() - 8 * 2048
+    assert 0 < more < by_rank.max(axis=1).sum() - 8 * 2048
+    found = skewed.memory[0].activations - even.memory[0].activations
+    assert found == pytest.approx(2 * per_row * more, abs=1)

@@ -1,11 +1,10 @@
-"""Stragglers, activations and what one layer's routing does, by hand and conserved."""
+"""Stragglers, and what one layer's routing does, by hand and conserved."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moesim.moe.activation import Widths, activation_bytes, capacity_rows, dropless_rows
 from moesim.moe.layer_consequences import compare, dropped_by_position, layer_consequences
 from moesim.moe.placement import Room, contiguous, replicated
 from moesim.moe.straggler import excess, straggler
@@ -35,21 +34,6 @@ def test_waiting_in_each_layer_is_never_faster(seed: int) -> None:
     assert found.maximum_of_sums >= found.means.sum() - 1e-12
     order = generator.permutation(values.shape[1])
     assert straggler(values[:, order]).sum_of_maxima == pytest.approx(found.sum_of_maxima)
-
-
-def test_activation_memory_by_hand() -> None:
-    """T 10, d 4, f 3: 2 (40 + n (8 + 9)), 80 bytes without rows and 34 for each."""
-    widths = Widths(hidden=4, expert_hidden=3)
-    assert activation_bytes(10, [0, 1, 20], widths).tolist() == [80.0, 114.0, 760.0]
-    # three etp ranks have a third of f: 2 (40 + 20 (8 + 3))
-    rows = dropless_rows([20, 1], etp=3)
-    assert rows.tolist() == [20, 20, 20, 1, 1, 1]
-    assert activation_bytes(10, rows, widths, etp=3)[0] == 520.0
-
-
-def test_capacity_rows_by_hand() -> None:
-    # five slots for each of eight ranks' tokens: 40 rows for one expert, 80 for two
-    assert capacity_rows(5, [1, 2], 8).tolist() == [40.0, 80.0]
 
 
 def test_consequences_by_hand() -> None:

@@ -15,7 +15,6 @@ from moesim.moe.placement import (
     Room,
     contiguous,
     greedy,
-    one_layer,
     replica_memory_fraction,
     replicas,
     replicated,
@@ -122,8 +121,6 @@ def test_the_rules_against_plain_loops(slots_per_rank: int) -> None:
         alone = {name: _slots(rule(each, room)) for name, rule in PLACEMENTS.items()}
         for name, slots in found.items():  # a layer among others is placed as it is alone
             assert slots[layer].tolist() == alone[name]
-            several = Placement(expert_of_slot=slots, experts=32)
-            assert _slots(one_layer(several, layer)) == alone[name]
         filled = [[e for e in held if e >= 0] for held in alone["greedy"]]
         assert filled == _packed(each, 8, slots_per_rank)
         assert alone["replicated"] == _balanced(each, 8, slots_per_rank)

@@ -116,6 +116,7 @@ UNIFORM = {"law": "uniform"}
         ({"placement": {"rule": "contiguous", "share_correlation": 0.5}}, "looks at no loads"),
         ({"placement": {"rule": "greedy", "redundant_experts": 8}}, "no redundant experts"),
         ({"placement": {"rule": "replicated", "redundant_experts": 3}}, "no multiple"),
+        ({"placement": {"rule": "greedy", "rebalance_every": 8}}, "else no load drifts"),
         ({"load": {"law": "trace", "trace": "none.csv"}}, "none.csv"),
         ({"load": UNIFORM, "capacity": {"factor": 1, "absolute": 4}}, "not 2 of them"),
         ({"load": UNIFORM, "capacity": {"factor": 1, "scope": "group"}}, "needs group_tokens"),
@@ -143,6 +144,13 @@ def test_training_has_no_redundant_experts(tmp_path: Path) -> None:
         run(load_scenario(path))
 
 
+def test_a_run_times_no_rebalancing(tmp_path: Path) -> None:
+    placement = {"rule": "greedy", "share_correlation": 0.9, "rebalance_every": 4}
+    path = write(tmp_path, "mixtral-8x7b", 8, {"load": LOGNORMAL_OF_R1, "placement": placement})
+    with pytest.raises(ScenarioError, match="moesim routing"):
+        run(load_scenario(path))
+
+
 def test_a_dense_model_has_nothing_to_route(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match="no experts"):
         routing_study(load_scenario(write(tmp_path, "llama-2-7b", 1, {})))
@@ -154,7 +162,7 @@ def test_the_page_is_drawn_offline(tmp_path: Path, chromium: str) -> None:
     folder = save(made, tmp_path / "out")
     assert {file.name for file in folder.iterdir()} == {
         "summary.json", "layers.csv", "experts.csv", "ranks.csv", "dispatch.csv", "capacity.csv",
-        "report.html",
+        "byte_matrix.csv", "traffic.csv", "stragglers.csv", "report.html",
     }  # fmt: skip
     command = [
         chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
@@ -162,7 +170,15 @@ def test_the_page_is_drawn_offline(tmp_path: Path, chromium: str) -> None:
         "--virtual-time-budget=10000", "--dump-dom", (folder / "report.html").as_uri(),
     ]  # fmt: skip
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    for name in ("experts", "ranks", "in_order", "imbalance", "capacity"):
+    for name in (
+        "experts",
+        "ranks",
+        "in_order",
+        "imbalance",
+        "byte_matrix",
+        "stragglers",
+        "capacity",
+    ):
         drawn = shown.stdout[shown.stdout.rindex(f'<div id="{name}"') :]
         assert 'class="main-svg"' in drawn[:20_000], name
 

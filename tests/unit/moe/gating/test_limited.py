@@ -66,3 +66,17 @@ def test_deepseek_v2_reaches_the_closed_form(gate: Gate) -> None:
 
 def test_deepseek_v2_figure() -> None:
     assert limited_groups(V2) == pytest.approx(2.995, abs=5e-4)
+
+
+def test_experts_in_the_best_groups_by_sorting() -> None:
+    """Token by token: the groups with the most in their two best scores, the best in them."""
+    gate = Gate(experts=24, top_k=4, groups=6, groups_per_token=2)
+    scores = np.random.default_rng(5).random((200, 24))
+    for best in (1, 2):
+        found = chosen_in_groups(gate, scores, count_best=best)
+        for token, each in enumerate(scores.tolist()):
+            groups = [sorted(each[4 * g : 4 * g + 4])[-best:] for g in range(6)]
+            allowed = sorted(range(6), key=lambda g: sum(groups[g]))[-2:]
+            inside = [e for e in range(24) if e // 4 in allowed]
+            chosen = sorted(inside, key=each.__getitem__)[-4:]
+            assert sorted(found[token].tolist()) == sorted(chosen)
