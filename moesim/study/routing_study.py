@@ -7,14 +7,17 @@ from moesim.cost.layout import groups
 from moesim.hardware.groups import domains
 from moesim.moe.assignment import Drawn, Router, draw, known_shares
 from moesim.moe.dispatchers import DISPATCHERS, Rows
+from moesim.moe.expected_drops import Expected
 from moesim.moe.fan_out import Reach, typical_reach
-from moesim.moe.layer_consequences import LayerConsequences, compare
+from moesim.moe.layer_consequences import Handling, LayerConsequences, compare
 from moesim.moe.loads import Shares
 from moesim.moe.placement import PLACEMENTS, Placement, Room
 from moesim.moe.traffic import Destinations
 from moesim.spec.scenario import Scenario
 from moesim.study.resolve import Training, resolve
-from moesim.study.routing import MoeLayer, expected_drop_fraction, moe_layers, router
+from moesim.study.routing import MoeLayer, expected_drop, moe_layers, router
+from moesim.study.routing_blocks import BlockPadding, block_padding
+from moesim.study.routing_drops import TokenDrops, token_drops
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +31,10 @@ class RoutedLayer:
     placed: LayerConsequences
     plain: LayerConsequences
     """The same rows on contiguous experts without replicas."""
-    expected_drop_fraction: float | None
-    """In closed form; None where the law or the gating rule has none."""
+    expected: Expected | None
+    """The dropped share to expect; None where too few draws are affordable."""
+    block_padding: BlockPadding | None
+    """What rounding up to blocks adds; None where nothing is rounded up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +55,8 @@ class RoutingStudy:
     """Of the last MoE layer; models have one kind of expert layer, with few exceptions."""
     reach: Reach
     sent: tuple[Sent, ...]
+    drops: TokenDrops
+    """Of one routing group of the first MoE layer."""
 
     @property
     def scenario(self) -> Scenario:
@@ -74,6 +81,9 @@ def routing_study(scenario: Scenario) -> RoutingStudy:
         where=where,
         reach=typical_reach(where),
         sent=tuple(Sent(dispatcher=name, rows=rule(where)) for name, rule in DISPATCHERS.items()),
+        drops=token_drops(
+            layers[0].router, layers[0].drawn.shares, found[0].shape.length, scenario.seed
+        ),
     )
 
 
@@ -83,8 +93,10 @@ def _routed(layer: MoeLayer, run: Training) -> RoutedLayer:
     stream = rng.stream(run.scenario.seed, f"{run.title}/routing study/layer {layer.number}")
     drawn = draw(routed, stream)
     placement = _placement(layer, routed, drawn.shares, run)
-    slots = drawn.slots * routed.experts if routed.capacity else None
-    both = compare(drawn.routed, placement, kept=drawn.kept, slots_offered=slots)
+    handling = Handling(
+        kept=drawn.kept, slots=drawn.slots, rule=routed.capacity, block_rows=routed.block_rows
+    )
+    both = compare(drawn.routed, placement, handling)
     return RoutedLayer(
         number=layer.number,
         router=routed,
@@ -92,7 +104,8 @@ def _routed(layer: MoeLayer, run: Training) -> RoutedLayer:
         placement=placement,
         placed=both.with_replicas,
         plain=both.without,
-        expected_drop_fraction=expected_drop_fraction(routed),
+        expected=expected_drop(routed, run.scenario.seed),
+        block_padding=block_padding(routed, both.with_replicas),
     )
 
 

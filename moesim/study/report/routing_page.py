@@ -18,6 +18,7 @@ TITLES = {
     "in_order": "Load of ranks with the experts in order",
     "imbalance": "Imbalance, layer by layer",
     "capacity": "Capacity",
+    "drops": "Who is dropped",
 }
 
 EXPLAINED = {
@@ -31,6 +32,9 @@ EXPLAINED = {
     "experts in order, and of ranks as placed, redundant experts included.",
     "capacity": "What the first MoE layer drops at several capacity factors under the scenario's "
     "formula, and the share of slots that stays empty.",
+    "drops": "One routing group of the first MoE layer, its tokens placed one by one under the "
+    "scenario's drop policy. First come, first served drops the end of a group; choice by choice "
+    "the second choices; by weight or at random all positions alike.",
 }
 
 
