@@ -80,12 +80,11 @@ def closed_form(router: Router) -> float | None:
         return 0.0
     if router.phi is not None:
         return None
-    if by_device(router):
-        return _device_form(router, limit)
     tokens = wanting_tokens(router, router.group_tokens)
     if router.law.law == "even" and not router.shares:
-        counts = even_counts(tokens, router.experts, router.top_k)
-        return float(np.maximum(counts - limit, 0).sum()) / max(1, tokens * router.top_k)
+        return _even_form(router, tokens, limit)
+    if by_device(router):
+        return _device_form(router, limit)
     if router.shares:
         return _measured_form(router, tokens, limit)
     if is_uniform(router):
@@ -106,6 +105,16 @@ def is_uniform(router: Router) -> bool:
     both = router.gate is not None and router.gate.second_policy in ("all", "sampling")
     k_of_all = router.rule in ALIKE or (router.rule == "gshard_top2" and both)
     return equal and k_of_all and not router.shares and router.phi is None
+
+
+def _even_form(router: Router, tokens: int, limit: int) -> float:
+    """Return the share of counts that differ by one at most, by expert or by rank."""
+    rows, rule = even_counts(tokens, router.experts, router.top_k), router.capacity
+    if by_device(router) and rule is not None:
+        rows = rows.reshape(router.ranks, -1).sum(axis=1)
+        spared = np.ceil(rule.spared_fraction * rows).astype(np.int64)
+        return float((rows - np.minimum(rows, np.maximum(limit, spared))).sum() / rows.sum())
+    return float((rows - np.minimum(rows, limit)).sum() / rows.sum())
 
 
 def _measured_form(router: Router, tokens: int, limit: int) -> float | None:

@@ -14,7 +14,7 @@ from moesim.moe.token_drops import MOST_SCORES, Lost, Placed, Queue, lost, place
 
 BINS = 20
 """Parts of a group, and of a sequence, by which drops are counted."""
-_MOST_GROUPS = 16
+_MOST_GROUPS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,7 @@ def chart(rows: Rows) -> Chart:
         data.append(
             {
                 "type": "bar", "name": "by choice", "xaxis": "x2", "yaxis": "y",
-                "x": [f"choice {row['part']}" for row in choices],
+                "x": [str(row["part"]) for row in choices],
                 "y": [row["dropped_fraction"] for row in choices], "marker": {"color": "#8ab17d"},
             }
         )  # fmt: skip
@@ -56,7 +56,9 @@ def chart(rows: Rows) -> Chart:
             "title": {"text": "position"}, "tickformat": ".0%", "range": [0, 1],
             "domain": [0, 0.62] if len(choices) > 1 else [0, 1],
         },
-        xaxis2={"domain": [0.68, 1], "anchor": "y"},
+        xaxis2={
+            "title": {"text": "choice"}, "domain": [0.68, 1], "anchor": "y", "type": "category",
+        },
         yaxis={
             "title": {"text": "dropped"}, "tickformat": ".1%", "automargin": True,
             "gridcolor": "#e4e7eb", "rangemode": "tozero",
