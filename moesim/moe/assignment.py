@@ -199,7 +199,7 @@ def counts_of(
     """Return the assignments [E] that the tokens of each group want of experts of these shares."""
     if router.gate is not None and router.phi is None:
         sizes = np.asarray(groups, dtype=np.int64)
-        return list(group_counts(router.rule, router.gate, shares, sizes, generator))
+        return list(group_counts(router.rule, router.gate, shares, sizes, generator=generator))
     return [_counts(router, shares, tokens, generator) for tokens in groups]
 
 

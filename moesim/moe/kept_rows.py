@@ -19,22 +19,6 @@ def rows_after(counts: Counts, slots: int) -> Counts:
     return np.minimum(counts, slots)
 
 
-def rows_after_shared(
-    counts: Counts, slots: int, policy: str, generator: np.random.Generator | None = None
-) -> Counts:
-    """Return the kept rows [source rank, expert] where all ranks share the slots of an expert.
-
-    By position the tokens of rank 0 come first, as MegaBlocks receives them. By weight or at
-    random every assignment is as likely to stay: a hypergeometric draw.
-    """
-    if policy == "position":
-        before = np.cumsum(counts, axis=0) - counts
-        return np.asarray(np.clip(slots - before, 0, counts))
-    if generator is None:
-        raise ValueError(f"the drop policy {policy} needs a generator to share out the slots")
-    return _shared_out(counts, np.minimum(counts.sum(axis=0), slots), generator)
-
-
 def rows_in_budget(
     counts: Counts,
     devices: int,

@@ -33,7 +33,7 @@ def gate_counts(
 
 
 def group_counts(
-    name: str, gate: Gate, shares: Array, groups: Counts, generator: np.random.Generator
+    name: str, gate: Gate, shares: Array, groups: Counts, *, generator: np.random.Generator
 ) -> Counts:
     """Return counts[group, expert] of groups of tokens that choose apart under the rule `name`.
 

@@ -34,27 +34,17 @@ def _row(part: DropPart) -> dict[str, Any]:
 
 def chart(rows: Rows) -> Chart:
     """Return the dropped share along the routing group, along the sequence and by choice."""
-    data: list[dict[str, Any]] = []
-    for by, name, colour in (
-        ("position", "position in the routing group", "#d1495b"),
-        ("sequence", "position in the sequence", "#4f9bd0"),
-    ):
-        here = [row for row in rows if row["by"] == by]
-        data += _lines(here, name, colour)
-    choices = [row for row in rows if row["by"] == "choice"]
-    if len(choices) > 1:
-        data.append(
-            {
-                "type": "bar", "name": "by choice", "xaxis": "x2", "yaxis": "y",
-                "x": [str(row["part"]) for row in choices],
-                "y": [row["dropped_fraction"] for row in choices], "marker": {"color": "#8ab17d"},
-            }
-        )  # fmt: skip
+    data = [
+        *_lines(rows, "position", ("position in the routing group", "#d1495b")),
+        *_lines(rows, "sequence", ("position in the sequence", "#4f9bd0")),
+        *_bars([row for row in rows if row["by"] == "choice"]),
+    ]
+    bars = any(one["type"] == "bar" for one in data)
     layout = plain_layout(
         340,
         xaxis={
             "title": {"text": "position"}, "tickformat": ".0%", "range": [0, 1],
-            "domain": [0, 0.62] if len(choices) > 1 else [0, 1],
+            "domain": [0, 0.62 if bars else 1],
         },
         xaxis2={
             "title": {"text": "choice"}, "domain": [0.68, 1], "anchor": "y", "type": "category",
@@ -68,7 +58,21 @@ def chart(rows: Rows) -> Chart:
     return {"data": data, "layout": layout}
 
 
-def _lines(rows: Rows, name: str, colour: str) -> list[dict[str, Any]]:
+def _bars(choices: Rows) -> list[dict[str, Any]]:
+    if len(choices) < 2:
+        return []
+    return [
+        {
+            "type": "bar", "name": "by choice", "xaxis": "x2", "yaxis": "y",
+            "x": [str(row["part"]) for row in choices],
+            "y": [row["dropped_fraction"] for row in choices], "marker": {"color": "#8ab17d"},
+        }
+    ]  # fmt: skip
+
+
+def _lines(every: Rows, by: str, look: tuple[str, str]) -> list[dict[str, Any]]:
+    """Return the lines of one kind of position, drawn and expected; look: name and colour."""
+    rows, (name, colour) = [row for row in every if row["by"] == by], look
     if not rows:
         return []
     x = [(row["start_fraction"] + row["end_fraction"]) / 2 for row in rows]

@@ -4,12 +4,9 @@ import numpy as np
 import pytest
 
 from moesim.moe.capacity import CapacityRule
-from moesim.moe.choices import Choices, counts
-from moesim.moe.keeping import keep
 from moesim.moe.kept_rows import (
     computed_rows,
     rows_after,
-    rows_after_shared,
     rows_in_budget,
     sent_rows,
 )
@@ -19,34 +16,6 @@ def test_each_group_has_slots_of_its_own() -> None:
     routed = np.array([[5, 0, 3], [2, 9, 3]])
     assert rows_after(routed, 3).tolist() == [[3, 0, 3], [2, 3, 3]]
     assert rows_after(routed, 0).sum() == 0
-
-
-def test_first_ranks_come_first_where_ranks_share_slots() -> None:
-    routed = np.array([[5, 0, 3], [2, 9, 3], [4, 1, 0]])
-    found = rows_after_shared(routed, 6, "position")
-    assert found.tolist() == [[5, 0, 3], [1, 6, 3], [0, 0, 0]]
-
-
-def test_sharing_by_position_equals_tokens_placed_one_by_one() -> None:
-    generator = np.random.default_rng(2)
-    for _ in range(100):
-        experts = generator.random((12, 5)).argsort(axis=1)[:, :2]
-        choices = Choices(experts.astype(np.int64), np.full((12, 2), 0.5))
-        kept = keep(choices, 3)
-        stayed = Choices(np.where(kept, choices.experts, -1), choices.weights)
-        found = rows_after_shared(counts(choices, 5, 4), 3, "position")
-        np.testing.assert_array_equal(found, counts(stayed, 5, 4))
-
-
-def test_sharing_at_random_is_fair_and_exact() -> None:
-    routed, generator = np.array([[30, 4], [10, 1]]), np.random.default_rng(0)
-    draws = np.stack([rows_after_shared(routed, 20, "random", generator) for _ in range(2000)])
-    assert np.all(draws <= routed)
-    assert np.all(draws.sum(axis=1) == [20, 5])
-    # rank 0 has 3/4 of the assignments of expert 0: 15 of 20; hypergeometric sd 1.39
-    assert abs(draws[:, 0, 0].mean() - 15) < 4 * 1.39 / 2000**0.5
-    with pytest.raises(ValueError, match="generator"):
-        rows_after_shared(routed, 20, "probs")
 
 
 def test_device_budget_takes_from_the_experts_of_the_device_alike() -> None:
