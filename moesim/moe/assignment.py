@@ -4,13 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moesim.moe.capacity import CapacityRule, pads, slots
+from moesim.moe.capacity import CapacityRule, slots
 from moesim.moe.counts import Batch, inclusion
 from moesim.moe.counts import draw as bursty_counts
 from moesim.moe.gating.gate import Gate
-from moesim.moe.gating.sampling import FAST, gate_counts
+from moesim.moe.gating.sampling import FAST, group_counts
+from moesim.moe.groups import competing_tokens
 from moesim.moe.habits import HABITS
-from moesim.moe.kept_rows import rows_after, rows_in_budget
+from moesim.moe.kept_rows import computed_rows, is_padded, rows_after, rows_in_budget, sent_rows
 from moesim.moe.loads import (
     Counts,
     LoadLaw,
@@ -57,6 +58,8 @@ class Router:
     """Of the experts, where they were measured; empty: drawn by the law."""
     phi: float | None = None
     """Burst factor of the counts; None: tokens choose independently."""
+    block_rows: int = 1
+    """Rows of an expert are rounded up to a multiple of this where its buffer is not padded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,15 +72,18 @@ class LayerLoad:
     """Rows of each rank: which one is the fullest differs from layer to layer."""
     mean_rows: float
     """Rows of a rank in the mean."""
+    assignments: int
+    """Tokens times top-k, padding included; what the router sends on is `routed`."""
     routed: int
     computed: int
     dropped: int
     padded_slots: int | None
     """Slots per expert and whole routing group where buffers are padded; else None."""
     copies: float
-    """Rows sent per token: what is computed, or all slots where buffers are padded."""
+    """Rows sent per token: the kept ones, all slots of padded buffers, or all that are routed."""
     expert_imbalance: float
     rank_imbalance: float
+    """Fullest over mean of the rows that the ranks are sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,52 +105,44 @@ class Drawn:
 def assign(router: Router, generator: np.random.Generator) -> LayerLoad:
     """Return the load of one layer, drawn with `generator`."""
     drawn = draw(router, generator)
-    padded = is_padded(router)
-    rows = computed_rows(router, drawn)
-    by_rank = _by_rank(router, rows, drawn.shares, generator)
+    rule = router.capacity
+    padded = is_padded(rule)
+    sent = sent_rows(rule, drawn.routed, drawn.kept, drawn.slots)
+    here = computed_rows(rule, drawn.kept, drawn.slots, router.block_rows)
+    by_rank, sent_to = _by_rank(router, (here, sent), drawn.shares, generator)
     per_rank = by_rank.sum(axis=1)
     return LayerLoad(
         fullest_rows=tuple(int(n) for n in by_rank[int(np.argmax(per_rank))]),
         rank_rows=tuple(int(n) for n in per_rank),
         mean_rows=float(per_rank.mean()),
+        assignments=router.tokens * router.top_k,
         routed=int(drawn.routed.sum()),
         computed=int(drawn.kept.sum()),
         dropped=int((drawn.routed - drawn.kept).sum()),
-        padded_slots=_slots(router, router.group_tokens, drawn.fullest) if padded else None,
-        copies=float(rows.sum()) / router.tokens,
+        padded_slots=slots_of(router, router.group_tokens, drawn.fullest) if padded else None,
+        copies=float(sent.sum()) / router.tokens,
         expert_imbalance=imbalance(drawn.routed),
-        rank_imbalance=imbalance(per_rank),
+        rank_imbalance=imbalance(sent_to.sum(axis=1)),
     )
 
 
 def draw(router: Router, generator: np.random.Generator) -> Drawn:
     """Return how many rows each expert of one layer gets, group by group."""
-    shares = _shares(router, generator)
+    shares = shares_of(router, generator)
     groups = _wanted(router, shares, generator)
     fullest = max(int(group.counts.max()) for group in groups)
     routed = np.zeros(router.experts, dtype=np.int64)
     kept, slots_in_all = routed.copy(), 0
     for group in groups:
-        limit = _slots(router, group.tokens, fullest)
+        limit = slots_of(router, group.tokens, fullest)
         routed += group.weight * group.counts
-        kept += group.weight * _kept(router, group.counts, limit, generator)
+        kept += group.weight * kept_of(router, group.counts, limit, generator)
         slots_in_all += group.weight * (limit or 0)
     return Drawn(shares=shares, routed=routed, kept=kept, slots=slots_in_all, fullest=fullest)
 
 
-def is_padded(router: Router) -> bool:
-    """Return whether buffers are padded, so that bytes and rows follow the slots."""
-    return router.capacity is not None and pads(router.capacity) and not _by_device(router)
-
-
-def computed_rows(router: Router, drawn: Drawn) -> Counts:
-    """Return [E] rows that experts compute: what they kept, or all their slots where padded."""
-    if is_padded(router):
-        return np.full(router.experts, drawn.slots, dtype=np.int64)
-    return drawn.kept
-
-
-def _shares(router: Router, generator: np.random.Generator) -> Shares:
+def shares_of(router: Router, generator: np.random.Generator) -> Shares:
+    """Return the measured shares of the experts, or shares drawn by the load law."""
     if router.shares:
         return np.asarray(router.shares)
     return draw_shares(router.law, router.experts, generator)
@@ -160,30 +158,52 @@ class _Group:
 
 
 def _wanted(router: Router, shares: Shares, generator: np.random.Generator) -> list[_Group]:
-    found, first = [], 0
-    for tokens, weight in _groups(router):
-        if router.law.law == "even":
-            counts = even_counts(tokens, router.experts, router.top_k, first)
-            first += tokens * router.top_k
-        else:
-            counts = _counts(router, shares, tokens, generator)
-        found.append(_Group(tokens, weight, counts))
-    return found
+    groups = _groups(router)
+    wanting = [wanting_tokens(router, tokens) for tokens, _ in groups]
+    if router.law.law == "even":
+        first = np.cumsum([0, *wanting]) * router.top_k
+        drawn = [
+            even_counts(tokens, router.experts, router.top_k, int(start))
+            for tokens, start in zip(wanting, first, strict=False)
+        ]
+    else:
+        drawn = counts_of(router, shares, wanting, generator)
+    return [
+        _Group(tokens, weight, counts)
+        for (tokens, weight), counts in zip(groups, drawn, strict=True)
+    ]
 
 
-def _kept(
+def wanting_tokens(router: Router, tokens: int) -> int:
+    """Return the tokens of a routing group of `tokens` that want slots: padding may want none."""
+    return tokens if router.capacity is None else competing_tokens(router.capacity, tokens)
+
+
+def kept_of(
     router: Router, counts: Counts, limit: int | None, generator: np.random.Generator
 ) -> Counts:
+    """Return what of one group's counts [E] finds one of the slots `limit`; None: there is none."""
     if router.capacity is None or limit is None:
         return counts
-    if not _by_device(router):
+    if not by_device(router):
         return rows_after(counts, limit)
     spared = router.capacity.spared_fraction
     return rows_in_budget(counts, router.ranks, limit, generator, spared_fraction=spared)
 
 
-def _by_device(router: Router) -> bool:
+def by_device(router: Router) -> bool:
+    """Return whether slots are those of a rank, shared by its experts."""
     return router.capacity is not None and HABITS[router.capacity.formula].per_device
+
+
+def counts_of(
+    router: Router, shares: Shares, groups: list[int], generator: np.random.Generator
+) -> list[Counts]:
+    """Return the assignments [E] that the tokens of each group want of experts of these shares."""
+    if router.gate is not None and router.phi is None:
+        sizes = np.asarray(groups, dtype=np.int64)
+        return list(group_counts(router.rule, router.gate, shares, sizes, generator=generator))
+    return [_counts(router, shares, tokens, generator) for tokens in groups]
 
 
 def _counts(router: Router, shares: Shares, tokens: int, generator: np.random.Generator) -> Counts:
@@ -191,21 +211,19 @@ def _counts(router: Router, shares: Shares, tokens: int, generator: np.random.Ge
         batch = Batch(tokens=tokens, top_k=router.top_k, phi=router.phi)
         inclusions = inclusion(shares, router.top_k)[np.newaxis]
         return np.asarray(bursty_counts(inclusions, batch, [generator])[0], dtype=np.int64)
-    if router.gate is None:
-        return draw_counts(shares, tokens, router.top_k, generator)
-    found = gate_counts(router.rule, router.gate, shares, tokens, ranks=1, generator=generator)
-    return np.asarray(found.sum(axis=0), dtype=np.int64)
+    return draw_counts(shares, tokens, router.top_k, generator)
 
 
 def _by_rank(
-    router: Router, rows: Counts, shares: Shares, generator: np.random.Generator
-) -> Counts:
-    """Return [ranks, local experts]: the rows where the placement has put them."""
+    router: Router, rows: tuple[Counts, ...], shares: Shares, generator: np.random.Generator
+) -> list[Counts]:
+    """Return [ranks, local experts] of each: the rows where the placement has put them."""
     if router.placement == "contiguous":
-        return rank_rows(rows, router.ranks)
+        return [rank_rows(one, router.ranks) for one in rows]
     known = known_shares(shares, router, generator)
     room = Room(ranks=router.ranks, slots_per_rank=router.experts // router.ranks)
-    return slot_rows(rows, PLACEMENTS[router.placement](known, room))
+    placement = PLACEMENTS[router.placement](known, room)
+    return [slot_rows(one, placement) for one in rows]
 
 
 def known_shares(shares: Shares, router: Router, generator: np.random.Generator) -> Shares:
@@ -217,12 +235,16 @@ def known_shares(shares: Shares, router: Router, generator: np.random.Generator)
     return np.asarray(drifted(shares, fresh, kept))
 
 
-def _slots(router: Router, tokens: int, fullest: int) -> int | None:
+def slots_of(router: Router, tokens: int, fullest: int | None = None) -> int | None:
     """Return the slots of an expert, or of a rank where its experts share a budget."""
     if router.capacity is None:
         return None
-    sharers = router.ranks if _by_device(router) else router.experts
-    return slots(router.capacity, tokens, sharers, router.top_k, fullest=fullest)
+    return slots(router.capacity, tokens, sharers(router), router.top_k, fullest=fullest)
+
+
+def sharers(router: Router) -> int:
+    """Return how many have slots of their own: the experts, or the ranks."""
+    return router.ranks if by_device(router) else router.experts
 
 
 def _groups(router: Router) -> list[tuple[int, int]]:

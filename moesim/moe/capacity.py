@@ -158,8 +158,8 @@ class CapacityRule:
     """Whether buffers are padded to the capacity: bytes and expert rows follow the slots."""
     padding_tokens_occupy_capacity: bool | None = None
     """Whether padding tokens are routed; they count as tokens of the group in any case."""
-    block: int = 1
-    """Without padding to the capacity an expert's rows are padded to a multiple of this."""
+    padding_fraction: float = 0.0
+    """Share of the tokens of a group that are padding."""
     spared_fraction: float = 0.0
     """Share of the sequences whose tokens a device budget never drops."""
 

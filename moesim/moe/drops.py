@@ -24,6 +24,16 @@ def uniform(tokens: int, experts: int, top_k: int, slots: int) -> float:
     return _dropped(binomial(tokens, top_k / experts), experts / (top_k * tokens), slots)
 
 
+def of_inclusions(tokens: int, inclusions: Array, slots: int) -> float:
+    """Return the dropped share when a token chooses expert e with probability p_e, as measured.
+
+    Loads are Binomial(T, p_e): D = sum over e of E[(n_e - C)+] / (T sum of p_e), exact whatever
+    the choices of one token depend on each other.
+    """
+    beyond = sum(overflow(binomial(tokens, float(p)), slots) for p in inclusions)
+    return float(min(1.0, beyond / (tokens * inclusions.sum())))
+
+
 def dirichlet(tokens: int, experts: int, top_k: int, slots: int, concentration: float) -> float:
     """Return the dropped share when expert shares are drawn from a symmetric Dirichlet.
 

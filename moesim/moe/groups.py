@@ -68,10 +68,11 @@ def padding_occupies(rule: CapacityRule) -> bool:
     return HABITS[rule.formula].padding_tokens_occupy_capacity if said is None else said
 
 
-def competing_tokens(rule: CapacityRule, tokens: int, padding_tokens: int) -> int:
+def competing_tokens(rule: CapacityRule, tokens: int) -> int:
     """Return the tokens of a group that want slots; its slots follow all `tokens` in any case.
 
     That is why a capacity below the mean load can drop less than it lacks: at a factor of 0.75
     and a fifth of padding that is not routed, slots are 0.9375 of what is wanted.
     """
-    return tokens if padding_occupies(rule) else tokens - padding_tokens
+    padding = 0 if padding_occupies(rule) else round(rule.padding_fraction * tokens)
+    return tokens - padding

@@ -105,12 +105,18 @@ def without(choices: Choices, tokens: Mask) -> Choices:
 
 
 def keep_in_budget(
-    choices: Choices, devices: NDArray[np.int64], budget: int, *, spared: Mask | None = None
+    choices: Choices,
+    devices: NDArray[np.int64],
+    budget: int,
+    generator: np.random.Generator | None = None,
+    *,
+    policy: str = "probs",
+    spared: Mask | None = None,
 ) -> Mask:
     """Return which assignments stay when each device accepts `budget` of them.
 
-    devices[expert] is where an expert lives. A device drops its lowest gate weights first; tokens
-    of `spared` [tokens] stay in any case and are counted first.
+    devices[expert] is where an expert lives. By the policy probs, the source's, a device drops its
+    lowest gate weights first; tokens of `spared` [tokens] stay in any case and are counted first.
 
     Source: DeepSeek-V2 technical report, section 2.2.4 (deepseek-ai/DeepSeek-V2 @ec98ee3c).
     """
@@ -118,7 +124,7 @@ def keep_in_budget(
     first = np.zeros(len(experts), dtype=np.bool_) if spared is None else spared
     stays = np.broadcast_to(first[:, None], experts.shape)
     where = np.where(experts >= 0, devices[experts], -1)
-    places = _places(where, (-choices.weights, ~stays))
+    places = _places(where, (POLICIES[policy](choices, generator, False), ~stays))
     return np.asarray((experts >= 0) & (stays | (places < budget)))
 
 
@@ -129,11 +135,6 @@ def spared_tokens(
     sequences = -(-tokens // sequence_tokens)
     chosen = generator.permutation(sequences)[: round(spared_fraction * sequences)]
     return np.isin(np.arange(tokens) // sequence_tokens, chosen)
-
-
-def residual_tokens(kept: Mask) -> int:
-    """Return how many tokens no expert computes: they pass on the residual path alone."""
-    return int((~kept.any(axis=1)).sum())
 
 
 def _places(groups: NDArray[np.int64], keys: tuple[NDArray[np.generic], ...]) -> NDArray[np.int64]:

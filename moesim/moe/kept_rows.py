@@ -1,4 +1,4 @@
-"""What a capacity leaves of counts, where single tokens are not routed.
+"""What a capacity leaves of counts, where single tokens are not routed; what is sent and computed.
 
 Within an expert one assignment is as good as another: an expert keeps min(n, C) of n by any
 policy. Policies differ in whose assignments they are.
@@ -7,28 +7,16 @@ policy. Policies differ in whose assignments they are.
 import numpy as np
 from numpy.typing import NDArray
 
+from moesim.moe.blocks import padded_rows
+from moesim.moe.capacity import CapacityRule, pads
+from moesim.moe.habits import HABITS
+
 Counts = NDArray[np.int64]
 
 
 def rows_after(counts: Counts, slots: int) -> Counts:
     """Return the kept rows where each row counts[group] is a routing group: min(n, C)."""
     return np.minimum(counts, slots)
-
-
-def rows_after_shared(
-    counts: Counts, slots: int, policy: str, generator: np.random.Generator | None = None
-) -> Counts:
-    """Return the kept rows [source rank, expert] where all ranks share the slots of an expert.
-
-    By position the tokens of rank 0 come first, as MegaBlocks receives them. By weight or at
-    random every assignment is as likely to stay: a hypergeometric draw.
-    """
-    if policy == "position":
-        before = np.cumsum(counts, axis=0) - counts
-        return np.asarray(np.clip(slots - before, 0, counts))
-    if generator is None:
-        raise ValueError(f"the drop policy {policy} needs a generator to share out the slots")
-    return _shared_out(counts, np.minimum(counts.sum(axis=0), slots), generator)
 
 
 def rows_in_budget(
@@ -59,3 +47,28 @@ def _shared_out(counts: Counts, kept: Counts, generator: np.random.Generator) ->
         found[part] = generator.hypergeometric(here, rest, left)
         left = left - found[part]
     return found
+
+
+def is_padded(rule: CapacityRule | None) -> bool:
+    """Return whether experts compute all their slots; a device budget has no buffers to pad."""
+    return rule is not None and pads(rule) and not HABITS[rule.formula].per_device
+
+
+def sent_rows(rule: CapacityRule | None, routed: Counts, kept: Counts, slots: int) -> Counts:
+    """Return the rows that each expert is sent, of counts [E] and `slots` in all groups together.
+
+    Buffers sent are the padded ones (Switch, section 5.4: E * C rows, whatever the load), the kept
+    rows (Megatron drops before it sends) or all routed rows (MegaBlocks drops and pads after the
+    exchange). Without padding nobody sends empty slots.
+    """
+    if rule is not None and HABITS[rule.formula].sends == "routed":
+        return routed
+    return np.full_like(kept, slots) if is_padded(rule) else kept
+
+
+def computed_rows(rule: CapacityRule | None, kept: Counts, slots: int, block_rows: int) -> Counts:
+    """Return the rows that each expert computes where it lies, of the rows `kept` there.
+
+    All slots where buffers are padded to them; else the kept rows, rounded up to whole blocks.
+    """
+    return np.full_like(kept, slots) if is_padded(rule) else padded_rows(kept, block_rows)

@@ -162,6 +162,14 @@ class CapacitySpec(Spec):
     """Whether buffers are padded to the capacity, so that bytes and rows follow the slots."""
     spared_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the sequences whose tokens are never dropped (deepseek_v2: about 0.1)."""
+    policy: Literal["probs", "position", "random"] | None = None
+    """Who is dropped: the smallest weights, the last in the routing group, or anybody. How many
+    does not depend on it."""
+    padding_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the tokens that are padding, at the end of each sequence. Slots are counted over
+    them too; whether they also want any is said next."""
+    padding_tokens_occupy_capacity: bool | None = None
+    """Whether padding tokens are routed and take slots from others."""
 
     @model_validator(mode="after")
     def _check(self) -> "CapacitySpec":
@@ -178,8 +186,15 @@ class CapacitySpec(Spec):
             raise ValueError("counts_k belongs to factor")
         if self.rounding is not None and self.absolute is not None:
             raise ValueError("absolute slots are whole already; leave rounding out")
+        return self._check_fractions()
+
+    def _check_fractions(self) -> "CapacitySpec":
         if self.spared_fraction and self.formula != "deepseek_v2":
             raise ValueError("spared_fraction belongs to formula deepseek_v2")
+        if self.pad and self.formula == "deepseek_v2":
+            raise ValueError("deepseek_v2 limits ranks, not experts: it has no buffers to pad")
+        if self.padding_tokens_occupy_capacity is not None and not self.padding_fraction:
+            raise ValueError("padding_tokens_occupy_capacity needs padding_fraction")
         return self
 
     def _has(self, name: str) -> bool:
@@ -231,5 +246,8 @@ class RoutingSpec(Spec):
     """How unevenly tokens spread over experts."""
     capacity: CapacitySpec | None = None
     """Slots per expert; left out, no token is dropped."""
+    block_rows: Annotated[int, Field(ge=2, le=2**16)] | None = None
+    """Rows of each expert are rounded up to a multiple of this on its rank, where buffers are not
+    padded to a capacity (MegaBlocks: 128); left out, kernels pad by themselves, as measured."""
     placement: PlacementSpec = PlacementSpec()
     """Which rank holds which expert."""

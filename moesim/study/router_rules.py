@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from moesim.model.architecture import Architecture, MoeFfn
-from moesim.moe.capacity import CapacityRule
+from moesim.moe.capacity import CapacityRule, pads
 from moesim.moe.gating.gate import Gate, Level, problems
 from moesim.spec.routing import GatingSpec, RoutingSpec
 from moesim.spec.scenario import Scenario
@@ -34,7 +34,8 @@ def capacity_rule(spec: RoutingSpec) -> CapacityRule | None:
     if capacity is None:
         return None
     same = ("formula", "mode", "counts_k", "rounding", "min_slots", "alignment", "group_tokens",
-            "scope", "pad", "spared_fraction")  # fmt: skip
+            "scope", "pad", "spared_fraction", "policy", "padding_fraction",
+            "padding_tokens_occupy_capacity")  # fmt: skip
     rule = CapacityRule(**{name: getattr(capacity, name) for name in same})
     numbers = {name: value for name in ("factor", "absolute", "fraction")
                if (value := getattr(capacity, name)) is not None}  # fmt: skip
@@ -52,6 +53,13 @@ def check_routing(scenario: Scenario, architecture: Architecture) -> None:
         raise scenario.error(
             "routing.placement.share_correlation",
             "loads that were others before need a law with cv: dirichlet or lognormal",
+        )
+    rule = capacity_rule(routing)
+    if routing.block_rows is not None and rule is not None and pads(rule):
+        raise scenario.error(
+            "routing.block_rows",
+            f"{rule.formula} pads buffers to the capacity, which leaves no rows to round up; say "
+            "capacity.pad: false or leave block_rows out",
         )
     if routing.gating.rule is not None:
         _check_gating(scenario, routing.gating.rule)

@@ -1,18 +1,27 @@
 """What the router does in every MoE layer of a run, drawn once per step."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
 
 from moesim import rng
 from moesim.cost.layout import Layout
 from moesim.cost.work import Loads, mtp_number
 from moesim.model.architecture import MoeFfn, layers_of
 from moesim.model.shapes import Shape, sequence_shard_tokens
-from moesim.moe import drops
-from moesim.moe.assignment import LayerLoad, Router, assign
-from moesim.moe.capacity import CapacityRule, slots
+from moesim.moe.assignment import LayerLoad, Router, assign, wanting_tokens
+from moesim.moe.capacity import CapacityRule
+from moesim.moe.expected_drops import (
+    Drawn,
+    Expected,
+    affordable_draws,
+    draw_groups,
+    expected_drops,
+)
 from moesim.moe.groups import Tokens, group_tokens
-from moesim.moe.habits import HABITS
 from moesim.moe.loads import LoadLaw
 from moesim.spec.routing import RoutingSpec
 from moesim.study.resolve import Training
@@ -75,6 +84,7 @@ def router(layer: MoeLayer, run: Training) -> Router:
         phi=run.scenario.routing.load.burst,
         placement=run.scenario.routing.placement.rule,
         share_correlation=run.scenario.routing.placement.share_correlation,
+        block_rows=run.scenario.routing.block_rows or 1,
     )
 
 
@@ -100,30 +110,20 @@ def draw(run: Training, step: int) -> Loads:
     return loads
 
 
-def _device_drop_fraction(routed: Router) -> float | None:
-    """Return the dropped share where a rank's experts share its slots, for uniform choices."""
-    rule = routed.capacity
-    if rule is None or routed.law.law != "uniform" or rule.spared_fraction:
-        return None
-    budget = slots(rule, routed.group_tokens, routed.ranks, routed.top_k)
-    tokens, experts = routed.group_tokens, routed.experts
-    return drops.device_uniform(tokens, experts, routed.top_k, devices=routed.ranks, budget=budget)
+@lru_cache(maxsize=512)
+def expected_drop(routed: Router, seed: int) -> Expected | None:
+    """Return the dropped share to expect; equal routers, whatever their layer, are asked once."""
+    tokens = wanting_tokens(routed, routed.group_tokens)
+    free = replace(routed, capacity=None)
+    return expected_drops(routed, lambda: _groups(free, tokens, seed))
 
 
-def expected_drop_fraction(routed: Router) -> float | None:
-    """Return the dropped share in closed form, or None where the load law has none."""
-    if routed.capacity is None:
-        return 0.0
-    if routed.rule != PLAIN_RULE or routed.shares or routed.phi:
-        return None
-    if HABITS[routed.capacity.formula].per_device:
-        return _device_drop_fraction(routed)
-    limit = slots(routed.capacity, routed.group_tokens, routed.experts, routed.top_k)
-    size = (routed.group_tokens, routed.experts, routed.top_k, limit)
-    if routed.law.law == "even":
-        return max(0.0, 1 - limit * routed.experts / (routed.group_tokens * routed.top_k))
-    if routed.law.law == "uniform" or routed.law.cv < drops.SMALLEST_CV:
-        return drops.uniform(*size)
-    if routed.law.law == "dirichlet":
-        return drops.dirichlet(*size, drops.concentration_for(routed.experts, routed.law.cv))
-    return None
+@lru_cache(maxsize=2)
+def _counts(routed: Router, tokens: int, seed: int) -> NDArray[np.int64]:
+    """Return the groups of a Monte Carlo: the same whatever the capacity."""
+    stream = rng.stream(seed, "expected drops")
+    return draw_groups(routed, tokens, affordable_draws(routed), stream)
+
+
+def _groups(routed: Router, tokens: int, seed: int) -> Drawn:
+    return _counts(routed, tokens, seed), rng.stream(seed, "expected drops/kept")

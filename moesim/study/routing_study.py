@@ -5,17 +5,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from moesim import rng
-from moesim.moe.assignment import Drawn, Router, computed_rows, draw
+from moesim.moe.assignment import Drawn, Router, draw
 from moesim.moe.dispatchers import DISPATCHERS, Rows
+from moesim.moe.expected_drops import Expected
 from moesim.moe.fan_out import Reach, typical_reach
-from moesim.moe.layer_consequences import LayerConsequences, compare
+from moesim.moe.kept_rows import computed_rows, is_padded
+from moesim.moe.layer_consequences import Handling, LayerConsequences, compare
 from moesim.moe.loads import Counts
 from moesim.moe.placed_rows import expected_rank_loads, slot_rows
 from moesim.moe.placement import Placement
 from moesim.moe.traffic import Destinations
 from moesim.spec.scenario import Scenario
 from moesim.study.resolve import Training, resolve
-from moesim.study.routing import MoeLayer, expected_drop_fraction, moe_layers, router
+from moesim.study.routing import MoeLayer, expected_drop, moe_layers, router
+from moesim.study.routing_blocks import BlockPadding, block_padding
+from moesim.study.routing_drops import TokenDrops, token_drops
 from moesim.study.routing_placement import domains_of_experts, place
 from moesim.study.routing_rebalancing import Rebalanced, rebalancing
 from moesim.study.routing_traffic import Traffic, traffic
@@ -33,8 +37,10 @@ class RoutedLayer:
     placed: LayerConsequences
     plain: LayerConsequences
     """The same rows on contiguous experts without replicas."""
-    expected_drop_fraction: float | None
-    """In closed form; None where the law or the gating rule has none."""
+    expected: Expected | None
+    """The dropped share to expect; None where too few draws are affordable."""
+    block_padding: BlockPadding | None
+    """What rounding up to blocks adds; None where nothing is rounded up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +65,8 @@ class RoutingStudy:
     waits: Waits
     rebalanced: Rebalanced | None
     """None where a placement stays."""
+    drops: TokenDrops
+    """Of one routing group of the first MoE layer."""
 
     @property
     def scenario(self) -> Scenario:
@@ -97,12 +105,22 @@ def routing_study(scenario: Scenario) -> RoutingStudy:
             run,
         ),
         rebalanced=rebalancing(found, np.stack([one.drawn.shares for one in layers]), run),
+        drops=token_drops(
+            layers[0].router, layers[0].drawn.shares, found[0].shape.length, scenario.seed
+        ),
     )
 
 
 def computed_by_slot(layer: RoutedLayer) -> Counts:
-    """Return [ranks, slots per rank]: rows that are computed, padding included."""
-    return slot_rows(computed_rows(layer.router, layer.drawn), layer.placement)
+    """Return [ranks, slots per rank]: rows that are computed, padding included.
+
+    Slots of a capacity are the expert's, dealt to its replicas; blocks are filled in each slot.
+    """
+    rule, drawn, blocks = layer.router.capacity, layer.drawn, layer.router.block_rows
+    if is_padded(rule):
+        full = computed_rows(rule, drawn.kept, drawn.slots, blocks)
+        return slot_rows(full, layer.placement)
+    return computed_rows(rule, layer.placed.slot_rows, drawn.slots, blocks)
 
 
 def _routed(layer: MoeLayer, run: Training) -> RoutedLayer:
@@ -111,8 +129,10 @@ def _routed(layer: MoeLayer, run: Training) -> RoutedLayer:
     stream = rng.stream(run.scenario.seed, f"{run.title}/routing study/layer {layer.number}")
     drawn = draw(routed, stream)
     placement = place(layer, routed, drawn.shares, run)
-    slots = drawn.slots * routed.experts if routed.capacity else None
-    both = compare(drawn.routed, placement, kept=drawn.kept, slots_offered=slots)
+    handling = Handling(
+        kept=drawn.kept, slots=drawn.slots, rule=routed.capacity, block_rows=routed.block_rows
+    )
+    both = compare(drawn.routed, placement, handling)
     return RoutedLayer(
         number=layer.number,
         router=routed,
@@ -120,7 +140,8 @@ def _routed(layer: MoeLayer, run: Training) -> RoutedLayer:
         placement=placement,
         placed=both.with_replicas,
         plain=both.without,
-        expected_drop_fraction=expected_drop_fraction(routed),
+        expected=expected_drop(routed, run.scenario.seed),
+        block_padding=block_padding(routed, both.with_replicas),
     )
 
 

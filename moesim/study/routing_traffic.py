@@ -8,7 +8,7 @@ import numpy as np
 from moesim import rng
 from moesim.cost.pricing import value_bytes
 from moesim.moe import byte_matrices as matrices
-from moesim.moe.assignment import Drawn, Router, is_padded
+from moesim.moe.assignment import Drawn, Router
 from moesim.moe.byte_matrices import Hops, Matrix
 from moesim.moe.choices import Choices, parts_reached, split_tokens
 from moesim.moe.counts import draw_choices
@@ -18,6 +18,7 @@ from moesim.moe.fan_out import Reach, distinct, parts_of, typical_reach
 from moesim.moe.gating.gate import Gate, Level
 from moesim.moe.gating.table import choose
 from moesim.moe.habits import HABITS
+from moesim.moe.kept_rows import is_padded
 from moesim.moe.placement import Placement
 from moesim.moe.traffic import Destinations
 from moesim.study.resolve import Training
@@ -83,7 +84,7 @@ def traffic(
     return Traffic(
         ranks=sample.batch.ranks,
         ranks_per_part=sample.batch.ranks // parts,
-        own="padded" if is_padded(router) and run.layout.dispatcher == "alltoall"
+        own="padded" if is_padded(router.capacity) and run.layout.dispatcher == "alltoall"
         else run.layout.dispatcher,
         reach=_reach(sample),
         sendings=tuple(

@@ -230,9 +230,9 @@ def _recomputed_flop_per_sequence(run: Training, computed: Shares) -> float:
 
 
 def computed_shares(drawn: list[Loads]) -> Shares:
-    """Return, for each MoE layer, the share of assignments computed, over all steps."""
+    """Return, for each MoE layer, the share of tokens * top_k computed, over all steps."""
     shares: Shares = {}
     for number in drawn[0]:
-        routed = sum(loads[number].routed for loads in drawn)
-        shares[number] = sum(loads[number].computed for loads in drawn) / routed
+        wanted = sum(loads[number].assignments for loads in drawn)
+        shares[number] = sum(loads[number].computed for loads in drawn) / wanted
     return shares

@@ -65,6 +65,8 @@ REBALANCED = (
 )  # fmt: skip
 REPLICATED = (*SKEWED, "routing.placement={rule: replicated, redundant_experts: 8}")
 LIMITED = (*UNIFORM, "routing.capacity={factor: 1.1}")
+FAIRSEQ = (*UNIFORM, "routing.capacity={factor: 1.1, formula: fairseq}")
+PADDED = (*FAIRSEQ, "routing.capacity.padding_fraction=0.2")
 TWIN = ("baseline={equal: flop, parallel: {}}",)
 OTHER = ("baseline={model: olmo-1b, parallel: {}}",)
 OWN_LAYOUT = ("baseline={model: olmoe-1b-7b, parallel: {tp: 2, pp: 2, ep: 4, etp: 1}}",)
@@ -152,6 +154,10 @@ CHANGES: dict[str, Change] = {
     "routing.capacity.spared_fraction": Change(
         "0.5", (*UNIFORM, "routing.capacity={factor: 0.9, formula: deepseek_v2}")
     ),
+    "routing.capacity.policy": Change("position", LIMITED, study=True),
+    "routing.capacity.padding_fraction": Change("0.2", FAIRSEQ),
+    "routing.capacity.padding_tokens_occupy_capacity": Change("true", PADDED),
+    "routing.block_rows": Change("128", UNIFORM),
     "routing.load.cv": Change("1", SKEWED),
     "routing.capacity.factor": Change("2", UNIFORM),
     "routing.capacity.formula": Change("switch", LIMITED),

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from moesim.moe.byte_matrices import IMPLEMENTATIONS, combine, on_wire, padded, routed
 from moesim.moe.choices import Choices
-from moesim.moe.layer_consequences import layer_consequences
+from moesim.moe.layer_consequences import Handling, layer_consequences
 from moesim.moe.loads import SHARES, LoadLaw, draw_counts, draw_shares
 from moesim.moe.placed_rows import rank_loads
 from moesim.moe.placement import PLACEMENTS, Room
@@ -86,4 +86,4 @@ def test_no_capacity_limit_drops_nothing() -> None:
     counts = generator.integers(0, 1000, (4, 16))
     placement = PLACEMENTS["greedy"](counts.sum(axis=0), Room(ranks=4, slots_per_rank=4))
     for kept in (None, np.minimum(counts, 1000), np.minimum(counts, 10**12)):
-        assert layer_consequences(counts, placement, kept=kept).dropped == 0
+        assert layer_consequences(counts, placement, Handling(kept=kept)).dropped == 0

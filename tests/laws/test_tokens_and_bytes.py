@@ -54,7 +54,9 @@ def test_no_token_is_lost_by_a_random_router() -> None:
         padded = router.capacity is not None and router.capacity.pad
         if not padded:  # the rows that all ranks compute are the assignments that found a slot
             assert load.mean_rows * router.ranks == pytest.approx(load.computed, rel=1e-12)
-        assert sum(load.fullest_rows) == pytest.approx(load.mean_rows * load.rank_imbalance)
+        late = router.capacity is not None and router.capacity.formula == "megablocks"
+        if not late:  # else what is sent is not yet what is kept and padded
+            assert sum(load.fullest_rows) == pytest.approx(load.mean_rows * load.rank_imbalance)
 
 
 def test_no_token_is_lost_where_routing_groups_do_not_divide_the_tokens() -> None:
@@ -158,13 +160,17 @@ def test_no_token_is_lost_in_shipped_scenarios(name: str) -> None:
     [
         pytest.param({}, id="a group is a rank"),
         pytest.param({"group_tokens": 512}, id="two groups on a rank"),
-        pytest.param({"formula": "megablocks"}, id="one group on all ranks"),
+        pytest.param({"scope": "world"}, id="one group on all ranks"),
+        pytest.param({"formula": "megablocks"}, id="padded after the exchange"),
     ],
 )
 def test_padded_slots_sent_are_padded_slots_computed(
     tmp_path: Path, capacity: dict[str, object]
 ) -> None:
-    """All ranks of a group together send as many rows as their experts compute."""
+    """All ranks of a group together send as many rows as their experts compute.
+
+    MegaBlocks sends what is routed, two choices of each token, and pads afterwards.
+    """
     rule = {"factor": 1.25, "pad": True, **capacity}
     made = outcome(tmp_path, {"routing": {"capacity": rule}})
     load, job = made.loads[0], made.run.job
@@ -175,7 +181,8 @@ def test_padded_slots_sent_are_padded_slots_computed(
     )  # fmt: skip
     sent = next(op for op in found if isinstance(op, Exchange))
     computed = next(op for op in found if isinstance(op, GroupedGemm))
-    assert sent.copies * sent.tokens == sum(computed.rows)
+    late = capacity.get("formula") == "megablocks"
+    assert sent.copies * sent.tokens == (2048 if late else sum(computed.rows))
     # 1024 tokens with two choices on eight experts, 1.25 times the slots they fill
     assert sum(computed.rows) == 2560
 

@@ -25,6 +25,25 @@ def plackett_luce(shares: Array, top_k: int) -> Array:
     return gumbel_normal(np.log(np.maximum(shares / shares.sum(), 1e-300)), top_k)
 
 
+def shares_included(inclusions: Array, top_k: int) -> Array:
+    """Return the shares s of which `plackett_luce` gives these inclusions p, to about 1e-4.
+
+    By first order p_e = 1 - exp(-s_e x): the logarithms of 1 - p are in proportion to s. From
+    there each share is moved by what the exact inclusion is off.
+    """
+    wanted = -np.log1p(-np.clip(inclusions, 1e-12, 1.0 - 1e-9))
+    if top_k == 1:
+        return np.asarray(inclusions / inclusions.sum())
+    shares = wanted / wanted.sum()
+    if top_k >= len(shares):
+        return np.asarray(shares)
+    for _ in range(8):
+        found = -np.log1p(-np.clip(plackett_luce(shares, top_k), 1e-12, 1.0 - 1e-9))
+        shares = shares * wanted / found
+        shares /= shares.sum()
+    return np.asarray(shares)
+
+
 def gumbel_normal(
     popularity: Array, top_k: int, *, gumbel: float = 1.0, normal: float = 0.0
 ) -> Array:

@@ -32,6 +32,28 @@ def gate_counts(
     return counts(choose(name, gate, shares, tokens, generator=generator), gate.experts, ranks)
 
 
+def group_counts(
+    name: str, gate: Gate, shares: Array, groups: Counts, *, generator: np.random.Generator
+) -> Counts:
+    """Return counts[group, expert] of groups of tokens that choose apart under the rule `name`.
+
+    Expected shares are worked out once for all of them where the rule is fast and treats the tokens
+    of a rank apart from others'.
+    """
+    apart = _is_fast(name, gate) and name not in _TOGETHER
+    if apart and len(groups) and int(groups.min()) >= FEW_TOKENS:
+        return FAST[name](gate, shares, groups, generator)
+    drawn = [
+        gate_counts(name, gate, shares, int(tokens), ranks=1, generator=generator)[0]
+        for tokens in groups
+    ]
+    return np.asarray(drawn, dtype=np.int64)
+
+
+_TOGETHER = ("base", "expert_choice")
+"""Rules that balance the tokens of all ranks together."""
+
+
 def _is_fast(name: str, gate: Gate) -> bool:
     if name == "gshard_top2":
         coin = gate.second_policy in ("threshold", "random_gshard", "random_mtf")

@@ -8,6 +8,7 @@ from typing import Any
 
 from moesim.study.findings import Findings
 from moesim.study.report import assumptions, charts, style, words
+from moesim.study.report.routing_words import expected_words
 from moesim.study.report.summary import summary
 from moesim.version import __version__
 
@@ -119,8 +120,7 @@ def _routing_words(figures: dict[str, Any]) -> str:
     routing = figures["model"]["routing"]
     if routing is None:
         return ""
-    expected = routing["expected_dropped_fraction"]
-    closed = f"; the closed form gives {words.percent(expected)}" if expected is not None else ""
+    closed = f" ({expected_words(routing)})" if routing["expected_drop_kind"] else ""
     return (
         f"<section><p>In the first step {routing['routed_tokens']:,} assignments were routed over "
         f"{routing['moe_layers']} layers (one micro-batch of one expert-parallel group), of which "

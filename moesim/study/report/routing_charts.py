@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from moesim.study.report import routing_traffic_charts as traffic
 from moesim.study.report.charts import Chart, plain_layout
+from moesim.study.report.routing_drop_tables import chart
+from moesim.study.report.routing_drop_tables import drops as token_drops
 from moesim.study.report.routing_tables import capacity
 from moesim.study.routing_study import RoutingStudy
 
@@ -24,8 +26,10 @@ def charts(study: RoutingStudy) -> dict[str, Chart]:
         plain = np.stack([one.plain.rank_rows for one in layers])
         if study.scenario.routing.placement.rule != "contiguous":
             found["in_order"] = heat(study, plain, "rank")
-    found |= {"imbalance": imbalance(study), **traffic.charts(study)}
-    return {**found, "capacity": drops(study)}
+    found |= {"imbalance": imbalance(study), **traffic.charts(study), "capacity": drops(study)}
+    if study.drops.parts:
+        found["drops"] = chart(token_drops(study.drops))
+    return found
 
 
 def heat(study: RoutingStudy, rows: NDArray[np.int64], what: str) -> Chart:
@@ -89,7 +93,7 @@ def drops(study: RoutingStudy) -> Chart:
         ("empty slots", "#9aa5b1", "capacity_waste_fraction", "lines+markers"),
     ]
     if all(row["expected_dropped_fraction"] is not None for row in rows):
-        lines.append(("dropped, closed form", "#1f2933", "expected_dropped_fraction", "markers"))
+        lines.append(("dropped, expected", "#1f2933", "expected_dropped_fraction", "markers"))
     data: list[dict[str, Any]] = [
         {
             "type": "scatter", "mode": mode, "name": name, "x": factors,

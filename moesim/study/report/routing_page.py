@@ -20,6 +20,7 @@ TITLES = {
     "imbalance": "Imbalance, layer by layer",
     "capacity": "Capacity",
     **traffic.TITLES,
+    "drops": "Who is dropped",
 }
 
 EXPLAINED = {
@@ -34,6 +35,9 @@ EXPLAINED = {
     "capacity": "What the first MoE layer drops at several capacity factors under the scenario's "
     "formula, and the share of slots that stays empty.",
     **traffic.EXPLAINED,
+    "drops": "One routing group of the first MoE layer, its tokens placed one by one under the "
+    "scenario's drop policy. First come, first served drops the end of a group; choice by choice "
+    "the second choices; by weight or at random all positions alike.",
 }
 
 

@@ -3,8 +3,16 @@
 from dataclasses import asdict
 from typing import Any
 
+from moesim.moe.assignment import Router
+from moesim.moe.expected_drops import Expected
 from moesim.study.report import routing_traffic_tables as traffic
-from moesim.study.report.routing_tables import capacity, dispatch
+from moesim.study.report.routing_drop_tables import drops
+from moesim.study.report.routing_tables import (
+    block_columns,
+    capacity,
+    dispatch,
+    expected_columns,
+)
 from moesim.study.routing_study import RoutedLayer, RoutingStudy
 from moesim.version import __version__
 
@@ -29,7 +37,10 @@ def summary(study: RoutingStudy) -> dict[str, Any]:
         "routed_tokens": sum(layer.placed.routed for layer in layers),
         "dropped_tokens": sum(layer.placed.dropped for layer in layers),
         "dropped_fraction": _share(layers),
-        "expected_dropped_fraction": _expected(layers),
+        **_expected(layers),
+        "sent_rows": sum(layer.placed.sent_rows for layer in layers),
+        "padded_rows": sum(layer.placed.padded_rows for layer in layers),
+        "padded_fraction": _padded(layers),
         "capacity_waste_fraction": _mean(layers, "capacity_waste_fraction"),
         "assignments_per_token": _share_of_tokens(layers),
         "expert_imbalance": _mean(layers, "expert_imbalance"),
@@ -41,6 +52,11 @@ def summary(study: RoutingStudy) -> dict[str, Any]:
         "dispatch": dispatch(study),
         "capacity": capacity(study),
         **traffic.summary(study),
+        "block_padding": block_columns(layers[0].block_padding),
+        "drops": drops(study.drops),
+        "drops_slots": study.drops.slots,
+        "drops_tokens": study.drops.tokens,
+        "drops_groups": study.drops.groups,
         "scenario": scenario.model_dump(mode="json"),
     }
 
@@ -55,10 +71,32 @@ def _share_of_tokens(layers: tuple[RoutedLayer, ...]) -> float:
     return sum(layer.placed.routed for layer in layers) / tokens
 
 
-def _expected(layers: tuple[RoutedLayer, ...]) -> float | None:
-    found = [layer.expected_drop_fraction for layer in layers]
-    known = [share for share in found if share is not None]
-    return sum(known) / len(known) if len(known) == len(found) else None
+def _expected(layers: tuple[RoutedLayer, ...]) -> dict[str, Any]:
+    """Return the mean over layers; layers with equal routers share one Monte Carlo and its error.
+
+    Errors of unlike routers are independent: their squares add up, each times its layers squared.
+    """
+    shared: dict[Router, list[Expected]] = {}
+    for layer in layers:
+        if layer.expected is None:
+            return expected_columns(None)
+        shared.setdefault(layer.router, []).append(layer.expected)
+    every = [one for alike in shared.values() for one in alike]
+    drawn = [one.kind for one in every if one.kind != "closed form"]
+    squares = sum((len(alike) * alike[0].standard_error) ** 2 for alike in shared.values())
+    return expected_columns(
+        Expected(
+            fraction=sum(one.fraction for one in every) / len(every),
+            kind=drawn[0] if drawn else "closed form",
+            standard_error=squares**0.5 / len(every),
+        )
+    )
+
+
+def _padded(layers: tuple[RoutedLayer, ...]) -> float:
+    padded = sum(layer.placed.padded_rows for layer in layers)
+    rows = padded + sum(layer.placed.computed for layer in layers)
+    return padded / rows if rows else 0.0
 
 
 def _mean(layers: tuple[RoutedLayer, ...], name: str, *, plain: bool = False) -> float:

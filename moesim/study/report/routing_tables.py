@@ -1,14 +1,17 @@
-"""The tables of a routing study: layers, experts, ranks, dispatch, capacity, and traffic."""
+"""The tables of a routing study: layers, experts, ranks, dispatch, capacity, drops, traffic."""
 
 from dataclasses import replace
 from typing import Any
 
 from moesim import rng
-from moesim.moe.assignment import draw
+from moesim.moe.assignment import draw, sharers, slots_of
 from moesim.moe.capacity import CapacityRule
 from moesim.moe.dispatchers import Rows as SentRows
+from moesim.moe.expected_drops import Expected
 from moesim.study.report import routing_traffic_tables as traffic
-from moesim.study.routing import expected_drop_fraction
+from moesim.study.report.routing_drop_tables import drops
+from moesim.study.routing import expected_drop
+from moesim.study.routing_blocks import BlockPadding
 from moesim.study.routing_study import RoutedLayer, RoutingStudy
 from moesim.study.routing_traffic import row_bytes as row_bytes_of
 
@@ -20,7 +23,7 @@ FACTORS = (0.75, 1.0, 1.25, 1.5, 2.0, 4.0)
 
 def tables(study: RoutingStudy) -> dict[str, Rows]:
     """Return the tables by name."""
-    return {
+    found = {
         "layers": [_layer(layer) for layer in study.layers],
         "experts": _experts(study),
         "ranks": _ranks(study),
@@ -28,6 +31,7 @@ def tables(study: RoutingStudy) -> dict[str, Rows]:
         "capacity": capacity(study),
         **traffic.tables(study),
     }
+    return {**found, "drops": drops(study.drops)} if study.drops.parts else found
 
 
 def _layer(layer: RoutedLayer) -> dict[str, Any]:
@@ -38,7 +42,11 @@ def _layer(layer: RoutedLayer) -> dict[str, Any]:
         "computed": placed.computed,
         "dropped": placed.dropped,
         "dropped_fraction": placed.drop_fraction,
-        "expected_dropped_fraction": layer.expected_drop_fraction,
+        **expected_columns(layer.expected),
+        "sent_rows": placed.sent_rows,
+        "padded_rows": placed.padded_rows,
+        "padded_fraction": placed.padded_fraction,
+        **block_columns(layer.block_padding),
         "capacity_waste_fraction": placed.capacity_waste_fraction,
         "expert_imbalance": placed.expert_imbalance,
         "slot_imbalance": placed.slot_imbalance,
@@ -47,6 +55,27 @@ def _layer(layer: RoutedLayer) -> dict[str, Any]:
         "fullest_rank_rows": int(placed.rank_rows.max()),
         "mean_rank_rows": float(placed.rank_rows.mean()),
         "replica_memory_fraction": placed.replica_memory_fraction,
+    }
+
+
+def expected_columns(expected: Expected | None) -> dict[str, Any]:
+    """Return the dropped share to expect, how it was found, and how far it may be off."""
+    return {
+        "expected_dropped_fraction": expected and expected.fraction,
+        "expected_drop_kind": expected and expected.kind,
+        "expected_drop_standard_error": expected and expected.standard_error,
+    }
+
+
+def block_columns(padding: BlockPadding | None) -> dict[str, Any]:
+    """Return what whole blocks add to the rows of the experts; nothing without blocks."""
+    if padding is None:
+        return {}
+    return {
+        "block_rows": padding.block_rows,
+        "block_overhead_fraction": padding.drawn_fraction,
+        "expected_block_overhead_fraction": padding.expected_fraction,
+        "half_block_overhead_fraction": padding.half_block_fraction,
     }
 
 
@@ -95,21 +124,44 @@ def dispatch(study: RoutingStudy) -> Rows:
 
 
 def capacity(study: RoutingStudy) -> Rows:
-    """Return what the first MoE layer drops at several capacity factors, drawn and expected."""
+    """Return what the first MoE layer drops at several capacity factors, drawn and expected.
+
+    The factors are the formula's own, or, where slots are given as such or as a fraction of the
+    tokens, slots over the mean load.
+    """
     layer = study.layers[0]
     rule = layer.router.capacity or CapacityRule(factor=1.0)
-    factors = sorted({*FACTORS, rule.factor})
-    return [_at(layer, replace(rule, factor=factor), study.scenario.seed) for factor in factors]
+    mean = layer.router.group_tokens * layer.router.top_k / sharers(layer.router)
+    own = {
+        "absolute": rule.absolute / mean,
+        "fraction": rule.fraction * layer.router.group_tokens / mean,
+    }.get(rule.mode, rule.factor)
+    seed = study.scenario.seed
+    return [
+        _at(layer, rule if factor == own else _with(rule, factor, mean, layer), (factor, seed))
+        for factor in sorted({*FACTORS, own})
+    ]
 
 
-def _at(layer: RoutedLayer, rule: CapacityRule, seed: int) -> dict[str, Any]:
+def _with(rule: CapacityRule, factor: float, mean: float, layer: RoutedLayer) -> CapacityRule:
+    """Return the rule with slots of `factor` times the mean load."""
+    if rule.mode == "absolute":
+        return replace(rule, absolute=round(factor * mean))
+    if rule.mode == "fraction":
+        return replace(rule, fraction=min(1.0, factor * mean / layer.router.group_tokens))
+    return replace(rule, factor=factor)
+
+
+def _at(layer: RoutedLayer, rule: CapacityRule, at: tuple[float, int]) -> dict[str, Any]:
+    factor, seed = at
     router = replace(layer.router, capacity=rule)
     drawn = draw(router, rng.stream(seed, f"capacity table/layer {layer.number}"))
     routed, kept = int(drawn.routed.sum()), int(drawn.kept.sum())
-    offered = drawn.slots * router.experts
+    offered = drawn.slots * sharers(router)
     return {
-        "factor": rule.factor,
+        "factor": factor,
+        "slots": slots_of(router, router.group_tokens, drawn.fullest),
         "dropped_fraction": 1 - kept / routed if routed else 0.0,
-        "expected_dropped_fraction": expected_drop_fraction(router),
+        **expected_columns(expected_drop(router, seed)),
         "capacity_waste_fraction": 1 - kept / offered if offered else 0.0,
     }

@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
-from moesim.study.report.routing_words import figures, verdict
+from moesim.study.report.routing_drop_tables import terminal as drops
+from moesim.study.report.routing_words import expected_words, figures, verdict
 from moesim.study.report.words import percent
 
 
@@ -19,18 +20,20 @@ def print_study(summed: dict[str, Any], console: Console) -> None:
     console.print(table)
     console.print()
     console.print(_capacity(summed["capacity"]))
+    if summed["drops"]:
+        console.print()
+        console.print(drops(summed["drops"]))
 
 
 def _capacity(rows: list[dict[str, Any]]) -> Table:
     table = Table(title="First MoE layer, by capacity factor", box=None, title_justify="left")
-    for name in ("factor", "dropped", "closed form", "empty slots"):
+    for name in ("factor", "dropped", "expected", "empty slots"):
         table.add_column(name, justify="right")
     for row in rows:
-        expected = row["expected_dropped_fraction"]
         table.add_row(
             f"{row['factor']:g}",
             percent(row["dropped_fraction"]),
-            "-" if expected is None else percent(expected),
+            expected_words(row),
             percent(row["capacity_waste_fraction"]),
         )
     return table

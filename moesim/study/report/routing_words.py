@@ -61,8 +61,15 @@ def _against_order(summed: dict[str, Any]) -> str:
 
 
 def _closed(summed: dict[str, Any]) -> str:
-    expected = summed["expected_dropped_fraction"]
-    return "" if expected is None else f" (closed form: {percent(expected)})"
+    return f" ({expected_words(summed)})" if summed["expected_drop_kind"] else ""
+
+
+def expected_words(figures: dict[str, Any]) -> str:
+    """Return the dropped share to expect, how it was found, and its standard error if drawn."""
+    kind, fraction = figures["expected_drop_kind"], figures["expected_dropped_fraction"]
+    error = figures["expected_drop_standard_error"]
+    off = f" ± {percent(error)}" if error else ""
+    return "-" if fraction is None else f"{kind}: {percent(fraction)}{off}"
 
 
 def figures(summed: dict[str, Any]) -> list[Row]:
@@ -75,7 +82,11 @@ def figures(summed: dict[str, Any]) -> list[Row]:
         ("fullest rank over mean", three_digits(summed["rank_imbalance"])),
         ("with experts in order", three_digits(summed["rank_imbalance_contiguous"])),
         ("dropped assignments", percent(summed["dropped_fraction"])),
+        ("expected to be dropped", expected_words(summed)),
         ("empty slots", percent(summed["capacity_waste_fraction"])),
+        ("rows computed for nothing", percent(summed["padded_fraction"])),
+        *_blocks(summed["block_padding"]),
+        *_left_out(summed["drops"]),
         ("memory of redundant experts", percent(summed["replica_memory_fraction"])),
         ("distinct ranks per token", three_digits(summed["reach"]["ranks"])),
         ("distinct domains per token", three_digits(summed["reach"]["domains"])),
@@ -115,3 +126,22 @@ def _costs(summed: dict[str, Any]) -> list[Row]:
             )
         )
     return rows
+
+
+def _blocks(padding: dict[str, Any]) -> list[Row]:
+    if not padding:
+        return []
+    drawn = percent(padding["block_overhead_fraction"])
+    half = padding["half_block_overhead_fraction"]
+    exact = padding["expected_block_overhead_fraction"]
+    said = [f"{percent(half)} by half a block per expert"]
+    said += [f"{percent(exact)} expected"] if exact is not None else []
+    return [(f"padding to blocks of {padding['block_rows']}", f"{drawn} ({', '.join(said)})")]
+
+
+def _left_out(drops: list[dict[str, Any]]) -> list[Row]:
+    return [
+        ("tokens that no expert computes", percent(row["residual_tokens_fraction"]))
+        for row in drops
+        if row["by"] == "all"
+    ]

@@ -8,7 +8,8 @@ from moesim.study.findings import Findings
 from moesim.study.outcome import Outcome
 from moesim.study.report import assumptions
 from moesim.study.report.footing import footing
-from moesim.study.routing import expected_drop_fraction, moe_layers, router
+from moesim.study.report.routing_tables import expected_columns
+from moesim.study.routing import expected_drop, moe_layers, router
 from moesim.version import __version__
 
 
@@ -94,7 +95,7 @@ def routing_summary(outcome: Outcome) -> dict[str, Any] | None:
         "computed_tokens": sum(load.computed for load in loads),
         "dropped_tokens": dropped,
         "dropped_fraction": dropped / routed,
-        "expected_dropped_fraction": expected_drop_fraction(first),
+        **expected_columns(expected_drop(first, outcome.run.scenario.seed)),
         "mean_rank_imbalance": sum(load.rank_imbalance for load in loads) / len(loads),
         "mean_expert_imbalance": sum(load.expert_imbalance for load in loads) / len(loads),
     }

@@ -11,7 +11,7 @@ Row = tuple[str, ...]
 
 def percent(fraction: float) -> str:
     """Return `fraction` as a percentage with three significant digits at most."""
-    return f"{three_digits(100 * fraction)} %" if fraction else "0 %"
+    return f"{three_digits(100 * fraction)} %" if abs(fraction) > 1e-9 else "0 %"
 
 
 def binary(size: float) -> str:

@@ -214,8 +214,15 @@ def fairseq(case: Case, policy: str) -> tuple[int, Kept]:
 
 
 def deepseek_v2(case: Case, policy: str) -> tuple[int, Kept]:
-    """Report section 2.2.4: drop the lowest affinity on a device until its budget is reached."""
-    assert policy == "probs"
+    """Report section 2.2.4: drop the lowest affinity on a device until its budget is reached.
+
+    By another policy the last in the queue goes first.
+    """
+    worth: dict[str, Callable[[tuple[int, int]], float]] = {
+        "probs": lambda at: case.weights[at[0]][at[1]],
+        "position": lambda at: -(at[0] * case.top_k + at[1]),
+        "random": lambda at: -case.lots[at[0]][at[1]],
+    }
     budget = math.floor(case.factor * case.top_k * case.tokens / case.devices)
     local = case.experts // case.devices
     kept: Kept = set()
@@ -230,7 +237,7 @@ def deepseek_v2(case: Case, policy: str) -> tuple[int, Kept]:
             droppable = [at for at in here if at[0] not in case.spared]
             if not droppable:
                 break
-            here.remove(min(droppable, key=lambda at: case.weights[at[0]][at[1]]))
+            here.remove(min(droppable, key=worth[policy]))
         kept.update(here)
     return budget, kept
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from moesim.moe.drop_draws import Routing, drop_estimate
+from moesim.moe.assignment import Router
+from moesim.moe.capacity import CapacityRule
+from moesim.moe.expected_drops import draw_groups, monte_carlo
 from moesim.moe.loads import LoadLaw
 
 LIMIT_S = 5.0
@@ -18,12 +20,15 @@ LIMIT_S = 5.0
 def test_ten_thousand_routing_draws(
     benchmark: BenchmarkFixture, law: str, experts: int, top_k: int
 ) -> None:
-    cv = 0.0 if law == "uniform" else 1.0
-    routing = Routing(tokens=4096, experts=experts, top_k=top_k, law=LoadLaw(law=law, cv=cv))
-    slots = 4096 * top_k // experts
+    router = Router(
+        tokens=4096, group_tokens=4096, experts=experts, top_k=top_k, ranks=8,
+        law=LoadLaw(law=law, cv=0.0 if law == "uniform" else 1.0), capacity=CapacityRule(),
+    )  # fmt: skip
 
     def draw() -> float:
-        return drop_estimate(routing, slots, 10_000, np.random.default_rng(1)).mean
+        generator = np.random.default_rng(1)
+        counts = draw_groups(router, 4096, 10_000, generator)
+        return monte_carlo(router, (counts, generator)).mean
 
     assert 0 < benchmark(draw) < 1
     assert benchmark.stats is not None

@@ -29,7 +29,13 @@ def test_scope_left_out_is_the_code_bases_own() -> None:
 
 
 def test_padding_counts_for_the_slots_but_may_not_want_any() -> None:
-    assert competing_tokens(CapacityRule(formula="switch"), 1000, 200) == 800
-    assert competing_tokens(CapacityRule(formula="megatron"), 1000, 200) == 1000
-    said = CapacityRule(formula="megatron", padding_tokens_occupy_capacity=False)
-    assert competing_tokens(said, 1000, 200) == 800
+    def rule(formula: str, occupies: bool | None = None) -> CapacityRule:
+        return CapacityRule(
+            formula=formula, padding_fraction=0.2, padding_tokens_occupy_capacity=occupies
+        )
+
+    assert competing_tokens(rule("switch"), 1000) == 800
+    assert competing_tokens(rule("megatron"), 1000) == 1000
+    assert competing_tokens(rule("megatron", occupies=False), 1000) == 800
+    assert competing_tokens(rule("switch", occupies=True), 1000) == 1000
+    assert competing_tokens(CapacityRule(formula="switch"), 1000) == 1000

@@ -7,6 +7,7 @@ import pytest
 
 from moesim.moe.capacity import CapacityRule, slots
 from moesim.moe.choices import Choices, counts
+from moesim.moe.groups import Tokens, group_tokens
 from moesim.moe.habits import by_choice, own_policy
 from moesim.moe.keeping import (
     POLICIES,
@@ -14,7 +15,6 @@ from moesim.moe.keeping import (
     keep,
     keep_by_rule,
     keep_in_budget,
-    residual_tokens,
     spared_tokens,
 )
 from moesim.moe.kept_rows import rows_after
@@ -107,22 +107,74 @@ def test_counts_keep_what_tokens_keep(formula: str, policy: str) -> None:
         assert found.sum(axis=0).tolist() == [by_expert.count(e) for e in range(case.experts)]
 
 
-def test_device_budget_equals_dropping_the_lowest_affinity_again_and_again() -> None:
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+def test_device_budget_equals_dropping_the_last_served_again_and_again(policy: str) -> None:
+    """By probs, the policy of the source, the last served have the lowest affinity."""
     random, dropping = Random(5), 0
-    for _ in range(CASES):
-        case = _case("deepseek_v2", random, 0)
+    for seed in range(CASES):
+        case = _case("deepseek_v2", random, seed)
         case.devices = random.choice([d for d in (1, 2, 4) if case.experts % d == 0])
         case.spared = {token for token in range(case.tokens) if random.random() < 0.1}
         rule = CapacityRule(formula="deepseek_v2", factor=case.factor)
         budget = slots(rule, case.tokens, case.devices, case.top_k)
-        expected_budget, expected = ROUTERS["deepseek_v2"](case, "probs")
+        expected_budget, expected = ROUTERS["deepseek_v2"](case, policy)
         assert budget == expected_budget
         where = np.arange(case.experts) * case.devices // case.experts
         spared = np.isin(np.arange(case.tokens), list(case.spared))
-        found = keep_in_budget(_choices(case), where, budget, spared=spared)
+        found = keep_in_budget(
+            _choices(case), where, budget, np.random.default_rng(seed),
+            policy=policy, spared=spared,
+        )  # fmt: skip
         np.testing.assert_array_equal(found, _mask(case, expected))
         dropping += len(expected) < sum(experts >= 0 for row in case.wants for experts in row)
     assert dropping > CASES / 4
+
+
+@pytest.mark.parametrize("scope", ["sequence", "rank", "group", "world"])
+@pytest.mark.parametrize("formula", sorted(set(ROUTERS) - {"deepseek_v2"}))
+def test_each_routing_group_is_a_router_of_its_own(formula: str, scope: str) -> None:
+    """Tokens of all ranks in order, cut into groups: slots and who finds one, group by group."""
+    random = Random(f"{formula} {scope}")
+    for seed in range(CASES):
+        ranks, sequences, length = random.randint(1, 3), random.randint(1, 3), random.randint(2, 6)
+        stated = random.randint(1, 8)
+        rule = CapacityRule(
+            formula=formula, factor=1.0, scope=scope, group_tokens=stated, policy="position"
+        )
+        tokens = Tokens(sequence=length, rank=length * sequences, ep_ranks=ranks)
+        whole = _sized_case(formula, random, seed, length * sequences * ranks)
+        size = {
+            "sequence": length, "rank": length * sequences, "group": min(stated, whole.tokens),
+            "world": whole.tokens,
+        }[scope]  # fmt: skip
+        assert group_tokens(rule, tokens) == size
+        for start in range(0, whole.tokens, size):
+            case = _part(whole, start, start + size)
+            limit, expected = ROUTERS[formula](case, "position")
+            routed = counts(_choices(case), case.experts, 1)
+            found_slots = slots(
+                rule, case.tokens, case.experts, case.top_k, fullest=int(routed.max())
+            )
+            assert found_slots == limit
+            kept = keep_by_rule(rule, _choices(case), limit)
+            np.testing.assert_array_equal(kept, _mask(case, expected))
+
+
+def _sized_case(formula: str, random: Random, seed: int, tokens: int) -> Case:
+    top_k = random.randint(1, MOST_CHOICES.get(formula, 4))
+    experts = random.randint(top_k, 8)
+    popular = [random.random() ** 2 for _ in range(experts)]
+    wants = [_choose(popular, top_k, random) for _ in range(tokens)]
+    weights = [sorted((random.random() for _ in range(top_k)), reverse=True) for _ in wants]
+    lots = np.random.default_rng(seed).random((tokens, top_k)).tolist()
+    return Case(experts, top_k, 1.0, wants, weights, lots)
+
+
+def _part(case: Case, start: int, end: int) -> Case:
+    cut = slice(start, end)
+    return Case(
+        case.experts, case.top_k, case.factor, case.wants[cut], case.weights[cut], case.lots[cut]
+    )
 
 
 def test_second_choices_of_early_tokens_wait_for_first_choices_of_late_ones() -> None:
@@ -133,8 +185,6 @@ def test_second_choices_of_early_tokens_wait_for_first_choices_of_late_ones() ->
     assert first.tolist() == [[True, True], [True, False], [True, False]]
     in_order = keep(choices, 2)  # B: tokens 0 and 1, none left for the first choice of token 2
     assert in_order.tolist() == [[True, True], [True, True], [False, False]]
-    assert residual_tokens(first) == 0
-    assert residual_tokens(in_order) == 1
 
 
 def test_large_weights_stay_by_probs_and_early_tokens_by_position() -> None:

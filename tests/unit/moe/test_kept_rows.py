@@ -4,44 +4,18 @@ import numpy as np
 import pytest
 
 from moesim.moe.capacity import CapacityRule
-from moesim.moe.choices import Choices, counts
-from moesim.moe.drop_consequences import consequences
-from moesim.moe.keeping import keep
-from moesim.moe.kept_rows import rows_after, rows_after_shared, rows_in_budget
+from moesim.moe.kept_rows import (
+    computed_rows,
+    rows_after,
+    rows_in_budget,
+    sent_rows,
+)
 
 
 def test_each_group_has_slots_of_its_own() -> None:
     routed = np.array([[5, 0, 3], [2, 9, 3]])
     assert rows_after(routed, 3).tolist() == [[3, 0, 3], [2, 3, 3]]
     assert rows_after(routed, 0).sum() == 0
-
-
-def test_first_ranks_come_first_where_ranks_share_slots() -> None:
-    routed = np.array([[5, 0, 3], [2, 9, 3], [4, 1, 0]])
-    found = rows_after_shared(routed, 6, "position")
-    assert found.tolist() == [[5, 0, 3], [1, 6, 3], [0, 0, 0]]
-
-
-def test_sharing_by_position_equals_tokens_placed_one_by_one() -> None:
-    generator = np.random.default_rng(2)
-    for _ in range(100):
-        experts = generator.random((12, 5)).argsort(axis=1)[:, :2]
-        choices = Choices(experts.astype(np.int64), np.full((12, 2), 0.5))
-        kept = keep(choices, 3)
-        stayed = Choices(np.where(kept, choices.experts, -1), choices.weights)
-        found = rows_after_shared(counts(choices, 5, 4), 3, "position")
-        np.testing.assert_array_equal(found, counts(stayed, 5, 4))
-
-
-def test_sharing_at_random_is_fair_and_exact() -> None:
-    routed, generator = np.array([[30, 4], [10, 1]]), np.random.default_rng(0)
-    draws = np.stack([rows_after_shared(routed, 20, "random", generator) for _ in range(2000)])
-    assert np.all(draws <= routed)
-    assert np.all(draws.sum(axis=1) == [20, 5])
-    # rank 0 has 3/4 of the assignments of expert 0: 15 of 20; hypergeometric sd 1.39
-    assert abs(draws[:, 0, 0].mean() - 15) < 4 * 1.39 / 2000**0.5
-    with pytest.raises(ValueError, match="generator"):
-        rows_after_shared(routed, 20, "probs")
 
 
 def test_device_budget_takes_from_the_experts_of_the_device_alike() -> None:
@@ -54,28 +28,29 @@ def test_device_budget_takes_from_the_experts_of_the_device_alike() -> None:
     assert spared.sum() == 72 + 10
 
 
-def test_consequences_by_hand() -> None:
+def test_what_is_sent_and_computed_by_hand() -> None:
     """Two groups, three experts, four slots: 24 slots, 22 assignments, of which 19 fit."""
     routed = np.array([[6, 2, 3], [4, 5, 2]])
-    kept = rows_after(routed, 4)
-    padded = consequences(CapacityRule(formula="switch"), routed, kept, 4)
-    assert (padded.routed, padded.kept, padded.dropped) == (22, 19, 3)
-    assert (padded.computed_rows, padded.padded_rows, padded.sent_copies) == (24, 5, 24)
-    assert padded.wasted_fraction == pytest.approx(5 / 24)
-    # Megatron drops before it sends and pads nothing
-    loose = consequences(CapacityRule(formula="megatron"), routed, kept, 4)
-    assert (loose.computed_rows, loose.padded_rows, loose.sent_copies) == (19, 0, 19)
-    # MegaBlocks sends all assignments and pads after the exchange
-    late = consequences(CapacityRule(formula="megablocks"), routed, kept, 4)
-    assert (late.computed_rows, late.sent_copies) == (24, 22)
-    # dropless in blocks of eight: 10, 7 and 5 rows of the experts
-    rule = CapacityRule(formula="megablocks", mode="none", pad=False, block=8)
-    blocks = consequences(rule, routed, routed, 6)
-    assert (blocks.dropped, blocks.computed_rows, blocks.padded_rows) == (0, 32, 10)
-    assert blocks.sent_copies == 22
+    kept = rows_after(routed, 4).sum(axis=0)
+    wanted = routed.sum(axis=0)  # 10, 7 and 5
+    rules = {name: CapacityRule(formula=name) for name in ("switch", "megatron", "megablocks")}
+    sent = {name: int(sent_rows(rule, wanted, kept, 8).sum()) for name, rule in rules.items()}
+    computed = {name: int(computed_rows(rule, kept, 8, 1).sum()) for name, rule in rules.items()}
+    # Megatron drops before it sends and pads nothing; MegaBlocks sends all and pads afterwards
+    assert sent == {"switch": 24, "megatron": 19, "megablocks": 22}
+    assert computed == {"switch": 24, "megatron": 19, "megablocks": 24}
 
 
-def test_nothing_routed_wastes_nothing() -> None:
-    nothing = np.zeros((1, 2), dtype=np.int64)
-    found = consequences(CapacityRule(formula="megatron"), nothing, nothing, 0)
-    assert (found.computed_rows, found.wasted_fraction) == (0, 0.0)
+def test_blocks_by_hand() -> None:
+    rows = np.array([10, 7, 5, 0])
+    assert computed_rows(None, rows, 0, 8).tolist() == [16, 8, 8, 0]
+    assert sent_rows(None, rows, rows, 0).tolist() == rows.tolist()
+    loose = CapacityRule(formula="switch", pad=False)
+    assert computed_rows(loose, rows, 99, 8).tolist() == [16, 8, 8, 0]
+
+
+def test_a_device_budget_has_no_buffers_to_pad() -> None:
+    rows = np.array([3, 4])
+    rule = CapacityRule(formula="deepseek_v2", pad=True)
+    assert computed_rows(rule, rows, 50, 1).tolist() == [3, 4]
+    assert sent_rows(rule, np.array([9, 9]), rows, 50).tolist() == [3, 4]

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moesim.moe.layer_consequences import compare, dropped_by_position, layer_consequences
+from moesim.moe.capacity import CapacityRule
+from moesim.moe.layer_consequences import Handling, compare, layer_consequences
 from moesim.moe.placement import Room, contiguous, replicated
 from moesim.moe.straggler import excess, straggler
 
@@ -40,9 +41,8 @@ def test_consequences_by_hand() -> None:
     """Two groups, four experts on two ranks, six slots: 3 and 2 of 20 rows are dropped."""
     counts = np.array([[9, 1, 0, 0], [2, 8, 0, 0]])
     placement = contiguous(np.ones(4), Room(ranks=2, slots_per_rank=2))
-    found = layer_consequences(
-        counts, placement, kept=np.minimum(counts, 6), slots_offered=2 * 4 * 6
-    )
+    handling = Handling(kept=np.minimum(counts, 6), slots=2 * 6)
+    found = layer_consequences(counts, placement, handling)
     assert found.expert_rows.tolist() == [8, 7, 0, 0]
     assert found.slot_rows.tolist() == [[8, 7], [0, 0]]
     assert found.rank_rows.tolist() == [15, 0]
@@ -54,6 +54,36 @@ def test_consequences_by_hand() -> None:
     assert found.replica_memory_fraction == 0.0
     unlimited = layer_consequences(counts, placement)
     assert (unlimited.dropped, unlimited.capacity_waste_fraction) == (0, 0.0)
+
+
+def test_rows_computed_for_nothing_by_hand() -> None:
+    """Four experts on two ranks, 20 rows wanted, 15 kept."""
+    counts = np.array([[9, 1, 0, 0], [2, 8, 0, 0]])
+    kept, placement = np.minimum(counts, 6), contiguous(np.ones(4), Room(ranks=2, slots_per_rank=2))
+    # Switch pads to twelve slots of four experts and sends as many rows: 48, of which 15 are kept
+    switch = Handling(kept=kept, slots=12, rule=CapacityRule(formula="switch"))
+    padded = layer_consequences(counts, placement, switch)
+    assert (padded.padded_rows, padded.sent_rows) == (33, 48)
+    assert padded.padded_fraction == pytest.approx(33 / 48)
+    # MegaBlocks without a capacity, blocks of eight: 11 and 9 rows become 16 and 16
+    blocks = layer_consequences(counts, placement, Handling(block_rows=8))
+    assert (blocks.padded_rows, blocks.sent_rows) == (12, 20)
+    # three copies of expert 0
+    spread = replicated(np.array([12, 4, 4, 0]), Room(ranks=2, slots_per_rank=3))
+    copies = layer_consequences(np.array([12, 4, 4, 0]), spread, Handling(block_rows=8))
+    # 4 4 4 of expert 0, 4 of 1 and of 2: five slots with four rows each, padded to eight
+    assert copies.padded_rows == 5 * 4
+
+
+def test_slots_of_a_rank_are_counted_by_rank() -> None:
+    # a budget of ten rows for each of two ranks: 20 are offered, 16 are used
+    placement = contiguous(np.ones(4), Room(ranks=2, slots_per_rank=2))
+    handling = Handling(
+        kept=np.array([7, 3, 4, 2]), slots=10, rule=CapacityRule(formula="deepseek_v2")
+    )
+    found = layer_consequences(np.array([9, 4, 4, 2]), placement, handling)
+    assert found.capacity_waste_fraction == pytest.approx(0.2)
+    assert (found.padded_rows, found.sent_rows) == (0, 16)
 
 
 def test_replication_by_hand() -> None:
@@ -76,18 +106,11 @@ def test_routed_is_computed_and_dropped(seed: int) -> None:
     room = Room(ranks=4, slots_per_rank=4)
     placement = replicated(counts.sum(axis=0), room)
     capacity = int(generator.integers(1, 60))
-    found = layer_consequences(
-        counts, placement, kept=np.minimum(counts, capacity), slots_offered=36 * capacity
-    )
+    handling = Handling(kept=np.minimum(counts, capacity), slots=3 * capacity)
+    found = layer_consequences(counts, placement, handling)
     assert found.routed == found.computed + found.dropped == int(counts.sum())
     assert int(found.rank_rows.sum()) == int(found.slot_rows.sum()) == found.computed
     assert 0 <= found.drop_fraction <= 1
     assert 0 <= found.capacity_waste_fraction <= 1
     if capacity >= 50:
         assert found.dropped == 0
-
-
-def test_drops_by_position_by_hand() -> None:
-    # two sequences of three tokens with two choices
-    dropped = np.array([[0, 0], [0, 1], [1, 1], [0, 0], [0, 0], [0, 1]], dtype=bool)
-    assert dropped_by_position(dropped, 3).tolist() == [0.0, 0.25, 0.75]

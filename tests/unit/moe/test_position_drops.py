@@ -1,12 +1,10 @@
-"""Drops along the sequence: against sums of tails, draws token by token, and the mean."""
+"""Drops along the sequence: against sums of tails, by hand, and the mean."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from moesim.moe import drops, position_drops
-from moesim.moe.drop_draws import Routing, drops_by_position
-from moesim.moe.loads import LoadLaw
 
 
 @pytest.mark.parametrize(
@@ -57,27 +55,6 @@ def test_by_choice_by_hand() -> None:
     # first: token 1 loses its first choice; seconds meet at the other expert: token 0 has it.
     found = position_drops.uniform_by_choice(2, 2, 2, 1, positions=np.array([0, 1]))
     np.testing.assert_allclose(found, [[0.0, 0.5], [0.5, 1.0]], atol=1e-12)
-
-
-@pytest.mark.parametrize("by_choice", [False, True])
-@pytest.mark.parametrize("policy", ["position", "random", "probs"])
-def test_drops_along_the_sequence_against_tokens_routed_one_by_one(
-    policy: str, by_choice: bool
-) -> None:
-    tokens, experts, k, capacity, draws = 48, 8, 2, 10, 4000
-    routing = Routing(tokens=tokens, experts=experts, top_k=k, law=LoadLaw(law="uniform"))
-    found = drops_by_position(
-        routing, capacity, draws, np.random.default_rng(7), policy=policy, by_choice=by_choice
-    )
-    size = (tokens, experts, k, capacity)
-    expected = position_drops.flat(*size)
-    if policy == "position":
-        expected = position_drops.uniform(*size)
-        if by_choice:
-            every = np.arange(tokens)
-            expected = position_drops.uniform_by_choice(*size, positions=every).mean(axis=1)
-    error = np.sqrt(np.maximum(expected * (1 - expected), 1e-4) / draws)  # at most: k choices
-    assert np.all(np.abs(found - expected) < 4 * error)  # 48 comparisons
 
 
 def test_a_million_tokens() -> None:

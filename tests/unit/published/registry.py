@@ -49,7 +49,7 @@ _CONVENTIONS: dict[str, tuple[str, ...]] = {
     ),
     "DeepSeek-V2 training": (
         _FORMULAS,
-        f"{_KEEPING}::test_device_budget_equals_dropping_the_lowest_affinity_again_and_again",
+        f"{_KEEPING}::test_device_budget_equals_dropping_the_last_served_again_and_again",
         f"{_KEEPING}::test_tenth_of_the_sequences_is_spared_whole",
     ),
 }

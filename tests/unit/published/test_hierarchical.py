@@ -8,7 +8,7 @@ from moesim.moe.choices import Choices, assignments_per_token, parts_reached
 from moesim.moe.gating.gate import Gate, Level
 from moesim.moe.gating.nested import nested_size
 from moesim.moe.gating.table import choose
-from moesim.moe.keeping import keep, residual_tokens
+from moesim.moe.keeping import keep
 
 
 def test_work_of_a_router_with_two_levels() -> None:
@@ -67,7 +67,7 @@ def test_capacity_of_both_levels() -> None:
     kept = keep(ranked, 40, by_choice=True)
     assert kept.sum() <= 32 * 40 < (ranked.experts >= 0).sum()
     assert set(kept.sum(axis=1).tolist()) <= {0, 1, 2, 3}
-    assert residual_tokens(kept) == int((kept.sum(axis=1) == 0).sum()) > 0
+    assert (kept.sum(axis=1) == 0).any()
 
 
 def test_both_levels_cross_a_link_of_their_own() -> None:

@@ -5,15 +5,18 @@ import subprocess
 from collections.abc import Mapping
 from math import log
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from moesim.errors import ScenarioError
 from moesim.spec.load import load_scenario
 from moesim.study.report.routing_page import html, save
 from moesim.study.report.routing_summary import summary
 from moesim.study.report.routing_tables import tables
+from moesim.study.report.routing_terminal import print_study
 from moesim.study.routing_study import RoutingStudy, routing_study
 from moesim.study.run import run
 
@@ -121,6 +124,12 @@ UNIFORM = {"law": "uniform"}
         ({"load": UNIFORM, "capacity": {"factor": 1, "absolute": 4}}, "not 2 of them"),
         ({"load": UNIFORM, "capacity": {"factor": 1, "scope": "group"}}, "needs group_tokens"),
         ({"load": UNIFORM, "gating": {"rule": "st_moe", "noise": 1}}, "noisy_topk only"),
+        ({"block_rows": 128, "capacity": {"factor": 1, "formula": "switch"}}, "pads buffers"),
+        ({"capacity": {"factor": 1, "formula": "deepseek_v2", "pad": True}}, "no buffers to pad"),
+        (
+            {"capacity": {"factor": 1, "padding_tokens_occupy_capacity": True}},
+            "needs padding_fraction",
+        ),
     ],
 )
 def test_what_does_not_suit_is_told(
@@ -154,6 +163,139 @@ def test_a_run_times_no_rebalancing(tmp_path: Path) -> None:
 def test_a_dense_model_has_nothing_to_route(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match="no experts"):
         routing_study(load_scenario(write(tmp_path, "llama-2-7b", 1, {})))
+
+
+def parts(found: Any, by: str) -> list[float]:
+    return [row["dropped_fraction"] for row in found["drops"] if row["by"] == by]
+
+
+@pytest.mark.parametrize("formula", ["megablocks", "gshard", "megatron"])
+def test_the_study_says_who_is_dropped(tmp_path: Path, formula: str) -> None:
+    """In order the last tokens; choice by choice or by weight the second choices."""
+    capacity = {"factor": 1.0, "formula": formula, "group_tokens": 512}
+    found = studied(tmp_path, "mixtral-8x7b", 8, {"load": UNIFORM, "capacity": capacity})
+    along, choices = parts(found, "position"), parts(found, "choice")
+    first, last = sum(along[:5]), sum(along[-5:])
+    assert (last > 3 * first) == (formula != "megatron")
+    assert (choices[1] > 5 * choices[0]) == (formula != "megablocks")
+    (everything,) = (row for row in found["drops"] if row["by"] == "all")
+    # whoever it is: as many as the closed form of uniform choices says
+    assert everything["dropped_fraction"] == pytest.approx(
+        found["expected_dropped_fraction"], rel=0.15
+    )
+    if formula == "megatron":
+        return
+    for row in found["drops"]:
+        expected = row["expected_dropped_fraction"]
+        assert row["dropped_fraction"] == pytest.approx(expected, abs=0.02)
+
+
+def test_the_policy_moves_drops_but_not_their_number(tmp_path: Path) -> None:
+    base = {"factor": 1.0, "group_tokens": 512}
+    found = [
+        studied(
+            tmp_path, "mixtral-8x7b", 8,
+            {"load": LOGNORMAL_OF_R1, "capacity": {**base, "policy": policy}},
+        )
+        for policy in ("probs", "position", "random")
+    ]  # fmt: skip
+    assert len({one["dropped_tokens"] for one in found}) == 1
+    weights = [row["dropped_weight_fraction"] for one in found for row in one["drops"][:1]]
+    assert weights[0] < min(weights[1:])  # what has the smallest weights goes first
+
+
+def test_sequences_in_a_group_are_shown_one_on_the_other(tmp_path: Path) -> None:
+    routing = {"load": UNIFORM, "capacity": {"factor": 1.0, "formula": "gshard"}}
+    found = studied(tmp_path, "mixtral-8x7b", 8, routing)  # two sequences on a rank
+    assert len(parts(found, "sequence")) == len(parts(found, "position")) == 20
+    assert sum(parts(found, "sequence")) == pytest.approx(sum(parts(found, "position")), rel=0.01)
+
+
+def test_padding_that_is_not_routed_takes_nothing(tmp_path: Path) -> None:
+    """A quarter of 4,096 tokens: 3,072 of them choose two experts; 1,024 slots hold 768 in all."""
+    capacity = {"factor": 1.0, "formula": "fairseq", "padding_fraction": 0.25}
+    found = studied(tmp_path, "mixtral-8x7b", 8, {"capacity": capacity})
+    assert found["assignments_per_token"] == 1.5
+    assert (found["dropped_tokens"], found["capacity_waste_fraction"]) == (0, 0.25)
+    assert found["routed_tokens"] == 32 * 8 * 3072 * 2
+    made = run(load_scenario(tmp_path / "mine.yaml")).summary()["model"]
+    whole = run(load_scenario(tmp_path / "mine.yaml", ["routing.capacity.padding_fraction=0"]))
+    useful = made["metrics"]["model_flop_per_token"]
+    assert made["routing"]["routed_tokens"] == 32 * 8 * 3072 * 2
+    assert useful < whole.summary()["model"]["metrics"]["model_flop_per_token"]
+
+
+def test_blocks_round_up_the_rows_of_an_expert(tmp_path: Path) -> None:
+    """8,192 tokens, eight of 64 experts, even loads: 1,024 rows each, in blocks of 1,000 2,000."""
+    sizes = {"sequence_length": 512, "micro_batch": 2}
+    routing = {"block_rows": 1000}
+    found = studied(tmp_path, "olmoe-1b-7b", 8, routing, **sizes)
+    padding = found["block_padding"]
+    assert padding["block_overhead_fraction"] == pytest.approx(976 / 1024)
+    assert padding["half_block_overhead_fraction"] == pytest.approx(500 / 1024)
+    assert found["padded_fraction"] == pytest.approx(976 / 2000)
+    assert found["sent_rows"] == found["routed_tokens"]
+    path = tmp_path / "mine.yaml"
+    padded, plain = (
+        run(load_scenario(path, [f"routing.block_rows={rows}"])).summary()["model"]
+        for rows in (1000, 1024)
+    )
+    assert padded["metrics"]["step_s"] > plain["metrics"]["step_s"]
+    assert padded["metrics"]["model_flop_per_token"] == plain["metrics"]["model_flop_per_token"]
+
+
+def test_blocks_of_uniform_loads_against_the_closed_form(tmp_path: Path) -> None:
+    routing = {"load": UNIFORM, "block_rows": 128}
+    found = studied(tmp_path, "olmoe-1b-7b", 8, routing)
+    every = [row["block_overhead_fraction"] for row in found_layers(tmp_path)]
+    expected = found["block_padding"]["expected_block_overhead_fraction"]
+    error = stdev(every) / len(every) ** 0.5
+    assert sum(every) / len(every) == pytest.approx(expected, abs=4 * error)
+
+
+def found_layers(tmp_path: Path) -> Any:
+    return tables(routing_study(load_scenario(tmp_path / "mine.yaml")))["layers"]
+
+
+@pytest.mark.parametrize("mode", [{"absolute": 900}, {"fraction": 0.2}])
+def test_capacities_without_a_factor_are_tried_at_others(
+    tmp_path: Path, mode: Mapping[str, Any]
+) -> None:
+    """4,096 tokens, two of eight experts: the mean load is 1,024, and 0.25 of the tokens."""
+    found = studied(tmp_path, "mixtral-8x7b", 8, {"load": UNIFORM, "capacity": mode})
+    own = 900 / 1024 if "absolute" in mode else 0.8
+    slots = {round(row["factor"], 6): row["slots"] for row in found["capacity"]}
+    assert slots[round(own, 6)] == (900 if "absolute" in mode else 820)  # ceil(819.2)
+    assert (slots[0.75], slots[1.0], slots[2.0]) == (768, 1024, 2048)
+    by_factor = [row["dropped_fraction"] for row in found["capacity"]]
+    assert by_factor == sorted(by_factor, reverse=True)
+
+
+def test_what_is_expected_of_a_drawn_law_has_an_error(tmp_path: Path) -> None:
+    routing = {"load": LOGNORMAL_OF_R1, "capacity": {"factor": 1.0}}
+    found = studied(tmp_path, "olmoe-1b-7b", 8, routing)
+    error = found["expected_drop_standard_error"]
+    assert found["expected_drop_kind"] == "monte carlo"
+    rows = found_layers(tmp_path)
+    scatter = stdev(row["dropped_fraction"] for row in rows) / len(rows) ** 0.5
+    off = abs(found["dropped_fraction"] - found["expected_dropped_fraction"])
+    assert 0 < error < 0.01
+    assert off < 4 * (error**2 + scatter**2) ** 0.5
+
+
+def test_drops_are_a_table_and_a_picture(tmp_path: Path) -> None:
+    made = study(tmp_path, {"load": UNIFORM, "capacity": {"factor": 1.0, "formula": "gshard"}})
+    text = html(made)
+    assert '<div id="drops"' in text
+    assert "Who is dropped" in text
+    assert {row["by"] for row in tables(made)["drops"]} == {
+        "all", "position", "sequence", "choice"
+    }  # fmt: skip
+    console = Console(record=True, width=120)
+    print_study(summary(made), console)
+    shown = console.export_text()
+    assert "last tokens of a group" in shown
+    assert "choice 2" in shown
 
 
 def test_the_page_is_drawn_offline(tmp_path: Path, chromium: str) -> None:
