@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moesim.moe.capacity import CapacityRule, pads, slots
-from moesim.moe.counts import Batch, inclusion
-from moesim.moe.counts import draw as bursty_counts
+from moesim.moe.counts import draw_counts
 from moesim.moe.gating.gate import Gate
 from moesim.moe.gating.sampling import FAST, gate_counts
 from moesim.moe.habits import HABITS
@@ -15,7 +14,6 @@ from moesim.moe.loads import (
     Counts,
     LoadLaw,
     Shares,
-    draw_counts,
     draw_shares,
     even_counts,
     imbalance,
@@ -172,12 +170,8 @@ def _by_device(router: Router) -> bool:
 
 
 def _counts(router: Router, shares: Shares, tokens: int, generator: np.random.Generator) -> Counts:
-    if router.phi is not None:
-        batch = Batch(tokens=tokens, top_k=router.top_k, phi=router.phi)
-        inclusions = inclusion(shares, router.top_k)[np.newaxis]
-        return np.asarray(bursty_counts(inclusions, batch, [generator])[0], dtype=np.int64)
-    if router.gate is None:
-        return draw_counts(shares, tokens, router.top_k, generator)
+    if router.gate is None or router.phi is not None:
+        return draw_counts(shares, tokens, router.top_k, generator, phi=router.phi)
     found = gate_counts(router.rule, router.gate, shares, tokens, ranks=1, generator=generator)
     return np.asarray(found.sum(axis=0), dtype=np.int64)
 

@@ -88,6 +88,15 @@ def draw(inclusions: Shares, batch: Batch, generators: Sequence[np.random.Genera
     )
 
 
+def draw_counts(
+    shares: Shares, tokens: int, top_k: int, generator: np.random.Generator,
+    *, phi: float | None = None,
+) -> Counts:  # fmt: skip
+    """Return the counts of the experts of one layer, whose shares are [experts]; see `draw`."""
+    batch = Batch(tokens=tokens, top_k=top_k, phi=phi)
+    return np.asarray(draw(inclusion(shares, top_k)[np.newaxis], batch, [generator])[0])
+
+
 def _draw_layer(
     inclusions: Shares, tokens: int, alike: float, generator: np.random.Generator
 ) -> Counts:

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moesim.moe.counts import Batch, draw, inclusion, layer_streams
-from moesim.moe.load_laws import ShareLaw, sigma_of
-from moesim.moe.loads import Counts, Shares
+from moesim.moe.loads import Counts, LoadLaw, Shares, sigma_of
 
 Streams = Sequence[Sequence[np.random.Generator]]
 """One generator for each [domain][layer]."""
@@ -108,7 +107,7 @@ def domain_steps(drift: Drift, steps: int, generator: np.random.Generator) -> ND
 
 
 def domain_shares(
-    law: ShareLaw,
+    law: LoadLaw,
     experts: int,
     layers: Sequence[np.random.Generator],
     *,
@@ -119,11 +118,11 @@ def domain_shares(
 
     Domain d has weights exp(sigma (sqrt(r) z + sqrt(1 - r) z_d)) with z common to all domains and
     r = ln(1 + c (exp(sigma^2) - 1)) / sigma^2, so that two domains' weights have the correlation
-    c (measured: 0.04 to 0.23). Takes a lognormal law with one spread for all layers.
+    c (measured: 0.04 to 0.23).
     """
     if law.law != "lognormal":
         raise ValueError("domains that correlate need a lognormal law")
-    sigma = max(1e-9, _one(law.sigma) if law.sigma is not None else sigma_of(_one(law.cv)))
+    sigma = max(1e-9, sigma_of(law.cv))
     common = float(np.log1p(correlation * np.expm1(sigma**2))) / sigma**2
     rows = []
     for generator in layers:
@@ -131,12 +130,6 @@ def domain_shares(
         weights = np.exp(sigma * (np.sqrt(common) * z[0] + np.sqrt(1 - common) * z[1:]))
         rows.append(weights / weights.sum(axis=1, keepdims=True))
     return np.stack(rows, axis=1)
-
-
-def _one(spread: float | tuple[float, ...] | None) -> float:
-    if spread is None or isinstance(spread, tuple):
-        raise ValueError("domains that correlate take one sigma or cv for all layers")
-    return spread
 
 
 def _probabilities(weights: Sequence[float]) -> Shares:

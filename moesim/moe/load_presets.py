@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from moesim.moe.load_laws import ShareLaw
+from moesim.moe.loads import LoadLaw, cv_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
     """A load law that somebody may take without measuring: where it comes from and holds."""
 
-    law: ShareLaw
+    law: LoadLaw
     kind: str
     """datasheet, measured, fitted or assumed."""
     source: str
@@ -18,7 +18,7 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "forced_balance": Preset(
-        law=ShareLaw(law="even"),
+        law=LoadLaw(law="even"),
         kind="assumed",
         source=(
             "deepseek-ai/profile-data README @44960242: profiles 'simulate an absolutely balanced "
@@ -27,7 +27,7 @@ PRESETS: dict[str, Preset] = {
         validity="benchmarks that force balance; real serving is about half as fast (same source)",
     ),
     "training_with_balancing_loss": Preset(
-        law=ShareLaw(law="dirichlet", cv=0.1),
+        law=LoadLaw(law="dirichlet", cv=0.1),
         kind="assumed",
         source=(
             "Shazeer et al. 2017 (arXiv 1701.06538), table 6: CV of the load 0.02 to 0.17 with "
@@ -38,8 +38,8 @@ PRESETS: dict[str, Preset] = {
             "fullest 20 % of experts hold half to two thirds of the first choices"
         ),
     ),
-    "inference": Preset(
-        law=ShareLaw(law="lognormal", sigma=1.05),
+    "deepseek_r1_inference": Preset(
+        law=LoadLaw(law="lognormal", cv=cv_of(1.05)),
         kind="fitted",
         source=(
             "NVIDIA/TensorRT-LLM tech_blog/blog4, table 1 @1d263f15 (DeepSeek-R1, translation data "
@@ -52,4 +52,4 @@ PRESETS: dict[str, Preset] = {
         ),
     ),
 }
-"""The presets by their name in YAML; `inference` is the default for serving."""
+"""The presets by their name in YAML."""

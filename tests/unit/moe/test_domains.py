@@ -14,7 +14,7 @@ from moesim.moe.domains import (
     mixed,
     split,
 )
-from moesim.moe.load_laws import ShareLaw
+from moesim.moe.loads import LoadLaw, cv_of
 
 _TWO = np.array([[[1.0, 0.0, 0.0, 0.0]], [[0.0, 0.5, 0.25, 0.25]]])
 
@@ -71,7 +71,7 @@ def test_another_domain_leaves_the_streams_of_the_others_alone() -> None:
 def test_domains_correlate_as_asked(correlation: float) -> None:
     """Correlation of two domains' shares over 40,000 experts, sigma 0.8; within 0.03."""
     shares = domain_shares(
-        ShareLaw(law="lognormal", sigma=0.8),
+        LoadLaw(law="lognormal", cv=cv_of(0.8)),
         40_000,
         layer_streams(3, "x", range(2)),
         domains=3,
@@ -88,7 +88,7 @@ def test_a_mix_of_domains_is_flatter_by_the_closed_form() -> None:
 
     c = 0.83 and the middle of r = 0.04..0.23 give 0.49 for four; real tasks mix to 0.511.
     """
-    law = ShareLaw(law="lognormal", cv=0.83)
+    law = LoadLaw(law="lognormal", cv=0.83)
     streams = layer_streams(4, "x", range(4))
     shares = domain_shares(law, 20_000, streams, domains=4, correlation=0.13)
     mix = mixed(Mixture(shares=shares, weights=(1.0,) * 4))
