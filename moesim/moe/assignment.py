@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from moesim import rng
 from moesim.moe.capacity import CapacityRule, pads, slots
-from moesim.moe.counts import draw_counts
+from moesim.moe.counts import Batch, draw_counts
+from moesim.moe.domains import mixed
 from moesim.moe.gating.gate import Gate
 from moesim.moe.gating.sampling import FAST, gate_counts
 from moesim.moe.habits import HABITS
@@ -19,6 +21,7 @@ from moesim.moe.loads import (
     imbalance,
     rank_rows,
 )
+from moesim.moe.mixed_load import MixedLoad, mixed_counts
 from moesim.moe.placed_rows import slot_rows
 from moesim.moe.placement import PLACEMENTS, Room
 from moesim.moe.rebalancing import drifted, log_correlation_of
@@ -55,6 +58,8 @@ class Router:
     """Of the experts, where they were measured; empty: drawn by the law."""
     phi: float | None = None
     """Burst factor of the counts; None: tokens choose independently."""
+    mixed: MixedLoad | None = None
+    """Domains of which the tokens are, in place of one law for all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +135,8 @@ def draw(router: Router, generator: np.random.Generator) -> Drawn:
 def _shares(router: Router, generator: np.random.Generator) -> Shares:
     if router.shares:
         return np.asarray(router.shares)
+    if router.mixed is not None:
+        return np.asarray(mixed(router.mixed.mixture)[0])
     return draw_shares(router.law, router.experts, generator)
 
 
@@ -144,10 +151,14 @@ class _Group:
 
 def _wanted(router: Router, shares: Shares, generator: np.random.Generator) -> list[_Group]:
     found, first = [], 0
+    composition = rng.stream(*router.mixed.composition) if router.mixed else generator
     for tokens, weight in _groups(router):
         if router.law.law == "even":
             counts = even_counts(tokens, router.experts, router.top_k, first)
             first += tokens * router.top_k
+        elif router.mixed is not None:
+            batch = Batch(tokens=tokens, top_k=router.top_k, phi=router.phi)
+            counts = mixed_counts(router.mixed, batch, composition, generator)
         else:
             counts = _counts(router, shares, tokens, generator)
         found.append(_Group(tokens, weight, counts))

@@ -5,7 +5,8 @@ from dataclasses import replace
 from moesim.model.architecture import Architecture, MoeFfn
 from moesim.moe.capacity import CapacityRule
 from moesim.moe.gating.gate import Gate, Level, problems
-from moesim.spec.routing import GatingSpec, RoutingSpec
+from moesim.spec.gating import GatingSpec
+from moesim.spec.routing import RoutingSpec
 from moesim.spec.scenario import Scenario
 
 PLAIN_RULE = "softmax_topk"
@@ -46,7 +47,8 @@ _BALANCED = ("base", "expert_choice")
 def check_routing(scenario: Scenario, architecture: Architecture) -> None:
     """Raise ScenarioError where rules of the router suit neither each other nor the model."""
     routing = scenario.routing
-    if routing.placement.share_correlation < 1 and routing.load.cv is None:
+    drawn = routing.load.law in ("dirichlet", "lognormal") and not routing.load.mixture
+    if routing.placement.share_correlation < 1 and not drawn:
         raise scenario.error(
             "routing.placement.share_correlation",
             "loads that were others before need a law with cv: dirichlet or lognormal",
@@ -68,6 +70,11 @@ def _check_gating(scenario: Scenario, rule: str) -> None:
         raise scenario.error(
             "routing.gating.rule",
             f"{rule} balances experts whatever the law; take law uniform",
+        )
+    if load.mixture or load.detail == "replay":
+        raise scenario.error(
+            "routing.gating.rule",
+            "domains and replayed tokens bring their choices with them; leave the rule out",
         )
     if load.burst is not None and rule != PLAIN_RULE:
         raise scenario.error(

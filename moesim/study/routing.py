@@ -13,11 +13,9 @@ from moesim.moe.assignment import LayerLoad, Router, assign
 from moesim.moe.capacity import CapacityRule, slots
 from moesim.moe.groups import Tokens, group_tokens
 from moesim.moe.habits import HABITS
-from moesim.moe.loads import LoadLaw
-from moesim.spec.routing import RoutingSpec
 from moesim.study.resolve import Training
 from moesim.study.router_rules import PLAIN_RULE, capacity_rule, gate_of
-from moesim.study.traces import measured_shares
+from moesim.study.routing_loads import Drawing, layer_law, mixed_load, own_shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,31 +47,35 @@ def moe_layers(run: Training) -> Iterator[MoeLayer]:
             yield MoeLayer(mtp_number(architecture, module), last.ffn, shape, place + module)
 
 
-def load_law(spec: RoutingSpec) -> LoadLaw:
-    """Return the load law of a scenario as a record; a trace has shares of its own."""
-    return LoadLaw(law=spec.load.law, cv=spec.load.cv or 0.0)
-
-
-def router(layer: MoeLayer, run: Training) -> Router:
-    """Return what one MoE layer routes in one micro-batch."""
-    layout = run.layout
-    rule = capacity_rule(run.scenario.routing)
+def drawing(layer: MoeLayer, run: Training, step: int = 0) -> Drawing:
+    """Return what the load of one MoE layer in one micro-batch of a step depends on."""
     local = sequence_shard_tokens(layer.shape, run.job.shard)
-    tokens = local * layout.ep * layout.etp
-    group = _group_tokens(rule, layer, local, layout)
+    rule = capacity_rule(run.scenario.routing)
+    return Drawing(
+        scenario=run.scenario, architecture=run.architecture, ffn=layer.ffn, place=layer.place,
+        step=step, tokens=local * run.layout.ep * run.layout.etp,
+        group_tokens=_group_tokens(rule, layer, local, run.layout),
+        sequence_tokens=layer.shape.length,
+    )  # fmt: skip
+
+
+def router(layer: MoeLayer, run: Training, step: int = 0) -> Router:
+    """Return what one MoE layer routes in one micro-batch of a step."""
+    load = drawing(layer, run, step)
     return Router(
-        tokens=tokens,
-        group_tokens=group,
+        tokens=load.tokens,
+        group_tokens=load.group_tokens,
         experts=layer.ffn.num_experts,
         top_k=layer.ffn.top_k,
-        ranks=layout.ep,
-        law=load_law(run.scenario.routing),
-        capacity=rule,
+        ranks=run.layout.ep,
+        law=layer_law(load),
+        capacity=capacity_rule(run.scenario.routing),
         rule=run.scenario.routing.gating.rule or PLAIN_RULE,
         gate=gate_of(run.scenario.routing.gating, layer.ffn),
-        shares=measured_shares(run.scenario, layer.ffn, layer.place),
+        shares=own_shares(load),
         phi=run.scenario.routing.load.burst,
         placement=run.scenario.routing.placement.rule,
+        mixed=mixed_load(load),
         share_correlation=run.scenario.routing.placement.share_correlation,
     )
 
@@ -91,7 +93,7 @@ def draw(run: Training, step: int) -> Loads:
     seed, loads = run.scenario.seed, {}
     even: dict[Router, LayerLoad] = {}
     for layer in moe_layers(run):
-        routed = router(layer, run)
+        routed = router(layer, run, step)
         if routed.law.law == "even" and routed in even:
             loads[layer.number] = even[routed]
             continue
@@ -114,7 +116,7 @@ def expected_drop_fraction(routed: Router) -> float | None:
     """Return the dropped share in closed form, or None where the load law has none."""
     if routed.capacity is None:
         return 0.0
-    if routed.rule != PLAIN_RULE or routed.shares or routed.phi:
+    if routed.rule != PLAIN_RULE or routed.shares or routed.phi or routed.mixed:
         return None
     if HABITS[routed.capacity.formula].per_device:
         return _device_drop_fraction(routed)

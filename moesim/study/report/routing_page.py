@@ -60,7 +60,7 @@ def _figures(summed: dict[str, Any]) -> str:
     return (
         "<section><h2>In figures</h2><table class='figures'><tbody>"
         f"{rows}</tbody></table><p class='note'>Means over the MoE layers of one micro-batch of "
-        "one expert-parallel group.</p></section>"
+        f"one expert-parallel group. {escape(' '.join(summed['load']))}</p></section>"
     )
 
 

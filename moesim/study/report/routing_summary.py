@@ -4,6 +4,8 @@ from dataclasses import asdict
 from typing import Any
 
 from moesim.study.report.routing_tables import capacity, dispatch
+from moesim.study.routing import drawing, moe_layers
+from moesim.study.routing_loads import sentences
 from moesim.study.routing_study import RoutedLayer, RoutingStudy
 from moesim.version import __version__
 
@@ -23,6 +25,7 @@ def summary(study: RoutingStudy) -> dict[str, Any]:
         "top_k": first.top_k,
         "ranks": first.ranks,
         "domains": study.where.domains,
+        "load": sentences(drawing(next(moe_layers(study.run)), study.run)),
         "tokens": first.tokens,
         "group_tokens": first.group_tokens,
         "routed_tokens": sum(layer.placed.routed for layer in layers),

@@ -18,6 +18,8 @@ def print_study(summed: dict[str, Any], console: Console) -> None:
         table.add_row(name, value)
     console.print(table)
     console.print()
+    console.print(" ".join(summed["load"]), style="dim", highlight=False)
+    console.print()
     console.print(_capacity(summed["capacity"]))
 
 

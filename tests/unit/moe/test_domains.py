@@ -14,7 +14,7 @@ from moesim.moe.domains import (
     mixed,
     split,
 )
-from moesim.moe.loads import LoadLaw, cv_of
+from moesim.moe.loads import cv_of
 
 _TWO = np.array([[[1.0, 0.0, 0.0, 0.0]], [[0.0, 0.5, 0.25, 0.25]]])
 
@@ -71,10 +71,9 @@ def test_another_domain_leaves_the_streams_of_the_others_alone() -> None:
 def test_domains_correlate_as_asked(correlation: float) -> None:
     """Correlation of two domains' shares over 40,000 experts, sigma 0.8; within 0.03."""
     shares = domain_shares(
-        LoadLaw(law="lognormal", cv=cv_of(0.8)),
+        [cv_of(0.8)] * 3,
         40_000,
         layer_streams(3, "x", range(2)),
-        domains=3,
         correlation=correlation,
     )
     assert shares.shape == (3, 2, 40_000)
@@ -88,9 +87,8 @@ def test_a_mix_of_domains_is_flatter_by_the_closed_form() -> None:
 
     c = 0.83 and the middle of r = 0.04..0.23 give 0.49 for four; real tasks mix to 0.511.
     """
-    law = LoadLaw(law="lognormal", cv=0.83)
     streams = layer_streams(4, "x", range(4))
-    shares = domain_shares(law, 20_000, streams, domains=4, correlation=0.13)
+    shares = domain_shares([0.83] * 4, 20_000, streams, correlation=0.13)
     mix = mixed(Mixture(shares=shares, weights=(1.0,) * 4))
     cv = float((mix.std(axis=1) / mix.mean(axis=1)).mean())
     assert cv == pytest.approx(0.83 * (0.25 + 0.75 * 0.13) ** 0.5, rel=0.03)

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from moesim.moe import load_presets
 from moesim.moe.counts import Batch, draw, inclusion, layer_streams
 from moesim.moe.loads import LoadLaw, Shares, cv_of, draw_shares, sigma_of
+from moesim.spec.load_presets import PRESETS
 
 _LAWS = [
     LoadLaw(law="even"),
@@ -17,6 +17,11 @@ _LAWS = [
     LoadLaw(law="zipf", exponent=0.7),
     LoadLaw(law="power_law", exponent=1.01, tokens=4096),
 ]
+
+
+def preset(name: str) -> LoadLaw:
+    found = PRESETS[name]
+    return LoadLaw(law=found.law, cv=found.cv or 0.0)
 
 
 def layers(law: LoadLaw, experts: int, streams: Sequence[np.random.Generator]) -> Shares:
@@ -55,6 +60,8 @@ def test_sigma_and_cv_of_a_lognormal_say_the_same() -> None:
     """cv 1 is sigma^2 = ln 2; ln(E s) has the sd sigma but for the common norm."""
     assert sigma_of(1.0) == pytest.approx(np.log(2) ** 0.5)
     assert cv_of(np.log(2) ** 0.5) == pytest.approx(1.0)
+    # the preset's spread is that of sigma 1.05: exp(1.1025) - 1 = 2.0117
+    assert preset("deepseek_r1_inference").cv == pytest.approx(2.0117**0.5, rel=1e-4)
     shares = layers(LoadLaw(law="lognormal", cv=1.0), 20_000, layer_streams(2, "x", [0]))
     assert float(np.log(shares).std()) == pytest.approx(np.log(2) ** 0.5, rel=0.02)
 
@@ -86,7 +93,7 @@ def test_inference_preset_is_as_skewed_as_deepseek_r1_on_32_ranks() -> None:
 
     Experts: sd 164.1 of mean 128, (max - mean) / mean 10.948; ranks: sd 491.6 of mean 1024, 1.564.
     """
-    law = load_presets.PRESETS["deepseek_r1_inference"].law
+    law = preset("deepseek_r1_inference")
     generators = layer_streams(6, "x", range(1500))
     p = inclusion(layers(law, 256, generators), 8)
     counts = draw(p, Batch(tokens=4096, top_k=8), generators)
@@ -99,15 +106,15 @@ def test_inference_preset_is_as_skewed_as_deepseek_r1_on_32_ranks() -> None:
 
 def test_training_preset_lies_within_what_shazeer_measured() -> None:
     """Table 6, 256 experts, k = 4, losses on: CV 0.02 to 0.17, max / mean 1.07 to 1.47."""
-    law = load_presets.PRESETS["training_with_balancing_loss"].law
+    law = preset("training_with_balancing_loss")
     shares = 256 * layers(law, 256, layer_streams(7, "x", range(500)))
     assert 0.02 <= float(shares.std(axis=1).mean()) <= 0.17
     assert 1.07 <= float(shares.max(axis=1).mean()) <= 1.47
 
 
 def test_every_preset_has_a_source_a_kind_and_a_range_and_can_be_drawn() -> None:
-    for preset in load_presets.PRESETS.values():
-        assert preset.source
-        assert preset.validity
-        assert preset.kind in ("datasheet", "measured", "fitted", "assumed")
-        assert layers(preset.law, 8, layer_streams(0, "x", [0])).shape == (1, 8)
+    for name, found in PRESETS.items():
+        assert found.source
+        assert found.validity
+        assert found.kind in ("datasheet", "measured", "fitted", "assumed")
+        assert layers(preset(name), 8, layer_streams(0, "x", [0])).shape == (1, 8)

@@ -1,0 +1,70 @@
+"""What the user writes about the gating rule: how a token chooses its experts."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from moesim.spec.base import Listed, Spec
+
+Count = Annotated[int, Field(ge=1, le=10**6)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Size = Annotated[float, Field(ge=0, le=1e6)]
+
+
+class LevelSpec(Spec):
+    """One level of a hierarchy of experts, from the top."""
+
+    fanout: Count
+    """Parts into which each part of the level above splits; at the last level, its experts."""
+    limit: Count
+    """Parts that a token may enter; with a shared router, experts in all at the last level."""
+
+
+class GatingSpec(Spec):
+    """How a token chooses its experts."""
+
+    rule: (
+        Literal[
+            "softmax_topk", "noisy_topk", "gshard_top2", "switch_top1", "st_moe", "expert_choice",
+            "base", "deepseek_v2", "deepseek_v3", "hierarchical", "mtf_v2",
+        ]
+        | None
+    ) = None  # fmt: skip
+    """Name of the rule; left out: softmax_topk, and group limits of the model hold for the fan-out
+    alone."""
+    second_policy: (
+        Literal["all", "none", "threshold", "random_gshard", "random_mtf", "sampling"] | None
+    ) = None
+    """Whether the second of two experts gets its token (gshard_top2, mtf_v2): three code bases
+    differ; left out: all."""
+    threshold: Share | None = None
+    """What threshold and random_mtf compare the second weight with; left out: 0.2."""
+    noise: Size | None = None
+    """Standard deviation of the noise on a logit (noisy_topk)."""
+    sharpness: Annotated[float, Field(gt=0, le=1e3)] | None = None
+    """How far logits lie apart: it moves weights, not who is chosen (gshard_top2, mtf_v2)."""
+    levels: Annotated[Listed[LevelSpec], Field(max_length=4)] = ()
+    """The hierarchy from the top (hierarchical, mtf_v2)."""
+    shared_router: bool | None = None
+    """Whether one router's scores serve all levels, as in node-limited routing (hierarchical)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "GatingSpec":
+        for name, rules in _READ_BY.items():
+            if getattr(self, name) not in (None, ()) and self.rule not in rules:
+                raise ValueError(f"{name} is read by the rule {' and '.join(rules)} only")
+        if self.threshold is not None and self.second_policy not in ("threshold", "random_mtf"):
+            raise ValueError("threshold is read by second_policy threshold and random_mtf only")
+        return self
+
+
+_TOP2 = ("gshard_top2", "mtf_v2")
+_READ_BY = {
+    "second_policy": _TOP2,
+    "threshold": _TOP2,
+    "sharpness": _TOP2,
+    "noise": ("noisy_topk",),
+    "levels": ("hierarchical", "mtf_v2"),
+    "shared_router": ("hierarchical",),
+}
+"""Which rules read a key."""
