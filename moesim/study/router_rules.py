@@ -5,7 +5,7 @@ from dataclasses import replace
 from moesim.model.architecture import Architecture, MoeFfn
 from moesim.moe.capacity import CapacityRule
 from moesim.moe.gating.gate import Gate, Level, problems
-from moesim.spec.gating import GatingSpec
+from moesim.spec.gating import GatingSpec, LevelSpec
 from moesim.spec.routing import RoutingSpec
 from moesim.spec.scenario import Scenario
 
@@ -20,11 +20,20 @@ def gate_of(spec: GatingSpec, ffn: MoeFfn) -> Gate | None:
     gate = Gate(
         experts=ffn.num_experts, top_k=ffn.top_k, groups=ffn.groups,
         groups_per_token=ffn.groups_per_token,
-        levels=tuple(Level(fanout=one.fanout, limit=one.limit) for one in spec.levels),
+        levels=tuple(_level(one) for one in spec.levels),
     )  # fmt: skip
-    named = ("second_policy", "threshold", "noise", "sharpness", "shared_router")
+    named = ("second_policy", "threshold", "noise", "sharpness", "shared_router", "hash_map")
     given = {name: value for name in named if (value := getattr(spec, name)) is not None}
     return replace(gate, **given)
+
+
+def drawing_gate(spec: GatingSpec, ffn: MoeFfn) -> Gate | None:
+    """Return the gate by which counts are drawn; None where shares say all, as under hash."""
+    return None if spec.rule == "hash" else gate_of(spec, ffn)
+
+
+def _level(spec: LevelSpec) -> Level:
+    return Level(fanout=spec.fanout, limit=spec.limit, rule=spec.rule or "softmax_topk")
 
 
 def capacity_rule(spec: RoutingSpec) -> CapacityRule | None:
@@ -40,8 +49,12 @@ def capacity_rule(spec: RoutingSpec) -> CapacityRule | None:
     return replace(rule, **numbers)
 
 
-_BALANCED = ("base", "expert_choice")
-"""Rules that give every expert as many tokens, however popular it is."""
+_OWN_LOAD = {
+    "base": "balances experts",
+    "expert_choice": "balances experts",
+    "hash": "loads experts by the frequency of token ids",
+}
+"""Rules for which it does not matter how popular an expert is, and what they do instead."""
 
 
 def check_routing(scenario: Scenario, architecture: Architecture) -> None:
@@ -66,10 +79,9 @@ def _check_gating(scenario: Scenario, rule: str) -> None:
             "routing.gating.rule",
             f"{rule} draws its own loads, which law even forbids; take law uniform or another",
         )
-    if rule in _BALANCED and load.law != "uniform":
+    if rule in _OWN_LOAD and load.law != "uniform":
         raise scenario.error(
-            "routing.gating.rule",
-            f"{rule} balances experts whatever the law; take law uniform",
+            "routing.gating.rule", f"{rule} {_OWN_LOAD[rule]} whatever the law; take law uniform"
         )
     if load.mixture or load.detail == "replay":
         raise scenario.error(

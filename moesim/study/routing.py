@@ -14,7 +14,7 @@ from moesim.moe.capacity import CapacityRule, slots
 from moesim.moe.groups import Tokens, group_tokens
 from moesim.moe.habits import HABITS
 from moesim.study.resolve import Training
-from moesim.study.router_rules import PLAIN_RULE, capacity_rule, gate_of
+from moesim.study.router_rules import PLAIN_RULE, capacity_rule, drawing_gate
 from moesim.study.routing_loads import Drawing, layer_law, mixed_load, own_shares
 
 
@@ -71,7 +71,7 @@ def router(layer: MoeLayer, run: Training, step: int = 0) -> Router:
         law=layer_law(load),
         capacity=capacity_rule(run.scenario.routing),
         rule=run.scenario.routing.gating.rule or PLAIN_RULE,
-        gate=gate_of(run.scenario.routing.gating, layer.ffn),
+        gate=drawing_gate(run.scenario.routing.gating, layer.ffn),
         shares=own_shares(load),
         phi=run.scenario.routing.load.burst,
         placement=run.scenario.routing.placement.rule,

@@ -9,6 +9,8 @@ from moesim import rng
 from moesim.errors import ModelError
 from moesim.model.architecture import Architecture, MoeFfn
 from moesim.moe.domains import Drift, Mixture, domain_shares, domain_steps
+from moesim.moe.gating.gate import Gate
+from moesim.moe.gating.hashed import hash_load, zipf
 from moesim.moe.gating.spread import SPREADS, Spread
 from moesim.moe.loads import LoadLaw, Shares
 from moesim.moe.mixed_load import MixedLoad
@@ -16,6 +18,7 @@ from moesim.moe.trace_law import DETAILS, law_of
 from moesim.spec.expert_load import LoadSpec
 from moesim.spec.load_presets import PRESETS
 from moesim.spec.scenario import Scenario
+from moesim.study.router_rules import gate_of
 from moesim.study.traces import Measured, of_layer
 
 
@@ -70,11 +73,26 @@ def _spread(rule: str, knobs: tuple[float, ...]) -> Spread:
 
 
 def own_shares(drawing: Drawing) -> tuple[float, ...]:
-    """Return the shares of the experts where they were measured; empty where they are drawn."""
+    """Return the shares of the experts where they are known; empty where they are drawn.
+
+    Measured ones come from a trace; a hash router's follow from the frequencies of token ids.
+    """
+    gating = drawing.scenario.routing.gating
+    if gating.rule == "hash":
+        ffn, exponent = drawing.ffn, gating.zipf_exponent
+        return _hashed(
+            gate_of(gating, ffn), drawing.architecture.vocab, 1.0 if exponent is None else exponent
+        )
     if drawing.load.law != "trace" or _is_mixed(drawing.load):
         return ()
     kept = _measured_shares(drawing, _measured(drawing))
     return tuple(float(share) for share in np.mean(kept, axis=0))
+
+
+@lru_cache(maxsize=64)
+def _hashed(gate: Gate | None, vocabulary: int, exponent: float) -> tuple[float, ...]:
+    load = hash_load(gate or Gate(experts=1), zipf(vocabulary, exponent))
+    return tuple(float(share) for share in load)
 
 
 def _is_mixed(load: LoadSpec) -> bool:

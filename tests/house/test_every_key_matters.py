@@ -58,6 +58,11 @@ HIERARCHY = (
     *SKEWED,
     "routing.gating={rule: hierarchical, levels: [{fanout: 4, limit: 1}, {fanout: 16, limit: 8}]}",
 )
+HASH = (*TWO_STACKS, *UNIFORM, "routing.gating.rule=hash")
+NESTED = (
+    *SKEWED,
+    "routing.gating={rule: nested, levels: [{fanout: 4, limit: 1}, {fanout: 16, limit: 8}]}",
+)
 LEVELS = "routing.gating.levels"
 BALANCING = "routing.load.balancing"
 FLAT = ("routing.load={balancing: {rule: deepseek_v3}}",)
@@ -140,6 +145,11 @@ CHANGES: dict[str, Change] = {
     "routing.gating.levels.limit": Change(
         "[{fanout: 4, limit: 2}, {fanout: 16, limit: 4}]", HIERARCHY, LEVELS
     ),
+    "routing.gating.levels.rule": Change(
+        "[{fanout: 4, limit: 1, rule: base}, {fanout: 16, limit: 8}]", NESTED, LEVELS
+    ),
+    "routing.gating.zipf_exponent": Change("0.5", HASH),
+    "routing.gating.hash_map": Change("balanced", HASH),
     "routing.gating.shared_router": Change("true", HIERARCHY),
     "routing.placement.rule": Change("greedy", SKEWED),
     "routing.placement.redundant_experts": Change("16", REPLICATED, study=True),
