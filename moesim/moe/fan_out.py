@@ -40,11 +40,21 @@ def typical_reach(where: Destinations) -> Reach:
     """Return what a token reaches on average: the closed form, or sampled under a group limit.
 
     Routers pick the groups of a token by its scores, and groups picked so are reached more often
-    than groups picked at random.
+    than groups picked at random. Where the best expert of a group counts, as in DeepSeek-V2, the
+    groups themselves are reached as in `best_expert_limited_fan_out`, exactly.
     """
     if where.groups <= 1 or where.groups_per_token >= where.groups:
         return uniform_reach(where)
-    return score_limited_reach(where, rng_streams.stream(0, "reach under a group limit"))
+    stream = rng_streams.stream(0, "reach under a group limit")
+    best = min(where.group_best, where.experts // where.groups)
+    found = score_limited_reach(where, stream, best)
+    if best > 1:
+        return found
+    exact = best_expert_limited_fan_out(where)
+    return Reach(
+        ranks=exact if where.ranks == where.groups else found.ranks,
+        domains=exact if where.domains == where.groups else found.domains,
+    )
 
 
 def score_limited_reach(where: Destinations, rng: np.random.Generator, best: int = 2) -> Reach:

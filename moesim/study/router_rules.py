@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from moesim.model.architecture import Architecture, MoeFfn
+from moesim.model.architecture import Architecture, Layer, MoeFfn
 from moesim.moe.capacity import CapacityRule
 from moesim.moe.gating.gate import Gate, Level, problems
 from moesim.spec.gating import GatingSpec, LevelSpec
@@ -25,6 +25,28 @@ def gate_of(spec: GatingSpec, ffn: MoeFfn) -> Gate | None:
     named = ("second_policy", "threshold", "noise", "sharpness", "shared_router", "hash_map")
     given = {name: value for name in named if (value := getattr(spec, name)) is not None}
     return replace(gate, **given)
+
+
+_GROUP_BEST = {"deepseek_v2": 1, "deepseek_v3": 2}
+"""Best scores that count for a group, by the rules that limit groups."""
+
+
+def under_rule(architecture: Architecture, spec: GatingSpec) -> Architecture:
+    """Return the architecture whose groups are picked as the gating rule of a scenario says."""
+    best = _GROUP_BEST.get(spec.rule or "")
+    if best is None:
+        return architecture
+    encoder, decoder = (
+        tuple(replace(run, layer=_with_best(run.layer, best)) for run in runs)
+        for runs in (architecture.encoder, architecture.decoder)
+    )
+    return replace(architecture, encoder=encoder, decoder=decoder)
+
+
+def _with_best(layer: Layer, best: int) -> Layer:
+    if not isinstance(layer.ffn, MoeFfn):
+        return layer
+    return replace(layer, ffn=replace(layer.ffn, group_best=best))
 
 
 def drawing_gate(spec: GatingSpec, ffn: MoeFfn) -> Gate | None:

@@ -119,7 +119,7 @@ UNIFORM = {"law": "uniform"}
         ({"load": {"law": "trace", "trace": "none.csv"}}, "none.csv"),
         ({"load": UNIFORM, "capacity": {"factor": 1, "absolute": 4}}, "not 2 of them"),
         ({"load": UNIFORM, "capacity": {"factor": 1, "scope": "group"}}, "needs group_tokens"),
-        ({"load": UNIFORM, "gating": {"rule": "st_moe", "noise": 1}}, "noisy_topk only"),
+        ({"load": UNIFORM, "gating": {"rule": "st_moe", "noise": 1}}, "noisy_topk and nested only"),
     ],
 )
 def test_what_does_not_suit_is_told(
