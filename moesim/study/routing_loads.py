@@ -179,7 +179,7 @@ def sentences(drawing: Drawing) -> list[str]:
     if load.preset is not None:
         preset = PRESETS[load.preset]
         said.append(
-            f"The preset {load.preset} ({preset.kind}) is from {preset.source}. It holds for "
+            f"Preset {load.preset} ({preset.kind}): {preset.source}. It holds for "
             f"{preset.validity}."
         )
     if load.balancing is not None:
@@ -194,6 +194,8 @@ def sentences(drawing: Drawing) -> list[str]:
 def _law_in_words(load: LoadSpec) -> str:
     if load.law == "even":
         return "Loads are forced even: every expert gets the same number of tokens."
+    if load.detail == "replay":
+        return f"Tokens are replayed from {load.trace}, from a sequence drawn at random on."
     if load.law == "trace":
         return f"Loads are those measured in {load.trace}, {load.detail or 'shares'} kept."
     spread = ""

@@ -56,14 +56,6 @@ def isolate_shared(block: Block, shared: int) -> Block:
     )
 
 
-def dense_residual(block: Block, width: int) -> Block:
-    """Return the block with a dense FFN of this width beside it: more work, no more routing.
-
-    Source: Snowflake Arctic; microsoft/DeepSpeed deepspeed/moe/layer.py, use_residual.
-    """
-    return replace(block, dense_width=width)
-
-
 def active_width(block: Block) -> int:
     """Return the inner width a token runs through, to which its FLOP are proportional."""
     return (block.top_k + block.shared) * block.width + block.dense_width

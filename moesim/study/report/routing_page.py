@@ -7,6 +7,7 @@ from typing import Any
 from moesim.study.report import files
 from moesim.study.report.page import document
 from moesim.study.report.routing_charts import charts
+from moesim.study.report.routing_load_page import load_sections
 from moesim.study.report.routing_summary import summary
 from moesim.study.report.routing_tables import tables
 from moesim.study.report.routing_words import figures, verdict
@@ -38,7 +39,12 @@ def html(study: RoutingStudy, summed: dict[str, Any] | None = None) -> str:
     """Return the page; `summed` is the summary, where it is at hand already."""
     summed = summed or summary(study)
     pictures = charts(study)
-    sections = [_head(study, summed), _figures(summed), *(_picture(name) for name in pictures)]
+    sections = [
+        _head(study, summed),
+        _figures(summed),
+        *(_picture(name) for name in pictures),
+        *load_sections(summed),
+    ]
     return document(f"{study.scenario.name} (routing)", sections, pictures)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from moesim.study.report.routing_load_tables import expected_assignments, load_tables, nested
 from moesim.study.report.routing_tables import capacity, dispatch
 from moesim.study.routing import drawing, moe_layers
 from moesim.study.routing_loads import sentences
@@ -34,6 +35,7 @@ def summary(study: RoutingStudy) -> dict[str, Any]:
         "expected_dropped_fraction": _expected(layers),
         "capacity_waste_fraction": _mean(layers, "capacity_waste_fraction"),
         "assignments_per_token": _share_of_tokens(layers),
+        "expected_assignments_per_token": expected_assignments(study),
         "expert_imbalance": _mean(layers, "expert_imbalance"),
         "slot_imbalance": _mean(layers, "slot_imbalance"),
         "rank_imbalance": _mean(layers, "rank_imbalance"),
@@ -42,6 +44,8 @@ def summary(study: RoutingStudy) -> dict[str, Any]:
         "reach": asdict(study.reach),
         "dispatch": dispatch(study),
         "capacity": capacity(study),
+        **load_tables(study),
+        **nested(study),
         "scenario": scenario.model_dump(mode="json"),
     }
 

@@ -6,6 +6,7 @@ from typing import Any
 from moesim import rng
 from moesim.moe.assignment import draw
 from moesim.moe.capacity import CapacityRule
+from moesim.study.report.routing_load_tables import expected_rows, load_tables
 from moesim.study.routing import expected_drop_fraction
 from moesim.study.routing_study import RoutedLayer, RoutingStudy
 
@@ -23,6 +24,7 @@ def tables(study: RoutingStudy) -> dict[str, Rows]:
         "ranks": _ranks(study),
         "dispatch": dispatch(study),
         "capacity": capacity(study),
+        **load_tables(study),
     }
 
 
@@ -48,12 +50,13 @@ def _layer(layer: RoutedLayer) -> dict[str, Any]:
 
 def _experts(study: RoutingStudy) -> Rows:
     return [
-        {"layer": layer.number, "expert": expert, "routed": int(routed), "computed": int(kept)}
+        {"layer": layer.number, "expert": expert, "routed": int(routed), "computed": int(kept),
+         "expected": hoped}
         for layer in study.layers
-        for expert, (routed, kept) in enumerate(
-            zip(layer.drawn.routed, layer.placed.expert_rows, strict=True)
+        for expert, (routed, kept, hoped) in enumerate(
+            zip(layer.drawn.routed, layer.placed.expert_rows, expected_rows(layer), strict=True)
         )
-    ]
+    ]  # fmt: skip
 
 
 def _ranks(study: RoutingStudy) -> Rows:

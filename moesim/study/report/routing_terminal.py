@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
+from moesim.study.report.routing_load_page import TABLES, load_rows
 from moesim.study.report.routing_words import figures, verdict
 from moesim.study.report.words import percent
 
@@ -21,6 +22,10 @@ def print_study(summed: dict[str, Any], console: Console) -> None:
     console.print(" ".join(summed["load"]), style="dim", highlight=False)
     console.print()
     console.print(_capacity(summed["capacity"]))
+    for name, title in TABLES.items():
+        if summed.get(name):
+            console.print()
+            console.print(load_table(title, load_rows(name, summed[name])))
 
 
 def _capacity(rows: list[dict[str, Any]]) -> Table:
@@ -35,4 +40,14 @@ def _capacity(rows: list[dict[str, Any]]) -> Table:
             "-" if expected is None else percent(expected),
             percent(row["capacity_waste_fraction"]),
         )
+    return table
+
+
+def load_table(title: str, rows: list[tuple[str, ...]]) -> Table:
+    """Return a table whose first row are the titles of its columns."""
+    table = Table(title=title, box=None, title_justify="left")
+    for name in rows[0]:
+        table.add_column(name, justify="right")
+    for row in rows[1:]:
+        table.add_row(*row)
     return table

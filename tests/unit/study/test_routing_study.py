@@ -154,6 +154,7 @@ def test_the_page_is_drawn_offline(tmp_path: Path, chromium: str) -> None:
     folder = save(made, tmp_path / "out")
     assert {file.name for file in folder.iterdir()} == {
         "summary.json", "layers.csv", "experts.csv", "ranks.csv", "dispatch.csv", "capacity.csv",
+        "touched.csv", "granularity.csv",
         "report.html",
     }  # fmt: skip
     command = [
