@@ -71,7 +71,7 @@ def draw(inclusions: Shares, batch: Batch, generators: Sequence[np.random.Genera
     Binomial(n, p) without one: CV^2(n) follows the batch-size law exactly in expectation from
     burst.FEWEST_TOKENS on, and no expert gets a token twice.
 
-    The design is the ordered pivotal one (Deville and Tille 1998, Biometrika 85:89) in an order
+    The design is the ordered pivotal one (Deville and Tille 1998, Biometrika 85) in an order
     drawn for each batch: experts lie on a line as long as k, each unit of it is one choice, and an
     expert that lies across the end of a unit is taken in one of the two only.
     """

@@ -6,18 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moesim.moe.counts import Batch, draw, inclusion, layer_streams
+from moesim.moe.counts import Batch, draw, inclusion
 from moesim.moe.loads import Counts, Shares, sigma_of
 
 Streams = Sequence[Sequence[np.random.Generator]]
 """One generator for each [domain][layer]."""
-
-
-def domain_streams(
-    seed: int, name: str, domains: Sequence[str], layers: Sequence[int]
-) -> list[list[np.random.Generator]]:
-    """Return a generator for each [domain][layer]; another domain or layer leaves them alone."""
-    return [layer_streams(seed, f"{name}/{domain}", layers) for domain in domains]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,23 +55,13 @@ def split(mixture: Mixture, tokens: int, generator: np.random.Generator) -> Coun
     return np.asarray(found, dtype=np.int64)
 
 
-def draw_mixture(
-    mixture: Mixture,
-    batch: Batch,
-    composition: np.random.Generator,
-    streams: Streams,
-) -> Counts:
-    """Return counts[layer, expert] of a batch of mixed domains; streams are [domain][layer].
-
-    The tokens per domain come from `composition`, once for all layers, since a sequence takes its
-    domain through the whole network. `batch.phi` holds for domains without a phi of their own.
-    """
-    tokens = split(mixture, batch.tokens, composition)
-    return draw_split(mixture, batch, tokens, streams)
-
-
 def draw_split(mixture: Mixture, batch: Batch, tokens: Counts, streams: Streams) -> Counts:
-    """Return counts[layer, expert] where the tokens of each domain are known."""
+    """Return counts[layer, expert] of a batch with so many tokens of each domain.
+
+    Streams are [domain][layer]. `split` gives the tokens, once for all layers, since a sequence
+    takes its domain through the whole network. `batch.phi` holds for domains without a phi of
+    their own.
+    """
     total = np.zeros(mixture.shares.shape[1:], dtype=np.int64)
     phis = mixture.phi or (batch.phi,) * len(tokens)
     parts = zip(mixture.shares, phis, tokens.tolist(), streams, strict=True)

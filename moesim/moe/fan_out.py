@@ -92,7 +92,7 @@ def best_expert_limited_fan_out(where: Destinations) -> float:
     F = sum over j of min(m, j) P(k uniform choices lie in j groups): down a token's ranking of
     all experts, none outside its m groups comes before each of the m has appeared.
 
-    DeepSeek-V2 technical report, section 2.2.2 (device-limited routing), scores exchangeable.
+    DeepSeek-V2 technical report, device-limited routing, scores exchangeable.
     """
     reached = _distinct_groups(where.experts, where.groups, where.top_k)
     groups = np.arange(where.groups + 1)

@@ -8,13 +8,13 @@ import numpy as np
 from moesim import rng
 from moesim.errors import ModelError
 from moesim.model.architecture import Architecture, MoeFfn
-from moesim.moe.domains import Drift, Mixture, domain_shares, domain_steps
+from moesim.moe.domains import Drift, Mixture, domain_shares, domain_steps, mixed
 from moesim.moe.gating.gate import Gate
 from moesim.moe.gating.hashed import hash_load, zipf
 from moesim.moe.gating.spread import SPREADS, Spread
-from moesim.moe.loads import LoadLaw, Shares
+from moesim.moe.loads import LoadLaw
 from moesim.moe.mixed_load import MixedLoad
-from moesim.moe.trace_law import DETAILS, law_of
+from moesim.moe.trace_law import law_of, mixture_of
 from moesim.spec.expert_load import LoadSpec
 from moesim.spec.load_presets import PRESETS
 from moesim.spec.scenario import Scenario
@@ -85,8 +85,8 @@ def own_shares(drawing: Drawing) -> tuple[float, ...]:
         )
     if drawing.load.law != "trace" or _is_mixed(drawing.load):
         return ()
-    kept = _measured_shares(drawing, _measured(drawing))
-    return tuple(float(share) for share in np.mean(kept, axis=0))
+    found = mixed(_measured_mixture(drawing, _measured(drawing), ()))[0]
+    return tuple(float(share) for share in found)
 
 
 @lru_cache(maxsize=64)
@@ -103,14 +103,12 @@ def _measured(drawing: Drawing) -> Measured:
     return of_layer(drawing.scenario, drawing.architecture, drawing.ffn, drawing.place)
 
 
-def _measured_shares(drawing: Drawing, measured: Measured) -> Shares:
-    """Return shares[domain, expert] of a layer, as much of them kept as the detail says."""
+def _measured_mixture(drawing: Drawing, measured: Measured, weights: tuple[float, ...]) -> Mixture:
+    """Return the domains of a layer, as much of their shares kept as the detail says."""
     detail = drawing.load.detail or "shares"
-    by_domain = law_of(measured).shares[:, 0]
-    if detail == "replay":
-        return by_domain
+    law = law_of(measured, "shares" if detail == "replay" else detail, weights or None)
     stream = rng.stream(drawing.scenario.seed, f"trace/MoE layer {drawing.place}")
-    return DETAILS[detail](by_domain, stream)
+    return mixture_of(law, [stream], sequence_tokens=drawing.sequence_tokens, in_order=False)
 
 
 def mixed_load(drawing: Drawing) -> MixedLoad | None:
@@ -121,19 +119,19 @@ def mixed_load(drawing: Drawing) -> MixedLoad | None:
     load, seed = drawing.load, drawing.scenario.seed
     if not _is_mixed(load):
         return None
+    weights = step_weights(drawing.scenario, drawing.step)
     measured: Measured = ()
     if load.law == "trace":
         measured = _measured(drawing)
-        shares = _measured_shares(drawing, measured)
+        mixture = _measured_mixture(drawing, measured, weights)
     else:
-        cvs = [one.cv or 0.0 for one in load.mixture]
         stream = rng.stream(seed, f"domains/MoE layer {drawing.place}")
-        shares = domain_shares(cvs, drawing.ffn.num_experts, [stream])[:, 0]
-    mixture = Mixture(
-        shares=shares[:, np.newaxis],
-        weights=step_weights(drawing.scenario, drawing.step) or (1.0,) * len(shares),
-        sequence_tokens=drawing.sequence_tokens,
-    )
+        cvs = [one.cv or 0.0 for one in load.mixture]
+        mixture = Mixture(
+            shares=domain_shares(cvs, drawing.ffn.num_experts, [stream]),
+            weights=weights,
+            sequence_tokens=drawing.sequence_tokens,
+        )
     return MixedLoad(
         mixture=mixture,
         composition=(seed, f"domains/step {drawing.step}"),

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 
 from moesim.errors import ModelError
-from moesim.moe.choices import counts
 from moesim.moe.gating.gate import Gate
 from moesim.moe.gating.gshard import gshard_load
 from moesim.moe.gating.hashed import hash_load
@@ -14,7 +13,6 @@ from moesim.moe.gating.hierarchy import part_shares
 from moesim.moe.gating.inclusion import gumbel_normal, plackett_luce
 from moesim.moe.gating.nested import level_gate
 from moesim.moe.gating.scores import Array, log_popularity
-from moesim.moe.gating.table import choose
 from moesim.moe.gating.token_choice import jitter_noise
 
 Expectation = Callable[[Gate, Array], Array]
@@ -146,18 +144,6 @@ EXPECTED: dict[str, Expectation] = {
 def expected_load(name: str, gate: Gate, shares: Array) -> Array:
     """Return the expected assignments of each expert per token; ModelError where none is known."""
     return EXPECTED[name](gate, shares)
-
-
-def drawn_load(
-    name: str, gate: Gate, shares: Array, tokens: int, *, generator: np.random.Generator
-) -> Array:
-    """Return the assignments of each expert per token as `tokens` drawn ones show them.
-
-    For rules without a closed form: drawn once per layer it serves `sampling.topk_counts` at every
-    step after. Relative error of a load p: sqrt((1 - p) / (p tokens)).
-    """
-    choices = choose(name, gate, shares, tokens, generator=generator)
-    return np.asarray(counts(choices, gate.experts, 1)[0] / tokens)
 
 
 def _with_noise(gate: Gate, shares: Array, top_k: int, noise: float) -> Array:

@@ -17,8 +17,8 @@ EXPLAINED = {
     "touched": "Distinct experts of a layer that so many tokens choose, means over the MoE layers: "
     "a decode step reads the weights of these alone. Uniform choices touch the most.",
     "granularity": "The experts of the last MoE layer cut into smaller ones, with as many more "
-    "choices: FLOP, weights and rows per expert stay, copies of a token do not. Where one choice is "
-    "made a shared expert, FLOP and weights stay and it needs no copy.",
+    "choices: FLOP, weights and rows per expert stay, copies of a token do not. Where one choice "
+    "is made a shared expert, FLOP and weights stay and it needs no copy.",
     "trace": "Means over the MoE layers, experts in order on the ranks. Copies reach as many ranks "
     "as uniform choices would, however skewed the loads are.",
 }

@@ -10,6 +10,7 @@ from moesim.errors import ModelError
 from moesim.model.architecture import MoeFfn
 from moesim.moe import touched, trace_statistics
 from moesim.moe.blocks import half_block_overhead
+from moesim.moe.gating import losses
 from moesim.moe.gating.block import (
     Block,
     active_width,
@@ -59,6 +60,18 @@ def expected_assignments(study: RoutingStudy) -> float | None:
     found = [assignments_per_token(layer) for layer in study.layers]
     known = [value for value in found if value is not None]
     return sum(known) / len(known) if len(known) == len(found) else None
+
+
+def load_measures(layer: RoutedLayer) -> dict[str, float]:
+    """Return what balancing losses act on: the CV of the load (Shazeer), and E sum f P (Switch).
+
+    f are the shares of the assignments, P those of the popularity; 1 where both are equal.
+    """
+    routed = layer.drawn.routed
+    return {
+        "load_cv": losses.cv_squared(routed.astype(np.float64)) ** 0.5,
+        "balance_loss": losses.balance(routed / max(1, routed.sum()), layer.drawn.shares),
+    }
 
 
 def nested(study: RoutingStudy) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 from moesim import rng
 from moesim.moe.assignment import draw
 from moesim.moe.capacity import CapacityRule
-from moesim.study.report.routing_load_tables import expected_rows, load_tables
+from moesim.study.report.routing_load_tables import expected_rows, load_measures, load_tables
 from moesim.study.routing import expected_drop_fraction
 from moesim.study.routing_study import RoutedLayer, RoutingStudy
 
@@ -45,6 +45,7 @@ def _layer(layer: RoutedLayer) -> dict[str, Any]:
         "fullest_rank_rows": int(placed.rank_rows.max()),
         "mean_rank_rows": float(placed.rank_rows.mean()),
         "replica_memory_fraction": placed.replica_memory_fraction,
+        **load_measures(layer),
     }
 
 

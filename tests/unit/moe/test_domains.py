@@ -9,8 +9,7 @@ from moesim.moe.domains import (
     Mixture,
     domain_shares,
     domain_steps,
-    domain_streams,
-    draw_mixture,
+    draw_split,
     mixed,
     split,
 )
@@ -40,9 +39,10 @@ def test_sequences_are_of_one_domain() -> None:
 def test_tokens_of_many_requests_scatter_as_independent_tokens_of_the_mix() -> None:
     """Sequences of one token: variance n q (1 - q), q the mixed share; within 4 sigma."""
     mixture, generator = Mixture(shares=_TWO, weights=(1.0, 1.0)), np.random.default_rng(2)
+    batch = Batch(tokens=60, top_k=1)
     counts = np.stack(
         [
-            draw_mixture(mixture, Batch(tokens=60, top_k=1), generator, [[generator]] * 2)[0]
+            draw_split(mixture, batch, split(mixture, 60, generator), [[generator]] * 2)[0]
             for _ in range(4000)
         ]
     )
@@ -55,16 +55,11 @@ def test_tokens_of_many_requests_scatter_as_independent_tokens_of_the_mix() -> N
 def test_all_layers_see_the_same_composition() -> None:
     shares = np.repeat(_TWO, 3, axis=1)
     mixture = Mixture(shares=shares, weights=(1.0, 1.0))
-    streams = domain_streams(0, "counts", ["chat", "code"], range(3))
-    counts = draw_mixture(mixture, Batch(tokens=99, top_k=1), np.random.default_rng(5), streams)
+    streams = [layer_streams(0, domain, range(3)) for domain in ("chat", "code")]
+    tokens = split(mixture, 99, np.random.default_rng(5))
+    counts = draw_split(mixture, Batch(tokens=99, top_k=1), tokens, streams)
     assert len(set(counts[:, 0].tolist())) == 1
     assert counts.sum(axis=1).tolist() == [99, 99, 99]
-
-
-def test_another_domain_leaves_the_streams_of_the_others_alone() -> None:
-    few = domain_streams(9, "counts", ["chat"], [4, 5])
-    many = domain_streams(9, "counts", ["code", "chat"], [3, 4, 5])
-    assert few[0][1].random(4).tolist() == many[1][2].random(4).tolist()
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.04, 0.23, 0.9])

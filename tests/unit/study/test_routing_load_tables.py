@@ -96,6 +96,10 @@ def test_a_table_of_counts_shows_what_counts_can_tell(tmp_path: Path) -> None:
     head = "model,checkpoint,domain,layer,selection,expert,count"
     (tmp_path / "loads.csv").write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
     made = routing_study(scenario(tmp_path, {"load": {"law": "trace", "trace": "loads.csv"}}))
+    for row in tables(made)["layers"]:
+        # 8 (7/12^2 + (5/12)^2) = 8 * 32 / 144, up to what counts scatter
+        assert row["balance_loss"] == pytest.approx(8 * 32 / 144, rel=0.03)
+        assert row["load_cv"] == pytest.approx(1.75**0.5 / 1.5, rel=0.03)
     for row in trace(made):
         assert row["cv"] == pytest.approx(1.75**0.5 / 1.5)
         assert row["expert_imbalance"] == pytest.approx(10 / 3)

@@ -5,7 +5,7 @@ import pytest
 
 from moesim.errors import ModelError
 from moesim.moe.choices import counts
-from moesim.moe.gating.expected import EXPECTED, drawn_load, expected_load
+from moesim.moe.gating.expected import EXPECTED, expected_load
 from moesim.moe.gating.gate import Gate
 from moesim.moe.gating.inclusion import first_order, plackett_luce
 from moesim.moe.gating.sampling import FAST, gate_counts, single_counts, topk_counts
@@ -155,19 +155,6 @@ def test_layers_are_drawn_at_once() -> None:
     assert by_rank.shape == (61, 2, 256)
     assert (by_rank.sum(axis=2) == np.array([2400, 4000])).all()
     assert (by_rank.max(axis=(0, 2)) <= np.array([300, 500])).all()
-
-
-def test_a_drawn_load_serves_where_no_closed_form_does() -> None:
-    """Group-limited counts by way of a drawn load: two draws of the same mean."""
-    gate, generator = GATES_TRIED["deepseek_v3"], np.random.default_rng(39)
-    load = drawn_load("deepseek_v3", gate, SKEWED, TOKENS, generator=generator)
-    assert load.sum() == pytest.approx(6)
-    again = topk_counts(load, TOKENS, generator) / TOKENS
-    routed = choose("deepseek_v3", gate, SKEWED, TOKENS, generator=generator)
-    other = counts(routed, 64, 1)[0] / TOKENS
-    # the load itself scatters as the counts drawn from it do
-    error = (3 * load * (1 - load) / TOKENS) ** 0.5
-    assert (abs(again - other) < 4 * error + 1 / TOKENS).all()
 
 
 def test_everything_chosen_and_single_choices() -> None:
