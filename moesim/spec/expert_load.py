@@ -13,9 +13,10 @@ LossWeight = Annotated[float, Field(ge=0, le=1e3)]
 
 
 def _as_tuple(value: Any) -> Any:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return (value,)
-    return tuple(value) if isinstance(value, list) else value
+    """Read one figure as a list of one."""
+    if value is None or isinstance(value, tuple):
+        return value
+    return tuple(value) if isinstance(value, list) else (value,)
 
 
 Cvs = Annotated[

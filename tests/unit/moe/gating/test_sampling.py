@@ -24,9 +24,12 @@ GATES_TRIED = {
 
 
 def _close(found: Array, load: Array, tokens: int) -> None:
-    """A count of distinct choices is binomial, so its error is known; flat rules have none."""
+    """A count of distinct choices is binomial, so its error is known; flat rules have none.
+
+    Two more may be missing or too many: counts of rare experts are no Gaussians.
+    """
     error = (load * (1 - np.minimum(load, 1)) / tokens) ** 0.5
-    assert (abs(found / tokens - load) < 4 * error + 1e-3 * load + 1e-12).all()
+    assert (abs(found / tokens - load) < 4 * error + 1e-3 * load + 2 / tokens).all()
 
 
 @pytest.mark.parametrize("name", sorted(GATES))
