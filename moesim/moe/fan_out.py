@@ -6,12 +6,13 @@ for choices at hand, and for routers that pick the groups of a token by its scor
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moesim import rng as rng_streams
+from moesim.moe.gating.gate import Gate
+from moesim.moe.gating.limited import chosen_in_groups, limited_groups
 from moesim.moe.traffic import Destinations, limited_fan_out
 
 Parts = NDArray[np.int64]
@@ -41,20 +42,26 @@ def typical_reach(where: Destinations) -> Reach:
 
     Routers pick the groups of a token by its scores, and groups picked so are reached more often
     than groups picked at random. Where the best expert of a group counts, as in DeepSeek-V2, the
-    groups themselves are reached as in `best_expert_limited_fan_out`, exactly.
+    groups themselves are reached as in `limited_groups`, exactly.
     """
     if where.groups <= 1 or where.groups_per_token >= where.groups:
         return uniform_reach(where)
     stream = rng_streams.stream(0, "reach under a group limit")
-    best = min(where.group_best, where.experts // where.groups)
-    found = score_limited_reach(where, stream, best)
-    if best > 1:
+    found = score_limited_reach(where, stream, where.group_best)
+    if where.group_best > 1:
         return found
-    exact = best_expert_limited_fan_out(where)
+    exact = limited_groups(_gate(where))
     return Reach(
         ranks=exact if where.ranks == where.groups else found.ranks,
         domains=exact if where.domains == where.groups else found.domains,
     )
+
+
+def _gate(where: Destinations) -> Gate:
+    return Gate(
+        experts=where.experts, top_k=where.top_k, groups=where.groups,
+        groups_per_token=where.groups_per_token,
+    )  # fmt: skip
 
 
 def score_limited_reach(where: Destinations, rng: np.random.Generator, best: int = 2) -> Reach:
@@ -65,7 +72,8 @@ def score_limited_reach(where: Destinations, rng: np.random.Generator, best: int
     inference/model.py class Gate @9b4e9788; best 1: DeepSeek-V2. Groups picked for high scores
     are reached more often than groups picked at random: 3.95 nodes of DeepSeek-V3, not 3.63.
     """
-    experts = score_limited_experts(rng.random((SAMPLED_TOKENS, where.experts)), where, best)
+    scores = rng.random((SAMPLED_TOKENS, where.experts))
+    experts = chosen_in_groups(_gate(where), scores, count_best=best)
     ranks, domains = (
         float(distinct(experts * parts // where.experts).mean())
         for parts in (where.ranks, where.domains)
@@ -84,44 +92,3 @@ def distinct(parts: Parts) -> Parts:
 def parts_of(experts: Parts, part_of_expert: Parts) -> Parts:
     """Return the rank, node or group of each choice; -1 where there is none."""
     return np.where(experts < 0, -1, part_of_expert[np.maximum(experts, 0)])
-
-
-def best_expert_limited_fan_out(where: Destinations) -> float:
-    """Return the groups reached where a token's m groups are those with its best experts.
-
-    F = sum over j of min(m, j) P(k uniform choices lie in j groups): down a token's ranking of
-    all experts, none outside its m groups comes before each of the m has appeared.
-
-    DeepSeek-V2 technical report, device-limited routing, scores exchangeable.
-    """
-    reached = _distinct_groups(where.experts, where.groups, where.top_k)
-    groups = np.arange(where.groups + 1)
-    return float(np.minimum(groups, where.groups_per_token) @ reached)
-
-
-def score_limited_experts(scores: NDArray[np.float64], where: Destinations, best: int) -> Parts:
-    """Return [tokens, k] experts chosen by scores [tokens, E] within the best groups, unordered."""
-    grouped = scores.reshape(len(scores), where.groups, -1)
-    group_score = np.partition(grouped, -best, axis=2)[..., -best:].sum(axis=2)
-    if where.groups_per_token < where.groups:
-        limit = where.groups - where.groups_per_token
-        closed = np.argpartition(group_score, limit, axis=1)[:, :limit]
-        grouped = grouped.copy()
-        np.put_along_axis(grouped, closed[..., None], -np.inf, axis=1)
-    flat = grouped.reshape(scores.shape)
-    return np.asarray(np.argpartition(flat, -where.top_k, axis=1)[:, -where.top_k :])
-
-
-def _distinct_groups(experts: int, groups: int, top_k: int) -> NDArray[np.float64]:
-    """Return P(k uniform choices lie in exactly j groups) for j = 0 .. groups.
-
-    binom(G, j) sum_i (-1)^(j - i) binom(j, i) binom(i E / G, k) / binom(E, k), in whole numbers.
-    """
-    size = experts // groups
-    ways = [
-        comb(groups, j)
-        * sum((-1) ** (j - i) * comb(j, i) * comb(i * size, top_k) for i in range(j + 1))
-        for j in range(groups + 1)
-    ]
-    total = comb(experts, top_k)
-    return np.array([way / total for way in ways])

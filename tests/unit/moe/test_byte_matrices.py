@@ -11,7 +11,9 @@ from moesim.moe.byte_matrices import IMPLEMENTATIONS, Hops, Routed, on_wire, pad
 from moesim.moe.choices import Choices
 from moesim.moe.dispatchers import DISPATCHERS
 from moesim.moe.expected_matrices import EXPECTED
-from moesim.moe.fan_out import score_limited_experts, score_limited_reach, uniform_reach
+from moesim.moe.fan_out import score_limited_reach, uniform_reach
+from moesim.moe.gating.gate import Gate
+from moesim.moe.gating.limited import chosen_in_groups
 from moesim.moe.placed_rows import rank_loads
 from moesim.moe.placement import Placement, Room, contiguous, replicated
 from moesim.moe.traffic import Destinations
@@ -257,7 +259,9 @@ def test_expected_matrices_of_a_router_that_picks_groups_by_scores(name: str) ->
     )  # fmt: skip
     scores = np.random.default_rng(1).random((16_000, 256))
     placement = contiguous(np.ones(256), Room(ranks=32, slots_per_rank=8))
-    chosen, source = score_limited_experts(scores, where, 2), np.repeat(np.arange(32), 500)
+    gate = Gate(experts=256, top_k=8, groups=8, groups_per_token=4)
+    chosen = chosen_in_groups(gate, scores, count_best=2)
+    source = np.repeat(np.arange(32), 500)
     found = IMPLEMENTATIONS[name](routed(chosen, source, placement, nodes=4))
     reach = score_limited_reach(where, np.random.default_rng(2))
     expected = EXPECTED[name](where, 500.0, reach)

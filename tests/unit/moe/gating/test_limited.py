@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 
 from moesim.moe.choices import parts_reached
-from moesim.moe.fan_out import best_expert_limited_fan_out
 from moesim.moe.gating.gate import Gate
-from moesim.moe.gating.limited import chosen_in_groups
+from moesim.moe.gating.limited import chosen_in_groups, limited_groups
 from moesim.moe.gating.table import choose
-from moesim.moe.traffic import Destinations
 
 V3 = Gate(experts=256, top_k=8, groups=8, groups_per_token=4)
 V2 = Gate(experts=160, top_k=6, groups=8, groups_per_token=3)
@@ -41,7 +39,7 @@ def test_no_limit_reaches_as_the_flat_choice() -> None:
     # G (1 - C(E - E/G, k) / C(E, k)): 5.295 for 8 of 256 and 4.459 for 6 of 160 on eight
     for gate, expected in ((V3, 5.295), (V2, 4.459)):
         free = Gate(experts=gate.experts, top_k=gate.top_k, groups=8, groups_per_token=8)
-        assert _groups_reached(free) == pytest.approx(expected, abs=6e-4)
+        assert limited_groups(free) == pytest.approx(expected, abs=6e-4)
 
 
 def test_limited_groups_by_enumeration() -> None:
@@ -50,7 +48,7 @@ def test_limited_groups_by_enumeration() -> None:
         for keep in range((k + 1) // 2, 5):
             reached = [min(keep, len({e // 2 for e in c})) for c in combinations(range(8), k)]
             gate = Gate(experts=8, top_k=k, groups=4, groups_per_token=keep)
-            assert _groups_reached(gate) == pytest.approx(np.mean(reached), rel=1e-12)
+            assert limited_groups(gate) == pytest.approx(np.mean(reached), rel=1e-12)
 
 
 @pytest.mark.parametrize("gate", [V2, Gate(experts=16, top_k=4, groups=4, groups_per_token=2)])
@@ -63,16 +61,22 @@ def test_deepseek_v2_reaches_the_closed_form(gate: Gate) -> None:
     found = choose("deepseek_v2", gate, shares, tokens, generator=np.random.default_rng(3))
     reached = parts_reached(found, gate.experts, gate.groups)
     error = float(reached.std()) / tokens**0.5
-    assert abs(reached.mean() - _groups_reached(gate)) < 4 * error
+    assert abs(reached.mean() - limited_groups(gate)) < 4 * error
 
 
 def test_deepseek_v2_figure() -> None:
-    assert _groups_reached(V2) == pytest.approx(2.995, abs=5e-4)
+    assert limited_groups(V2) == pytest.approx(2.995, abs=5e-4)
 
 
-def _groups_reached(gate: Gate) -> float:
-    where = Destinations(
-        experts=gate.experts, top_k=gate.top_k, ranks=gate.groups, domains=1,
-        groups=gate.groups, groups_per_token=gate.groups_per_token,
-    )  # fmt: skip
-    return best_expert_limited_fan_out(where)
+def test_experts_in_the_best_groups_by_sorting() -> None:
+    """Token by token: the groups with the most in their two best scores, the best in them."""
+    gate = Gate(experts=24, top_k=4, groups=6, groups_per_token=2)
+    scores = np.random.default_rng(5).random((200, 24))
+    for best in (1, 2):
+        found = chosen_in_groups(gate, scores, count_best=best)
+        for token, each in enumerate(scores.tolist()):
+            groups = [sorted(each[4 * g : 4 * g + 4])[-best:] for g in range(6)]
+            allowed = sorted(range(6), key=lambda g: sum(groups[g]))[-2:]
+            inside = [e for e in range(24) if e // 4 in allowed]
+            chosen = sorted(inside, key=each.__getitem__)[-4:]
+            assert sorted(found[token].tolist()) == sorted(chosen)

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from moesim.moe.fan_out import best_expert_limited_fan_out
 from moesim.moe.gating import losses
 from moesim.moe.gating.bias import BiasUpdate
 from moesim.moe.gating.gate import Gate
+from moesim.moe.gating.limited import limited_groups
 from moesim.moe.gating.second import chance
-from moesim.moe.traffic import Destinations
 from tests.shared_files import shared
 
 
@@ -66,13 +65,5 @@ def test_flat_fan_out(published: Any) -> None:
         ("dsv3_top8of256_8nodes_flat", 256, 8), ("dsv2_top6of160_8dev_flat", 160, 6),
     ):  # fmt: skip
         gate = Gate(experts=experts, top_k=top_k, groups=8, groups_per_token=8)
-        assert _groups_reached(gate) == pytest.approx(values[name], abs=6e-4)
+        assert limited_groups(gate) == pytest.approx(values[name], abs=6e-4)
     assert values["dsv3_top8of256_8nodes_M4_iid_scores_montecarlo"] == 3.954  # test_limited.py
-
-
-def _groups_reached(gate: Gate) -> float:
-    where = Destinations(
-        experts=gate.experts, top_k=gate.top_k, ranks=gate.groups, domains=1,
-        groups=gate.groups, groups_per_token=gate.groups_per_token,
-    )  # fmt: skip
-    return best_expert_limited_fan_out(where)
