@@ -123,6 +123,7 @@ def _reached(operator: Exchange, net: Network) -> dict[str, float]:
     where = Destinations(
         experts=operator.num_experts, top_k=operator.top_k, ranks=net.size, domains=net.domains,
         groups=operator.groups, groups_per_token=operator.groups_per_token,
+        group_best=operator.group_best,
     )  # fmt: skip
     reach = typical_reach(where)
     return {"distinct_ranks": reach.ranks, "distinct_domains": reach.domains}

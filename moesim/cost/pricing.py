@@ -109,6 +109,7 @@ def rows_sent(operator: Exchange, on: Machine) -> Rows:
         domains=net.domains,
         groups=operator.groups,
         groups_per_token=operator.groups_per_token,
+        group_best=operator.group_best,
     )
     rows = DISPATCHERS[on.layout.dispatcher](where)
     if on.layout.dispatcher == "allgather":

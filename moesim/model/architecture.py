@@ -103,6 +103,9 @@ class MoeFfn:
     """Expert groups of group-limited routing."""
     groups_per_token: int = 1
     """How many of the groups one token may reach."""
+    group_best: int = 2
+    """Best scores of a group that are added up when the groups of a token are picked: 1 in
+    DeepSeek-V2, 2 in DeepSeek-V3."""
     capacity_factor: float | None = None
     """The capacity factor the model was trained with, where it is part of the published recipe."""
     extra_params: int = 0

@@ -130,7 +130,7 @@ def _exchange(
     return Exchange(
         name=name, module="moe", tokens=tokens, hidden=hidden, top_k=ffn.top_k,
         num_experts=ffn.num_experts, copies=copies, dtype=forward, backward_dtype=back,
-        groups=ffn.groups, groups_per_token=ffn.groups_per_token,
+        groups=ffn.groups, groups_per_token=ffn.groups_per_token, group_best=ffn.group_best,
     )  # fmt: skip
 
 

@@ -119,6 +119,7 @@ def _moe(spec: MoeSpec) -> MoeFfn:
         parallel_dense_width=spec.parallel_dense_width,
         groups=spec.groups,
         groups_per_token=spec.groups_per_token,
+        group_best=spec.group_best,
         capacity_factor=spec.capacity_factor,
         extra_params=spec.extra_params,
     )

@@ -157,6 +157,7 @@ class Exchange:
     """Type in which the gradients travel the other way."""
     groups: int = 1
     groups_per_token: int = 1
+    group_best: int = 2
     count: int = 1
 
 

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from moesim import rng
 from moesim.moe.capacity import CapacityRule, slots
-from moesim.moe.counts import Batch, inclusion
-from moesim.moe.counts import draw as bursty_counts
+from moesim.moe.counts import Batch, draw_counts
+from moesim.moe.domains import mixed
 from moesim.moe.gating.gate import Gate
 from moesim.moe.gating.sampling import FAST, group_counts
 from moesim.moe.groups import competing_tokens
@@ -16,12 +17,12 @@ from moesim.moe.loads import (
     Counts,
     LoadLaw,
     Shares,
-    draw_counts,
     draw_shares,
     even_counts,
     imbalance,
     rank_rows,
 )
+from moesim.moe.mixed_load import MixedLoad, mixed_counts
 from moesim.moe.placed_rows import slot_rows
 from moesim.moe.placement import PLACEMENTS, Room
 from moesim.moe.rebalancing import drifted, log_correlation_of
@@ -60,6 +61,8 @@ class Router:
     """Burst factor of the counts; None: tokens choose independently."""
     block_rows: int = 1
     """Rows of an expert are rounded up to a multiple of this where its buffer is not padded."""
+    mixed: MixedLoad | None = None
+    """Domains of which the tokens are, in place of one law for all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +148,8 @@ def shares_of(router: Router, generator: np.random.Generator) -> Shares:
     """Return the measured shares of the experts, or shares drawn by the load law."""
     if router.shares:
         return np.asarray(router.shares)
+    if router.mixed is not None:
+        return np.asarray(mixed(router.mixed.mixture)[0])
     return draw_shares(router.law, router.experts, generator)
 
 
@@ -200,18 +205,24 @@ def counts_of(
     router: Router, shares: Shares, groups: list[int], generator: np.random.Generator
 ) -> list[Counts]:
     """Return the assignments [E] that the tokens of each group want of experts of these shares."""
+    if router.mixed is not None:
+        return _mixed(router, router.mixed, groups, generator)
     if router.gate is not None and router.phi is None:
         sizes = np.asarray(groups, dtype=np.int64)
         return list(group_counts(router.rule, router.gate, shares, sizes, generator=generator))
     return [_counts(router, shares, tokens, generator) for tokens in groups]
 
 
+def _mixed(
+    router: Router, load: MixedLoad, groups: list[int], generator: np.random.Generator
+) -> list[Counts]:
+    composition = rng.stream(*load.composition)
+    batches = [Batch(tokens=tokens, top_k=router.top_k, phi=router.phi) for tokens in groups]
+    return [mixed_counts(load, batch, composition, generator) for batch in batches]
+
+
 def _counts(router: Router, shares: Shares, tokens: int, generator: np.random.Generator) -> Counts:
-    if router.phi is not None:
-        batch = Batch(tokens=tokens, top_k=router.top_k, phi=router.phi)
-        inclusions = inclusion(shares, router.top_k)[np.newaxis]
-        return np.asarray(bursty_counts(inclusions, batch, [generator])[0], dtype=np.int64)
-    return draw_counts(shares, tokens, router.top_k, generator)
+    return draw_counts(shares, tokens, router.top_k, generator, phi=router.phi)
 
 
 def _by_rank(

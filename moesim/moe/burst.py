@@ -34,7 +34,7 @@ class BurstLaw:
     source: str = ""
 
 
-_TABLE = "DeepSeek-V2-Lite, four ESFT tasks x 26 layers, deepseek-ai/ESFT@579a7511; n = 16..8192"
+_TABLE = "DeepSeek-V2-Lite, four ESFT tasks x 26 layers, deepseek-ai/ESFT@579a7711; n = 16..8192"
 
 BURSTS: dict[str, BurstLaw] = {
     "one_task_in_order": BurstLaw(cv=0.831, phi=1.71, source=f"{_TABLE}; within 2.6 %"),

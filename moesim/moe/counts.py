@@ -71,7 +71,7 @@ def draw(inclusions: Shares, batch: Batch, generators: Sequence[np.random.Genera
     Binomial(n, p) without one: CV^2(n) follows the batch-size law exactly in expectation from
     burst.FEWEST_TOKENS on, and no expert gets a token twice.
 
-    The design is the ordered pivotal one (Deville and Tille 1998, Biometrika 85:89) in an order
+    The design is the ordered pivotal one (Deville and Tille 1998, Biometrika 85) in an order
     drawn for each batch: experts lie on a line as long as k, each unit of it is one choice, and an
     expert that lies across the end of a unit is taken in one of the two only.
     """
@@ -86,6 +86,15 @@ def draw(inclusions: Shares, batch: Batch, generators: Sequence[np.random.Genera
             for row, design, generator in layers
         ]
     )
+
+
+def draw_counts(
+    shares: Shares, tokens: int, top_k: int, generator: np.random.Generator,
+    *, phi: float | None = None,
+) -> Counts:  # fmt: skip
+    """Return the counts of the experts of one layer, whose shares are [experts]; see `draw`."""
+    batch = Batch(tokens=tokens, top_k=top_k, phi=phi)
+    return np.asarray(draw(inclusion(shares, top_k)[np.newaxis], batch, [generator])[0])
 
 
 def _draw_layer(

@@ -78,7 +78,7 @@ def closed_form(router: Router) -> float | None:
     limit = slots_of(router, router.group_tokens)
     if limit is None:
         return 0.0
-    if router.phi is not None:
+    if router.phi is not None or router.mixed is not None:
         return None
     tokens = wanting_tokens(router, router.group_tokens)
     if router.law.law == "even" and not router.shares:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from moesim import rng as rng_streams
 from moesim.moe.gating.gate import Gate
-from moesim.moe.gating.limited import chosen_in_groups
+from moesim.moe.gating.limited import chosen_in_groups, limited_groups
 from moesim.moe.traffic import Destinations, limited_fan_out
 
 Parts = NDArray[np.int64]
@@ -41,11 +41,27 @@ def typical_reach(where: Destinations) -> Reach:
     """Return what a token reaches on average: the closed form, or sampled under a group limit.
 
     Routers pick the groups of a token by its scores, and groups picked so are reached more often
-    than groups picked at random.
+    than groups picked at random. Where the best expert of a group counts, as in DeepSeek-V2, the
+    groups themselves are reached as in `limited_groups`, exactly.
     """
     if where.groups <= 1 or where.groups_per_token >= where.groups:
         return uniform_reach(where)
-    return score_limited_reach(where, rng_streams.stream(0, "reach under a group limit"))
+    stream = rng_streams.stream(0, "reach under a group limit")
+    found = score_limited_reach(where, stream, where.group_best)
+    if where.group_best > 1:
+        return found
+    exact = limited_groups(_gate(where))
+    return Reach(
+        ranks=exact if where.ranks == where.groups else found.ranks,
+        domains=exact if where.domains == where.groups else found.domains,
+    )
+
+
+def _gate(where: Destinations) -> Gate:
+    return Gate(
+        experts=where.experts, top_k=where.top_k, groups=where.groups,
+        groups_per_token=where.groups_per_token,
+    )  # fmt: skip
 
 
 def score_limited_reach(where: Destinations, rng: np.random.Generator, best: int = 2) -> Reach:
@@ -56,12 +72,8 @@ def score_limited_reach(where: Destinations, rng: np.random.Generator, best: int
     inference/model.py class Gate @9b4e9788; best 1: DeepSeek-V2. Groups picked for high scores
     are reached more often than groups picked at random: 3.95 nodes of DeepSeek-V3, not 3.63.
     """
-    gate = Gate(
-        experts=where.experts, top_k=where.top_k, groups=where.groups,
-        groups_per_token=where.groups_per_token,
-    )  # fmt: skip
     scores = rng.random((SAMPLED_TOKENS, where.experts))
-    experts = chosen_in_groups(gate, scores, count_best=best)
+    experts = chosen_in_groups(_gate(where), scores, count_best=best)
     ranks, domains = (
         float(distinct(experts * parts // where.experts).mean())
         for parts in (where.ranks, where.domains)

@@ -15,6 +15,14 @@ def uniform(tokens: float, experts: int, top_k: int) -> float:
     return float(-experts * np.expm1(tokens * np.log1p(-top_k / experts)))
 
 
+def expected(inclusions: Shares, tokens: int, phi: float | None = None) -> Shares:
+    """Return the distinct experts that B tokens touch, per layer: `bursty`, or `independent`.
+
+    A layer then reads the weights of that share of its experts.
+    """
+    return independent(inclusions, tokens) if phi is None else bursty(inclusions, tokens, phi)
+
+
 def independent(inclusions: Shares, tokens: int) -> Shares:
     """Return sum over experts of 1 - (1 - p)^B, per layer, for independent tokens.
 

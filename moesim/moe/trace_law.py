@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moesim.errors import CalibrationError, nearest
-from moesim.moe import load_laws, trace_statistics
+from moesim.moe import loads, trace_statistics
 from moesim.moe.domains import Mixture
-from moesim.moe.loads import Counts, Shares, whole
+from moesim.moe.loads import Counts, LoadLaw, Shares, whole
 from moesim.moe.traces import CountTable, Trace, counts_of
 
 Phi = tuple[tuple[float, ...] | None, ...]
@@ -47,13 +47,14 @@ def profile(rows: Shares, generator: np.random.Generator) -> Shares:
 
 def lognormal(rows: Shares, generator: np.random.Generator) -> Shares:
     """Keep the CV of each layer and domain, and draw lognormal shares that have it."""
-    sigmas = [load_laws.sigma_of(cv) for cv in _cvs(rows)]
-    return np.stack([load_laws.lognormal(rows.shape[1], s, generator) for s in sigmas])
+    laws = [LoadLaw(law="lognormal", cv=cv) for cv in _cvs(rows)]
+    return np.stack([loads.lognormal(law, rows.shape[1], generator) for law in laws])
 
 
 def dirichlet(rows: Shares, generator: np.random.Generator) -> Shares:
     """Keep the CV of each layer and domain, and draw Dirichlet shares that have it."""
-    return np.stack([load_laws.dirichlet(rows.shape[1], cv, generator) for cv in _cvs(rows)])
+    laws = [LoadLaw(law="dirichlet", cv=cv) for cv in _cvs(rows)]
+    return np.stack([loads.dirichlet(law, rows.shape[1], generator) for law in laws])
 
 
 DETAILS: dict[str, Callable[[Shares, np.random.Generator], Shares]] = {

@@ -18,6 +18,8 @@ class Destinations:
     domains: int
     groups: int = 1
     groups_per_token: int = 1
+    group_best: int = 2
+    """Best scores of a group that are added up when groups are picked by scores."""
 
 
 def fan_out(parts: int, experts: int, top_k: int) -> float:

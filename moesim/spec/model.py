@@ -167,6 +167,9 @@ class MoeSpec(Spec):
     """Groups that the experts are divided into for routing."""
     groups_per_token: Annotated[Size, Field(validate_default=True)] = 1
     """Groups that one token may reach."""
+    group_best: Annotated[int, Field(ge=1, le=64)] = 2
+    """Best scores of a group that are added up when the groups of a token are picked: 1 in
+    DeepSeek-V2, 2 in DeepSeek-V3."""
     capacity_factor: Annotated[float, Field(gt=0, le=1000)] | None = None
     """Capacity factor of the published training recipe; left out, no token is dropped."""
     extra_params: Amount = 0

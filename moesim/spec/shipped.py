@@ -20,7 +20,9 @@ def shipped(folder: Folder) -> Path:
 
 def names_file(name: str) -> bool:
     """Return whether `name` is the path of a file rather than the name of something shipped."""
-    return name.endswith((".json", ".yaml", ".yml", ".npz", ".csv")) or "/" in name
+    return (
+        name.endswith((".json", ".yaml", ".yml", ".npz", ".csv", ".npy", ".jsonl")) or "/" in name
+    )
 
 
 def shipped_names(folder: Path) -> list[str]:

@@ -15,6 +15,7 @@ from moesim.model.named import load_model
 from moesim.model.shapes import Shape
 from moesim.spec.parallel import ParallelSpec
 from moesim.spec.scenario import Scenario
+from moesim.study.router_rules import under_rule
 from moesim.study.validity import check_batch, check_effort, check_layout, check_model
 
 
@@ -53,6 +54,7 @@ def training(
 ) -> Training:  # fmt: skip
     """Return the run of `architecture` cut by `parallel`; `key` is where the layout stands."""
     check_model(scenario, architecture)
+    architecture = under_rule(architecture, scenario.routing.gating)
     layout = resolve_layout(scenario, parallel, machines.topology.devices, key)
     check_layout(scenario, architecture, layout, key)
     micro_batches = check_batch(scenario, layout, key)

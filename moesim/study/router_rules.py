@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
-from moesim.model.architecture import Architecture, MoeFfn
+from moesim.model.architecture import Architecture, Layer, MoeFfn
 from moesim.moe.capacity import CapacityRule, pads
 from moesim.moe.gating.gate import Gate, Level, problems
-from moesim.spec.routing import GatingSpec, RoutingSpec
+from moesim.spec.gating import GatingSpec, LevelSpec
+from moesim.spec.routing import RoutingSpec
 from moesim.spec.scenario import Scenario
 
 PLAIN_RULE = "softmax_topk"
@@ -19,13 +20,44 @@ def gate_of(spec: GatingSpec, ffn: MoeFfn) -> Gate | None:
     gate = Gate(
         experts=ffn.num_experts, top_k=ffn.top_k, groups=ffn.groups,
         groups_per_token=ffn.groups_per_token,
-        levels=tuple(
-            Level(fanout=one.fanout, limit=one.limit, link=one.link) for one in spec.levels
-        ),
+        levels=tuple(_level(one) for one in spec.levels),
     )  # fmt: skip
-    named = ("second_policy", "threshold", "noise", "sharpness", "shared_router")
+    named = ("second_policy", "threshold", "noise", "sharpness", "shared_router", "hash_map")
     given = {name: value for name in named if (value := getattr(spec, name)) is not None}
     return replace(gate, **given)
+
+
+_GROUP_BEST = {"deepseek_v2": 1, "deepseek_v3": 2}
+"""Best scores that count for a group, by the rules that limit groups."""
+
+
+def under_rule(architecture: Architecture, spec: GatingSpec) -> Architecture:
+    """Return the architecture whose groups are picked as the gating rule of a scenario says."""
+    best = _GROUP_BEST.get(spec.rule or "")
+    if best is None:
+        return architecture
+    encoder, decoder = (
+        tuple(replace(run, layer=_with_best(run.layer, best)) for run in runs)
+        for runs in (architecture.encoder, architecture.decoder)
+    )
+    return replace(architecture, encoder=encoder, decoder=decoder)
+
+
+def _with_best(layer: Layer, best: int) -> Layer:
+    if not isinstance(layer.ffn, MoeFfn):
+        return layer
+    return replace(layer, ffn=replace(layer.ffn, group_best=best))
+
+
+def drawing_gate(spec: GatingSpec, ffn: MoeFfn) -> Gate | None:
+    """Return the gate by which counts are drawn; None where shares say all, as under hash."""
+    return None if spec.rule == "hash" else gate_of(spec, ffn)
+
+
+def _level(spec: LevelSpec) -> Level:
+    return Level(
+        fanout=spec.fanout, limit=spec.limit, link=spec.link, rule=spec.rule or "softmax_topk"
+    )
 
 
 def capacity_rule(spec: RoutingSpec) -> CapacityRule | None:
@@ -42,14 +74,19 @@ def capacity_rule(spec: RoutingSpec) -> CapacityRule | None:
     return replace(rule, **numbers)
 
 
-_BALANCED = ("base", "expert_choice")
-"""Rules that give every expert as many tokens, however popular it is."""
+_OWN_LOAD = {
+    "base": "balances experts",
+    "expert_choice": "balances experts",
+    "hash": "loads experts by the frequency of token ids",
+}
+"""Rules for which it does not matter how popular an expert is, and what they do instead."""
 
 
 def check_routing(scenario: Scenario, architecture: Architecture) -> None:
     """Raise ScenarioError where rules of the router suit neither each other nor the model."""
     routing = scenario.routing
-    if routing.placement.share_correlation < 1 and routing.load.cv is None:
+    drawn = routing.load.law in ("dirichlet", "lognormal") and not routing.load.mixture
+    if routing.placement.share_correlation < 1 and not drawn:
         raise scenario.error(
             "routing.placement.share_correlation",
             "loads that were others before need a law with cv: dirichlet or lognormal",
@@ -74,10 +111,14 @@ def _check_gating(scenario: Scenario, rule: str) -> None:
             "routing.gating.rule",
             f"{rule} draws its own loads, which law even forbids; take law uniform or another",
         )
-    if rule in _BALANCED and load.law != "uniform":
+    if rule in _OWN_LOAD and load.law != "uniform":
+        raise scenario.error(
+            "routing.gating.rule", f"{rule} {_OWN_LOAD[rule]} whatever the law; take law uniform"
+        )
+    if load.mixture or load.detail == "replay":
         raise scenario.error(
             "routing.gating.rule",
-            f"{rule} balances experts whatever the law; take law uniform",
+            "domains and replayed tokens bring their choices with them; leave the rule out",
         )
     if load.burst is not None and rule != PLAIN_RULE:
         raise scenario.error(

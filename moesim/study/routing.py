@@ -22,11 +22,9 @@ from moesim.moe.expected_drops import (
     expected_drops,
 )
 from moesim.moe.groups import Tokens, group_tokens
-from moesim.moe.loads import LoadLaw
-from moesim.spec.routing import RoutingSpec
 from moesim.study.resolve import Training
-from moesim.study.router_rules import PLAIN_RULE, capacity_rule, gate_of
-from moesim.study.traces import measured_shares
+from moesim.study.router_rules import PLAIN_RULE, capacity_rule, drawing_gate
+from moesim.study.routing_loads import Drawing, layer_law, mixed_load, own_shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,31 +56,35 @@ def moe_layers(run: Training) -> Iterator[MoeLayer]:
             yield MoeLayer(mtp_number(architecture, module), last.ffn, shape, place + module)
 
 
-def load_law(spec: RoutingSpec) -> LoadLaw:
-    """Return the load law of a scenario as a record; a trace has shares of its own."""
-    return LoadLaw(law=spec.load.law, cv=spec.load.cv or 0.0)
-
-
-def router(layer: MoeLayer, run: Training) -> Router:
-    """Return what one MoE layer routes in one micro-batch."""
-    layout = run.layout
-    rule = capacity_rule(run.scenario.routing)
+def drawing(layer: MoeLayer, run: Training, step: int = 0) -> Drawing:
+    """Return what the load of one MoE layer in one micro-batch of a step depends on."""
     local = sequence_shard_tokens(layer.shape, run.job.shard)
-    tokens = local * layout.ep * layout.etp
-    group = _group_tokens(rule, layer, local, layout)
+    rule = capacity_rule(run.scenario.routing)
+    return Drawing(
+        scenario=run.scenario, architecture=run.architecture, ffn=layer.ffn, place=layer.place,
+        step=step, tokens=local * run.layout.ep * run.layout.etp,
+        group_tokens=_group_tokens(rule, layer, local, run.layout),
+        sequence_tokens=layer.shape.length,
+    )  # fmt: skip
+
+
+def router(layer: MoeLayer, run: Training, step: int = 0) -> Router:
+    """Return what one MoE layer routes in one micro-batch of a step."""
+    load = drawing(layer, run, step)
     return Router(
-        tokens=tokens,
-        group_tokens=group,
+        tokens=load.tokens,
+        group_tokens=load.group_tokens,
         experts=layer.ffn.num_experts,
         top_k=layer.ffn.top_k,
-        ranks=layout.ep,
-        law=load_law(run.scenario.routing),
-        capacity=rule,
+        ranks=run.layout.ep,
+        law=layer_law(load),
+        capacity=capacity_rule(run.scenario.routing),
         rule=run.scenario.routing.gating.rule or PLAIN_RULE,
-        gate=gate_of(run.scenario.routing.gating, layer.ffn),
-        shares=measured_shares(run.scenario, layer.ffn, layer.place),
+        gate=drawing_gate(run.scenario.routing.gating, layer.ffn),
+        shares=own_shares(load),
         phi=run.scenario.routing.load.burst,
         placement=run.scenario.routing.placement.rule,
+        mixed=mixed_load(load),
         share_correlation=run.scenario.routing.placement.share_correlation,
         block_rows=run.scenario.routing.block_rows or 1,
     )
@@ -101,7 +103,7 @@ def draw(run: Training, step: int) -> Loads:
     seed, loads = run.scenario.seed, {}
     even: dict[Router, LayerLoad] = {}
     for layer in moe_layers(run):
-        routed = router(layer, run)
+        routed = router(layer, run, step)
         if routed.law.law == "even" and routed in even:
             loads[layer.number] = even[routed]
             continue

@@ -11,8 +11,9 @@ from moesim.cost.collectives import exchange_s
 from moesim.cost.layout import networks
 from moesim.model.parameters import expert_params
 from moesim.moe.assignment import Router
+from moesim.moe.counts import draw_counts
 from moesim.moe.gating.sampling import FAST, gate_counts
-from moesim.moe.loads import Counts, Shares, draw_counts, draw_shares
+from moesim.moe.loads import Counts, Shares, draw_shares
 from moesim.moe.placed_rows import rank_loads
 from moesim.moe.placement import PLACEMENTS
 from moesim.moe.rebalancing import (

@@ -149,5 +149,5 @@ def _destinations(layer: MoeLayer, run: Training) -> Destinations:
     return Destinations(
         experts=layer.ffn.num_experts, top_k=layer.ffn.top_k, ranks=run.layout.ep,
         domains=domains_of_experts(run), groups=layer.ffn.groups,
-        groups_per_token=layer.ffn.groups_per_token,
+        groups_per_token=layer.ffn.groups_per_token, group_best=layer.ffn.group_best,
     )  # fmt: skip

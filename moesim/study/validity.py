@@ -112,7 +112,7 @@ def _check_experts(
     check_routing(scenario, architecture)
     load = scenario.routing.load
     for count in sorted(counts):
-        if load.law == "dirichlet" and load.cv is not None and load.cv >= (count - 1) ** 0.5:
+        if load.law == "dirichlet" and max(load.cv, default=0.0) >= (count - 1) ** 0.5:
             raise scenario.error(
                 "routing.load.cv",
                 f"shares of {count} experts under a dirichlet law vary by less than "

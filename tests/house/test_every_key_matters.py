@@ -58,7 +58,28 @@ HIERARCHY = (
     *SKEWED,
     "routing.gating={rule: hierarchical, levels: [{fanout: 4, limit: 1}, {fanout: 16, limit: 8}]}",
 )
+HASH = (*TWO_STACKS, *UNIFORM, "routing.gating.rule=hash")
+NESTED = (
+    *SKEWED,
+    "routing.gating={rule: nested, levels: [{fanout: 4, limit: 1}, {fanout: 16, limit: 8}]}",
+)
 LEVELS = "routing.gating.levels"
+BALANCING = "routing.load.balancing"
+FLAT = ("routing.load={balancing: {rule: deepseek_v3}}",)
+NO_LOSS = ("routing.load={balancing: {rule: shazeer, w_importance: 0, w_load: 0}}",)
+SWITCH = ("routing.load={balancing: {rule: switch, alpha: 0.01}}",)
+MIXTURE = "routing.load.mixture"
+DOMAINS = (
+    "routing.load={law: trace, trace: loads.csv, mixture: [{domain: a, weight: 1}, "
+    "{domain: b, weight: 2}]}",
+)
+SPREADS = ("routing.load={law: lognormal, mixture: [{cv: 0.5, weight: 1}, {cv: 1, weight: 2}]}",)
+DRIFT = (
+    "routing.load={law: lognormal, mixture: [{cv: 0.5, weight: 1}, {cv: 1, weight: 2}], "
+    "drift: {dwell_steps: 1}}",
+    "training.steps=8",
+    "seed=1",
+)
 GREEDY = (*SKEWED, "routing.placement.rule=greedy")
 REBALANCED = (
     *SKEWED, "routing.placement={rule: greedy, share_correlation: 0.9, rebalance_every: 4}",
@@ -135,12 +156,38 @@ CHANGES: dict[str, Change] = {
         LEVELS,
         study=True,
     ),
+    "routing.gating.levels.rule": Change(
+        "[{fanout: 4, limit: 1, rule: base}, {fanout: 16, limit: 8}]", NESTED, LEVELS
+    ),
+    "routing.gating.zipf_exponent": Change("0.5", HASH),
+    "routing.gating.hash_map": Change("balanced", HASH),
     "routing.gating.shared_router": Change("true", HIERARCHY),
     "routing.placement.rule": Change("greedy", SKEWED),
     "routing.placement.redundant_experts": Change("16", REPLICATED, study=True),
     "routing.placement.share_correlation": Change("0.5", GREEDY),
     "routing.placement.rebalance_every": Change("8", REBALANCED, study=True),
     "routing.load.law": Change("uniform"),
+    "routing.load.preset": Change(
+        "olmoe_inference", ("routing.load={preset: deepseek_v2_lite_inference}",)
+    ),
+    "routing.load.exponent": Change("1.2", ("routing.load={law: zipf, exponent: 0.5}",)),
+    "routing.load.balancing.rule": Change(
+        "{rule: shazeer, w_importance: 1, w_load: 1}", FLAT, BALANCING
+    ),
+    "routing.load.balancing.w_importance": Change("0.2", NO_LOSS),
+    "routing.load.balancing.w_load": Change("0.2", NO_LOSS),
+    "routing.load.balancing.alpha": Change("0.02", SWITCH),
+    "routing.load.mixture.domain": Change(
+        "[{domain: b, weight: 1}, {domain: a, weight: 2}]", DOMAINS, MIXTURE
+    ),
+    "routing.load.mixture.cv": Change(
+        "[{cv: 0.5, weight: 1}, {cv: 0.6, weight: 2}]", SPREADS, MIXTURE
+    ),
+    "routing.load.mixture.weight": Change(
+        "[{cv: 0.5, weight: 2}, {cv: 1, weight: 1}]", SPREADS, MIXTURE
+    ),
+    "routing.load.drift.dwell_steps": Change("1e9", DRIFT),
+    "routing.load.drift.dominance": Change("0.5", DRIFT),
     "routing.load.trace": Change("other.csv", ("routing.load={law: trace, trace: loads.csv}",)),
     "routing.load.domain": Change("b", ("routing.load={law: trace, trace: loads.csv}",)),
     "routing.load.detail": Change("profile", ("routing.load={law: trace, trace: loads.csv}",)),

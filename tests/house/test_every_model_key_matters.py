@@ -98,6 +98,7 @@ CHANGES: dict[str, Change] = {
     "moe.parallel_dense_width": Change(256),
     "moe.groups": Change(2),
     "moe.groups_per_token": Change(3),
+    "moe.group_best": Change(1),
     "moe.capacity_factor": Change(1.25),
     "moe.extra_params": Change(10**9),
     "dense_first_layers": Change(1),

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from moesim.moe.byte_matrices import IMPLEMENTATIONS, combine, on_wire, padded, routed
 from moesim.moe.choices import Choices
+from moesim.moe.counts import draw_counts
 from moesim.moe.layer_consequences import Handling, layer_consequences
-from moesim.moe.loads import SHARES, LoadLaw, draw_counts, draw_shares
+from moesim.moe.loads import SHARES, LoadLaw, draw_shares
 from moesim.moe.placed_rows import rank_loads
 from moesim.moe.placement import PLACEMENTS, Room
 

@@ -93,4 +93,5 @@ def routed_moe(config: Config) -> MoeFfn:
         shared_width=width * config.optional_count("n_shared_experts"),  # null: none
         groups=groups if limited else 1,
         groups_per_token=config.size("topk_group") if limited else 1,
+        group_best=1 if limited and config.text("topk_method") == "group_limited_greedy" else 2,
     )

@@ -50,7 +50,7 @@ def base(gate: Gate, shares: Array, tokens: int, generator: np.random.Generator)
     The weight is the sigmoid of the score. Where E does not divide T the first experts take one
     more. This is training; at test BASE takes each token's best expert (switch_top1).
 
-    Source: Lewis et al. 2021, BASE layers (arXiv 2103.16716), sec. 3.
+    Source: Lewis et al. 2021, BASE layers (arXiv 2103.16716).
     """
     found = logits(gate, shares, tokens, generator)
     each, more = divmod(tokens, gate.experts)

@@ -45,7 +45,7 @@ def balance_bias(
     it has more, on fresh tokens. The bias returned is the mean of the last window: single ones
     hunt round it.
 
-    Source: DeepSeek-V3 (arXiv 2412.19437), sec. 2.1.2 and 4.2: 0.001 for 14.3T tokens, then 0.
+    Source: DeepSeek-V3 (arXiv 2412.19437): 0.001 for 14.3T tokens, then 0.
     """
     update = update or BiasUpdate()
     bias = np.asarray(gate.bias) if gate.bias else np.zeros(gate.experts)

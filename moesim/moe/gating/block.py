@@ -26,7 +26,7 @@ def fine_grained(block: Block, pieces: int) -> Block:
     Unchanged: FLOP, parameters, rows per expert. What grows: copies per token m-fold, fan-out,
     number of GEMMs m-fold; what falls: the width of each GEMM.
 
-    Source: DeepSeekMoE (arXiv 2401.06066), sec. 3.1.
+    Source: DeepSeekMoE (arXiv 2401.06066).
     """
     if block.width % pieces:
         raise ModelError(f"an expert of width {block.width} does not split into {pieces} pieces")
@@ -44,7 +44,7 @@ def isolate_shared(block: Block, shared: int) -> Block:
 
     FLOP and parameters stay; dispatch carries k - s copies instead of k.
 
-    Source: DeepSeekMoE (arXiv 2401.06066), sec. 3.2, eq. 9 to 11.
+    Source: DeepSeekMoE (arXiv 2401.06066).
     """
     if shared >= block.top_k:
         raise ModelError(f"{shared} shared experts leave none of {block.top_k} choices to route")
@@ -54,14 +54,6 @@ def isolate_shared(block: Block, shared: int) -> Block:
         top_k=block.top_k - shared,
         shared=block.shared + shared,
     )
-
-
-def dense_residual(block: Block, width: int) -> Block:
-    """Return the block with a dense FFN of this width beside it: more work, no more routing.
-
-    Source: Snowflake Arctic; microsoft/DeepSpeed deepspeed/moe/layer.py, use_residual.
-    """
-    return replace(block, dense_width=width)
 
 
 def active_width(block: Block) -> int:

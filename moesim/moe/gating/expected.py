@@ -6,14 +6,13 @@ from dataclasses import replace
 import numpy as np
 
 from moesim.errors import ModelError
-from moesim.moe.choices import counts
 from moesim.moe.gating.gate import Gate
 from moesim.moe.gating.gshard import gshard_load
 from moesim.moe.gating.hashed import hash_load
 from moesim.moe.gating.hierarchy import part_shares
 from moesim.moe.gating.inclusion import gumbel_normal, plackett_luce
+from moesim.moe.gating.nested import level_gate
 from moesim.moe.gating.scores import Array, log_popularity
-from moesim.moe.gating.table import choose
 from moesim.moe.gating.token_choice import jitter_noise
 
 Expectation = Callable[[Gate, Array], Array]
@@ -107,6 +106,23 @@ def mtf_v2(gate: Gate, shares: Array) -> Array:
     return np.asarray((upper[:, np.newaxis] * within + as_second[:, np.newaxis] * inside).ravel())
 
 
+def nested(gate: Gate, shares: Array) -> Array:
+    """Return the product of the expectations of each level's own rule."""
+    found = np.ones(1)
+    for depth, level in enumerate(gate.levels):
+        inside = part_shares(shares, gate.levels, depth)
+        own = level_gate(gate, level)
+        chosen = np.stack([_LEVELS[level.rule](own, part) for part in inside])
+        found = (found[:, np.newaxis] * chosen).ravel()
+    return found
+
+
+_LEVELS: dict[str, Expectation] = {
+    "softmax_topk": softmax_topk,
+    "noisy_topk": noisy_topk,
+    "base": base,
+}
+
 EXPECTED: dict[str, Expectation] = {
     "softmax_topk": softmax_topk,
     "noisy_topk": noisy_topk,
@@ -120,6 +136,7 @@ EXPECTED: dict[str, Expectation] = {
     "deepseek_v3": deepseek_v3,
     "hierarchical": hierarchical,
     "mtf_v2": mtf_v2,
+    "nested": nested,
 }
 """Expected assignments per token and expert, under the names of `GATES`."""
 
@@ -127,18 +144,6 @@ EXPECTED: dict[str, Expectation] = {
 def expected_load(name: str, gate: Gate, shares: Array) -> Array:
     """Return the expected assignments of each expert per token; ModelError where none is known."""
     return EXPECTED[name](gate, shares)
-
-
-def drawn_load(
-    name: str, gate: Gate, shares: Array, tokens: int, *, generator: np.random.Generator
-) -> Array:
-    """Return the assignments of each expert per token as `tokens` drawn ones show them.
-
-    For rules without a closed form: drawn once per layer it serves `sampling.topk_counts` at every
-    step after. Relative error of a load p: sqrt((1 - p) / (p tokens)).
-    """
-    choices = choose(name, gate, shares, tokens, generator=generator)
-    return np.asarray(counts(choices, gate.experts, 1)[0] / tokens)
 
 
 def _with_noise(gate: Gate, shares: Array, top_k: int, noise: float) -> Array:

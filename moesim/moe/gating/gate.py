@@ -8,6 +8,7 @@ from moesim.errors import ModelError, nearest
 
 SecondPolicy = Literal["all", "none", "threshold", "random_gshard", "random_mtf", "sampling"]
 Link = Literal["scale_up", "scale_out"]
+LevelRule = Literal["softmax_topk", "noisy_topk", "base"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,8 @@ class Level:
     link: Link | None = None
     """What tokens cross to reach these parts; None: see `linked` in dispatchers.py. No rule reads
     it; dispatch does."""
+    rule: LevelRule = "softmax_topk"
+    """How the level's own router chooses (nested)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +54,7 @@ class Gate:
     bias: tuple[float, ...] = ()
     """Added to scores when experts are chosen, not to weights (deepseek_v3); empty: none."""
     levels: tuple[Level, ...] = ()
-    """The hierarchy from the top (hierarchical, mtf_v2)."""
+    """The hierarchy from the top (hierarchical, mtf_v2, nested)."""
     shared_router: bool = False
     """Whether one router's scores serve all levels, as in node-limited routing (hierarchical)."""
     capacity_factor: float = 1.0
@@ -77,7 +80,7 @@ def problems(name: str, gate: Gate) -> tuple[str, ...]:
 
 
 _TOP_K = {"switch_top1": 1, "base": 1, "hash": 1, "gshard_top2": 2, "mtf_v2": 3}
-_WITH_LEVELS = ("hierarchical", "mtf_v2")
+_WITH_LEVELS = ("hierarchical", "mtf_v2", "nested")
 
 
 def _group_problems(gate: Gate) -> list[str]:
@@ -100,6 +103,8 @@ def _level_problems(name: str, gate: Gate) -> list[str]:
         found = [] if limits == [2, 2] else ["two levels with limit 2 each are needed"]
     else:
         found = _limit_problems(gate)
+    if name == "nested" and any(x.rule == "base" and x.limit > 1 for x in gate.levels):
+        found.append("a level with the rule base has the limit 1")
     size = prod(level.fanout for level in gate.levels)
     if size != gate.experts:
         found.append(f"the fanouts multiply to {size}, not to the {gate.experts} experts")

@@ -18,7 +18,7 @@ def hash(gate: Gate, shares: Array, tokens: int, generator: np.random.Generator)
     `shares` are the frequencies of the token ids here, not those of experts: from a load law over
     the vocabulary, from data, or from `zipf`. The map does not change, whatever the generator.
 
-    Source: Roller et al. 2021, Hash layers (arXiv 2106.04426), sec. 3.
+    Source: Roller et al. 2021, Hash layers (arXiv 2106.04426).
     """
     drawn = np.searchsorted(np.cumsum(shares / shares.sum()), generator.random(tokens))
     token = np.minimum(drawn, len(shares) - 1)
@@ -59,7 +59,7 @@ def mixed_map(vocabulary: int, experts: int) -> Ids:
 def balanced_map(frequencies: Array, experts: int) -> Ids:
     """Return a map that bins token ids evenly: the most frequent first, to the least loaded expert.
 
-    Source: Roller et al. 2021, sec. 3, "balanced assignment".
+    Source: Roller et al. 2021, Hash layers, balanced assignment.
     """
     loads = [(0.0, expert) for expert in range(experts)]
     heapify(loads)

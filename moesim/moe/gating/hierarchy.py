@@ -29,7 +29,7 @@ def hierarchical(gate: Gate, shares: Array, tokens: int, generator: np.random.Ge
         found = _inside(gate, level, popularity[part], generator)
         part = (part[:, :, np.newaxis] * level.fanout + found.experts).reshape(tokens, -1)
         weights = (weights[:, :, np.newaxis] * found.weights).reshape(tokens, -1)
-    return _heaviest_first(Choices(part, weights))
+    return heaviest_first(Choices(part, weights))
 
 
 def part_shares(shares: Array, levels: tuple[Level, ...], depth: int) -> Array:
@@ -86,7 +86,7 @@ def mtf_v2(gate: Gate, shares: Array, tokens: int, generator: np.random.Generato
         one = best(logits(inner, popularity[group], len(second), generator), 1)[:, 0]
         experts[second, 2] = one + group * fanout
         weights[second, 2] = groups.weights[second, 1]
-    return _heaviest_first(Choices(experts, weights))
+    return heaviest_first(Choices(experts, weights))
 
 
 def _level_gate(gate: Gate, level: Level) -> Gate:
@@ -101,7 +101,7 @@ def _top2_sent(gate: Gate, shares: Array, tokens: int, generator: np.random.Gene
     return without_second(wanted, sent(gate, wanted.weights[:, 1], generator))
 
 
-def _heaviest_first(choices: Choices) -> Choices:
+def heaviest_first(choices: Choices) -> Choices:
     """Return the choices of each token by falling weight, missing ones last."""
     order = np.argsort(np.where(choices.experts < 0, 1.0, -choices.weights), axis=1, kind="stable")
     return Choices(

@@ -12,7 +12,7 @@ from moesim.moe.gating.scores import Array, Ids, best, logits, sigmoid, softmax,
 def deepseek_v2(gate: Gate, shares: Array, tokens: int, generator: np.random.Generator) -> Choices:
     """Return the k best experts among the M groups whose best expert is best; softmax weights.
 
-    Source: DeepSeek-V2 technical report, sec. 2.2.2 (device-limited routing).
+    Source: DeepSeek-V2 technical report, device-limited routing.
     """
     found = logits(gate, shares, tokens, generator)
     experts = chosen_in_groups(gate, found, count_best=1)

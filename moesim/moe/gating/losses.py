@@ -10,7 +10,7 @@ from moesim.moe.gating.scores import Array
 def importance(choices: Choices, experts: int) -> Array:
     """Return Importance_i = sum over tokens of the gate weight of expert i.
 
-    Source: Shazeer et al. 2017 (arXiv 1701.06538), eq. 6.
+    Source: Shazeer et al. 2017 (arXiv 1701.06538).
     """
     wanted = choices.experts >= 0
     found = np.bincount(choices.experts[wanted], weights=choices.weights[wanted], minlength=experts)
@@ -23,7 +23,7 @@ def load_probability(clean: Array, noisy: Array, noise: float | Array, top_k: in
     P(x, i) = Phi((clean_i - kth_excluding(noisy, k, i)) / noise), kth_excluding the k-th largest
     of the others; noise is softplus((x W_noise)_i), greater than zero.
 
-    Source: Shazeer et al. 2017, eq. 8 and 9 (appendix A).
+    Source: Shazeer et al. 2017.
     """
     experts = noisy.shape[-1]
     if top_k >= experts:
@@ -37,12 +37,12 @@ def load_probability(clean: Array, noisy: Array, noise: float | Array, top_k: in
 
 
 def load(clean: Array, noisy: Array, noise: float | Array, top_k: int) -> Array:
-    """Return Load_i = sum over tokens of P(x, i): a smooth count. Source: Shazeer 2017, eq. 10."""
+    """Return Load_i = sum over tokens of P(x, i): a smooth count. Source: Shazeer et al. 2017."""
     return np.asarray(load_probability(clean, noisy, noise, top_k).sum(axis=0))
 
 
 def cv_squared(values: Array) -> float:
-    """Return CV^2 = variance / mean^2, the loss on importance and on load (Shazeer 2017, eq. 7)."""
+    """Return CV^2 = variance / mean^2, the loss on importance and on load (Shazeer et al. 2017)."""
     mean = float(values.mean())
     return float(values.var()) / mean**2 if mean else 0.0
 
@@ -59,8 +59,8 @@ def balance(chosen: Array, probability: Array) -> float:
     """Return E * sum_e f_e P_e, 1 where both are equal shares.
 
     f_e: share of the assignments that go to e; P_e: its mean probability. Switch counts the one
-    choice of a token (JMLR 2022, eq. 4 to 6), mesh-tensorflow the first, DeepSeek's losses all k
-    (f_e E / (k T) per choice, arXiv 2412.19437 eq. 17 to 20).
+    choice of a token (JMLR 2022), mesh-tensorflow the first, DeepSeek's losses all k
+    (f_e E / (k T) per choice, arXiv 2412.19437).
     """
     return float(len(chosen) * (chosen @ probability))
 
@@ -76,7 +76,7 @@ def gshard(first: Array, probability: Array) -> float:
 def router_z(values: Array) -> float:
     """Return L_z = mean over tokens of (log sum exp of the logits)^2; coefficient 1e-3 in ST-MoE.
 
-    Source: ST-MoE (arXiv 2202.08906), eq. 5; google/flaxformer routing.py _router_z_loss @399ea3a8.
+    Source: ST-MoE (arXiv 2202.08906); google/flaxformer routing.py _router_z_loss @399ea3a8.
     """
     top = values.max(axis=-1)
     log_sum = top + np.log(np.exp(values - top[..., np.newaxis]).sum(axis=-1))

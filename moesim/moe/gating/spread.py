@@ -132,14 +132,14 @@ def deepseek_v3() -> Spread:
     What is left is the scatter of independent choices (CV 0 of the shares themselves). Loads at
     inference differ: text unlike the training mix leaves the bias behind.
 
-    Source: DeepSeek-V3 (arXiv 2412.19437), sec. 2.1.2; `bias.balance_bias` gives the bias itself.
+    Source: DeepSeek-V3 (arXiv 2412.19437); `bias.balance_bias` gives the bias itself.
     """
     return Spread(
         cv=0.0,
         cv_importance=None,
         imbalance=1.0,
         is_bound=False,
-        source="DeepSeek-V3 (arXiv 2412.19437), sec. 2.1.2: sign updates until the load is flat",
+        source="DeepSeek-V3 (arXiv 2412.19437): sign updates until the load is flat",
     )
 
 

@@ -12,6 +12,7 @@ from moesim.moe.gating.gshard import gshard_top2
 from moesim.moe.gating.hashed import hash
 from moesim.moe.gating.hierarchy import hierarchical, mtf_v2
 from moesim.moe.gating.limited import deepseek_v2, deepseek_v3
+from moesim.moe.gating.nested import nested
 from moesim.moe.gating.scores import Array
 from moesim.moe.gating.token_choice import noisy_topk, softmax_topk, st_moe, switch_top1
 
@@ -31,6 +32,7 @@ GATES: dict[str, Rule] = {
     "deepseek_v3": deepseek_v3,
     "hierarchical": hierarchical,
     "mtf_v2": mtf_v2,
+    "nested": nested,
 }
 """The name in YAML, the name of the function and the documented name are one word."""
 

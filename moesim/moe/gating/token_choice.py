@@ -13,7 +13,7 @@ def softmax_topk(gate: Gate, shares: Array, tokens: int, generator: np.random.Ge
     With `normalise` the weights are a softmax over the chosen (Mixtral, Qwen3), else one over all
     experts (OLMoE).
 
-    Sources: Mixtral of Experts (arXiv 2401.04088), sec. 2.1; OLMoE (arXiv 2409.02060).
+    Sources: Mixtral of Experts (arXiv 2401.04088); OLMoE (arXiv 2409.02060).
     """
     found = logits(gate, shares, tokens, generator)
     return weigh(best(found, gate.top_k), softmax(found), normalise=gate.normalise)
@@ -25,7 +25,7 @@ def noisy_topk(gate: Gate, shares: Array, tokens: int, generator: np.random.Gene
     `noise` stands for softplus((x W_noise)_i). At the first step both weight matrices are zero:
     sharpness 0 and noise ln 2.
 
-    Source: Shazeer et al. 2017 (arXiv 1701.06538), eq. 3 to 5.
+    Source: Shazeer et al. 2017 (arXiv 1701.06538).
     """
     clean = logits(gate, shares, tokens, generator)
     noisy = clean + gate.noise * generator.standard_normal(clean.shape)
@@ -45,7 +45,7 @@ def jitter_noise(gate: Gate) -> float:
 def switch_top1(gate: Gate, shares: Array, tokens: int, generator: np.random.Generator) -> Choices:
     """Return each token's best expert with its softmax probability as weight, the input jittered.
 
-    Source: Switch Transformers (JMLR 2022), sec. 2.1 and 2.2; jitter 1e-2 in tensorflow/mesh
+    Source: Switch Transformers (JMLR 2022); jitter 1e-2 in tensorflow/mesh
     mesh_tensorflow/transformer/moe.py _switch_gating @da907937.
     """
     found = _jittered(gate, shares, tokens, generator)

@@ -5,6 +5,7 @@ from typing import Any
 
 from moesim.study.outcome import Outcome
 from moesim.study.report.words import percent
+from moesim.study.routing_loads import sentences
 
 KINDS = ("measured", "fitted", "datasheet", "assumed")
 
@@ -44,7 +45,7 @@ def statements(outcome: Outcome, origins: Mapping[str, float]) -> list[str]:
     ]
     if run.architecture.is_moe:
         said += [
-            _load_statement(outcome),
+            *_load_statements(outcome),
             "Each MoE layer draws one load per step, shared by its micro-batches; the fullest "
             "rank holds the others up at each exchange.",
             "Bytes of dispatch and combine follow the fan-out of uniform choices (groups picked by "
@@ -73,14 +74,11 @@ def _kernel_statement(outcome: Outcome, origins: Mapping[str, float]) -> list[st
     return [f"Kernel times come from {used or 'no measured kernel'}. {software.kernels_reason}."]
 
 
-def _load_statement(outcome: Outcome) -> str:
-    load = outcome.run.scenario.routing.load
-    if load.law == "even":
-        return "Loads are forced even: every expert gets the same number of tokens."
-    if load.law == "trace":
-        return f"Loads are those measured in {load.trace}, {load.detail or 'shares'} kept."
-    spread = f" with a coefficient of variation of {load.cv:g}" if load.cv is not None else ""
-    return f"Loads are drawn from a {load.law} law{spread}; the law is the scenario's assumption."
+def _load_statements(outcome: Outcome) -> list[str]:
+    from moesim.study.routing import drawing, moe_layers
+
+    run = outcome.run
+    return sentences(drawing(next(moe_layers(run)), run))
 
 
 def _capacity_statement(outcome: Outcome) -> list[str]:

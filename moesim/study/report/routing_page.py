@@ -8,6 +8,7 @@ from moesim.study.report import files
 from moesim.study.report import routing_traffic_charts as traffic
 from moesim.study.report.page import document
 from moesim.study.report.routing_charts import charts
+from moesim.study.report.routing_load_page import load_sections
 from moesim.study.report.routing_summary import summary
 from moesim.study.report.routing_tables import tables
 from moesim.study.report.routing_words import figures, verdict
@@ -45,7 +46,12 @@ def html(study: RoutingStudy, summed: dict[str, Any] | None = None) -> str:
     """Return the page; `summed` is the summary, where it is at hand already."""
     summed = summed or summary(study)
     pictures = charts(study)
-    sections = [_head(study, summed), _figures(summed), *(_picture(name) for name in pictures)]
+    sections = [
+        _head(study, summed),
+        _figures(summed),
+        *(_picture(name) for name in pictures),
+        *load_sections(summed),
+    ]
     return document(f"{study.scenario.name} (routing)", sections, pictures)
 
 
@@ -67,7 +73,7 @@ def _figures(summed: dict[str, Any]) -> str:
     return (
         "<section><h2>In figures</h2><table class='figures'><tbody>"
         f"{rows}</tbody></table><p class='note'>Means over the MoE layers of one micro-batch of "
-        "one expert-parallel group.</p></section>"
+        f"one expert-parallel group. {escape(' '.join(summed['load']))}</p></section>"
     )
 
 

@@ -7,12 +7,15 @@ from moesim.moe.assignment import Router
 from moesim.moe.expected_drops import Expected
 from moesim.study.report import routing_traffic_tables as traffic
 from moesim.study.report.routing_drop_tables import drops
+from moesim.study.report.routing_load_tables import expected_assignments, load_tables, nested
 from moesim.study.report.routing_tables import (
     block_columns,
     capacity,
     dispatch,
     expected_columns,
 )
+from moesim.study.routing import drawing, moe_layers
+from moesim.study.routing_loads import sentences
 from moesim.study.routing_study import RoutedLayer, RoutingStudy
 from moesim.version import __version__
 
@@ -32,6 +35,7 @@ def summary(study: RoutingStudy) -> dict[str, Any]:
         "top_k": first.top_k,
         "ranks": first.ranks,
         "domains": study.where.domains,
+        "load": sentences(drawing(next(moe_layers(study.run)), study.run)),
         "tokens": first.tokens,
         "group_tokens": first.group_tokens,
         "routed_tokens": sum(layer.placed.routed for layer in layers),
@@ -43,6 +47,7 @@ def summary(study: RoutingStudy) -> dict[str, Any]:
         "padded_fraction": _padded(layers),
         "capacity_waste_fraction": _mean(layers, "capacity_waste_fraction"),
         "assignments_per_token": _share_of_tokens(layers),
+        "expected_assignments_per_token": expected_assignments(study),
         "expert_imbalance": _mean(layers, "expert_imbalance"),
         "slot_imbalance": _mean(layers, "slot_imbalance"),
         "rank_imbalance": _mean(layers, "rank_imbalance"),
@@ -57,6 +62,8 @@ def summary(study: RoutingStudy) -> dict[str, Any]:
         "drops_slots": study.drops.slots,
         "drops_tokens": study.drops.tokens,
         "drops_groups": study.drops.groups,
+        **load_tables(study),
+        **nested(study),
         "scenario": scenario.model_dump(mode="json"),
     }
 

@@ -10,6 +10,7 @@ from moesim.moe.dispatchers import Rows as SentRows
 from moesim.moe.expected_drops import Expected
 from moesim.study.report import routing_traffic_tables as traffic
 from moesim.study.report.routing_drop_tables import drops
+from moesim.study.report.routing_load_tables import expected_rows, load_measures, load_tables
 from moesim.study.routing import expected_drop
 from moesim.study.routing_blocks import BlockPadding
 from moesim.study.routing_study import RoutedLayer, RoutingStudy
@@ -30,6 +31,7 @@ def tables(study: RoutingStudy) -> dict[str, Rows]:
         "dispatch": dispatch(study),
         "capacity": capacity(study),
         **traffic.tables(study),
+        **load_tables(study),
     }
     return {**found, "drops": drops(study.drops)} if study.drops.parts else found
 
@@ -55,6 +57,7 @@ def _layer(layer: RoutedLayer) -> dict[str, Any]:
         "fullest_rank_rows": int(placed.rank_rows.max()),
         "mean_rank_rows": float(placed.rank_rows.mean()),
         "replica_memory_fraction": placed.replica_memory_fraction,
+        **load_measures(layer),
     }
 
 
@@ -81,12 +84,13 @@ def block_columns(padding: BlockPadding | None) -> dict[str, Any]:
 
 def _experts(study: RoutingStudy) -> Rows:
     return [
-        {"layer": layer.number, "expert": expert, "routed": int(routed), "computed": int(kept)}
+        {"layer": layer.number, "expert": expert, "routed": int(routed), "computed": int(kept),
+         "expected": hoped}
         for layer in study.layers
-        for expert, (routed, kept) in enumerate(
-            zip(layer.drawn.routed, layer.placed.expert_rows, strict=True)
+        for expert, (routed, kept, hoped) in enumerate(
+            zip(layer.drawn.routed, layer.placed.expert_rows, expected_rows(layer), strict=True)
         )
-    ]
+    ]  # fmt: skip
 
 
 def _ranks(study: RoutingStudy) -> Rows:

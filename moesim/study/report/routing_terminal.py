@@ -7,6 +7,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from moesim.study.report.routing_drop_tables import terminal as drops
+from moesim.study.report.routing_load_page import TABLES, load_rows
 from moesim.study.report.routing_words import expected_words, figures, verdict
 from moesim.study.report.words import percent
 
@@ -19,10 +20,16 @@ def print_study(summed: dict[str, Any], console: Console) -> None:
         table.add_row(name, value)
     console.print(table)
     console.print()
+    console.print(" ".join(summed["load"]), style="dim", highlight=False)
+    console.print()
     console.print(_capacity(summed["capacity"]))
     if summed["drops"]:
         console.print()
         console.print(drops(summed["drops"]))
+    for name, title in TABLES.items():
+        if summed.get(name):
+            console.print()
+            console.print(load_table(title, load_rows(name, summed[name])))
 
 
 def _capacity(rows: list[dict[str, Any]]) -> Table:
@@ -36,4 +43,14 @@ def _capacity(rows: list[dict[str, Any]]) -> Table:
             expected_words(row),
             percent(row["capacity_waste_fraction"]),
         )
+    return table
+
+
+def load_table(title: str, rows: list[tuple[str, ...]]) -> Table:
+    """Return a table whose first row are the titles of its columns."""
+    table = Table(title=title, box=None, title_justify="left")
+    for name in rows[0]:
+        table.add_column(name, justify="right")
+    for row in rows[1:]:
+        table.add_row(*row)
     return table

@@ -72,11 +72,16 @@ def expected_words(figures: dict[str, Any]) -> str:
     return "-" if fraction is None else f"{kind}: {percent(fraction)}{off}"
 
 
+def _known(value: float | None) -> str:
+    return "no closed form" if value is None else three_digits(value)
+
+
 def figures(summed: dict[str, Any]) -> list[Row]:
     """Return the figures of a study, name and value."""
     rows = [
         ("tokens routed together", f"{summed['group_tokens']:,}"),
         ("assignments per token", three_digits(summed["assignments_per_token"])),
+        ("expected assignments per token", _known(summed["expected_assignments_per_token"])),
         ("fullest expert over mean", three_digits(summed["expert_imbalance"])),
         ("fullest slot over mean", three_digits(summed["slot_imbalance"])),
         ("fullest rank over mean", three_digits(summed["rank_imbalance"])),

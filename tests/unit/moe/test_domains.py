@@ -9,12 +9,11 @@ from moesim.moe.domains import (
     Mixture,
     domain_shares,
     domain_steps,
-    domain_streams,
-    draw_mixture,
+    draw_split,
     mixed,
     split,
 )
-from moesim.moe.load_laws import ShareLaw
+from moesim.moe.loads import cv_of
 
 _TWO = np.array([[[1.0, 0.0, 0.0, 0.0]], [[0.0, 0.5, 0.25, 0.25]]])
 
@@ -40,9 +39,10 @@ def test_sequences_are_of_one_domain() -> None:
 def test_tokens_of_many_requests_scatter_as_independent_tokens_of_the_mix() -> None:
     """Sequences of one token: variance n q (1 - q), q the mixed share; within 4 sigma."""
     mixture, generator = Mixture(shares=_TWO, weights=(1.0, 1.0)), np.random.default_rng(2)
+    batch = Batch(tokens=60, top_k=1)
     counts = np.stack(
         [
-            draw_mixture(mixture, Batch(tokens=60, top_k=1), generator, [[generator]] * 2)[0]
+            draw_split(mixture, batch, split(mixture, 60, generator), [[generator]] * 2)[0]
             for _ in range(4000)
         ]
     )
@@ -55,26 +55,20 @@ def test_tokens_of_many_requests_scatter_as_independent_tokens_of_the_mix() -> N
 def test_all_layers_see_the_same_composition() -> None:
     shares = np.repeat(_TWO, 3, axis=1)
     mixture = Mixture(shares=shares, weights=(1.0, 1.0))
-    streams = domain_streams(0, "counts", ["chat", "code"], range(3))
-    counts = draw_mixture(mixture, Batch(tokens=99, top_k=1), np.random.default_rng(5), streams)
+    streams = [layer_streams(0, domain, range(3)) for domain in ("chat", "code")]
+    tokens = split(mixture, 99, np.random.default_rng(5))
+    counts = draw_split(mixture, Batch(tokens=99, top_k=1), tokens, streams)
     assert len(set(counts[:, 0].tolist())) == 1
     assert counts.sum(axis=1).tolist() == [99, 99, 99]
-
-
-def test_another_domain_leaves_the_streams_of_the_others_alone() -> None:
-    few = domain_streams(9, "counts", ["chat"], [4, 5])
-    many = domain_streams(9, "counts", ["code", "chat"], [3, 4, 5])
-    assert few[0][1].random(4).tolist() == many[1][2].random(4).tolist()
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.04, 0.23, 0.9])
 def test_domains_correlate_as_asked(correlation: float) -> None:
     """Correlation of two domains' shares over 40,000 experts, sigma 0.8; within 0.03."""
     shares = domain_shares(
-        ShareLaw(law="lognormal", sigma=0.8),
+        [cv_of(0.8)] * 3,
         40_000,
         layer_streams(3, "x", range(2)),
-        domains=3,
         correlation=correlation,
     )
     assert shares.shape == (3, 2, 40_000)
@@ -88,9 +82,8 @@ def test_a_mix_of_domains_is_flatter_by_the_closed_form() -> None:
 
     c = 0.83 and the middle of r = 0.04..0.23 give 0.49 for four; real tasks mix to 0.511.
     """
-    law = ShareLaw(law="lognormal", cv=0.83)
     streams = layer_streams(4, "x", range(4))
-    shares = domain_shares(law, 20_000, streams, domains=4, correlation=0.13)
+    shares = domain_shares([0.83] * 4, 20_000, streams, correlation=0.13)
     mix = mixed(Mixture(shares=shares, weights=(1.0,) * 4))
     cv = float((mix.std(axis=1) / mix.mean(axis=1)).mean())
     assert cv == pytest.approx(0.83 * (0.25 + 0.75 * 0.13) ** 0.5, rel=0.03)

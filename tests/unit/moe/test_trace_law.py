@@ -7,7 +7,7 @@ from moesim.errors import CalibrationError
 from moesim.moe import trace_statistics as statistics
 from moesim.moe import traffic
 from moesim.moe.counts import Batch, draw_choices, inclusion, layer_streams
-from moesim.moe.domains import domain_streams, draw_mixture
+from moesim.moe.domains import draw_split, split
 from moesim.moe.loads import Counts
 from moesim.moe.trace_law import (
     DETAILS,
@@ -36,9 +36,9 @@ def _tables() -> list[CountTable]:
 def _sample(law: TraceLaw, tokens: int, seed: int, *, in_order: bool = True) -> Counts:
     layers = range(law.shares.shape[1])
     mixture = mixture_of(law, layer_streams(seed, "shares", layers), in_order=in_order)
-    streams = domain_streams(seed, "counts", law.domains, layers)
-    composition = np.random.default_rng(seed)
-    return draw_mixture(mixture, Batch(tokens=tokens, top_k=law.top_k), composition, streams)
+    streams = [layer_streams(seed, f"counts/{domain}", layers) for domain in law.domains]
+    by_domain = split(mixture, tokens, np.random.default_rng(seed))
+    return draw_split(mixture, Batch(tokens=tokens, top_k=law.top_k), by_domain, streams)
 
 
 @pytest.mark.parametrize("domain", ["intent", "law", "summary", "translation"])

@@ -5,6 +5,7 @@ import pytest
 
 from moesim.moe.capacity import CapacityRule, slots
 from moesim.moe.choices import Choices, assignments_per_token, parts_reached
+from moesim.moe.dispatchers import linked
 from moesim.moe.gating.gate import Gate, Level
 from moesim.moe.gating.nested import nested_size
 from moesim.moe.gating.table import choose
@@ -18,15 +19,15 @@ def test_work_of_a_router_with_two_levels() -> None:
     W_noise, are asked: the experts are the same work, so that the difference is the routers'.
     Band: 0.1M, half of the last digit of either figure.
     """
-    flat = nested_size([Gate(experts=256, top_k=4)])
-    levels = nested_size([Gate(experts=16, top_k=2), Gate(experts=16, top_k=2)])
+    flat = nested_size((Level(fanout=256, limit=4),))
+    levels = nested_size((Level(fanout=16, limit=2), Level(fanout=16, limit=2)))
     assert (flat.stored, flat.active) == (levels.stored, levels.active) == (256, 4)
     saved = 2 * 512 * (flat.router_scores - levels.router_scores)
     assert saved == pytest.approx(8.6e6 - 8.4e6, abs=0.1e6)
 
 
 def _mtf(policy: str = "random_mtf") -> Gate:
-    levels = (Level(fanout=4, limit=2, link="scale_out"), Level(fanout=8, limit=2))
+    levels = (Level(fanout=4, limit=2), Level(fanout=8, limit=2))
     return Gate(experts=32, top_k=3, second_policy=policy, levels=levels)  # type: ignore[arg-type]
 
 
@@ -72,4 +73,5 @@ def test_capacity_of_both_levels() -> None:
 
 def test_both_levels_cross_a_link_of_their_own() -> None:
     # two all-to-alls each way: one between the groups, one inside them
-    assert [level.link for level in _mtf().levels] == ["scale_out", "scale_up"]
+    links = [level.link for level in linked(_mtf().levels, domains=4)]
+    assert links == ["scale_out", "scale_up"]

@@ -8,19 +8,18 @@ import pytest
 from moesim import rng
 from moesim.moe import trace_statistics as statistics
 from moesim.moe.choices import parts_reached
-from moesim.moe.counts import Batch, draw, draw_choices, inclusion, layer_streams
+from moesim.moe.counts import Batch, draw, draw_choices, draw_counts, inclusion, layer_streams
 from moesim.moe.gating.bias import BiasUpdate, balance_bias
 from moesim.moe.gating.gate import Gate
 from moesim.moe.gating.spread import shazeer
 from moesim.moe.gating.table import choose
-from moesim.moe.load_laws import ShareLaw, draw_layers
-from moesim.moe.load_presets import PRESETS
-from moesim.moe.loads import LoadLaw, draw_counts, draw_shares
+from moesim.moe.loads import LoadLaw, cv_of, draw_shares, sigma_of
 from moesim.moe.placed_rows import rank_loads
 from moesim.moe.placement import PLACEMENTS, Room
 from moesim.moe.rebalancing import drifted, log_correlation_of
 from moesim.moe.straggler import excess
 from moesim.moe.traces import make_trace, read_counts
+from moesim.spec.load_presets import PRESETS
 from tests.shared_files import shared
 
 NO_EPLB = {3: 0.498, 4: 0.538, 5: 0.459, 58: 2.461, 59: 0.717, 60: 1.120}
@@ -32,7 +31,8 @@ EPLB_EP36 = {3: 0.082, 4: 0.093, 5: 0.093, 58: 0.113, 59: 0.092, 60: 0.101}
 
 def _rank_excess(sigma: float, ranks: int = 32) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     streams = layer_streams(6, "layers", range(1000))
-    shares = draw_layers(ShareLaw(law="lognormal", sigma=sigma), 256, streams)
+    law = LoadLaw(law="lognormal", cv=cv_of(sigma))
+    shares = np.stack([draw_shares(law, 256, stream) for stream in streams])
     counts = draw(inclusion(shares, 8), Batch(tokens=128 * ranks, top_k=8), streams)
     return statistics.rank_imbalance(counts, ranks) - 1
 
@@ -43,8 +43,8 @@ def test_layers_of_deepseek_r1_within_the_inference_preset_and_below_it() -> Non
     The early layers 3, 4 and 5 are flatter than all but one in a thousand: one sigma for all layers
     makes layers differ less than those of this model do. A sigma for each layer is possible.
     """
-    preset = PRESETS["inference"].law
-    assert preset.sigma == 1.05
+    preset = PRESETS["deepseek_r1_inference"]
+    assert sigma_of(preset.cv or 0.0) == pytest.approx(1.05, abs=0.005)
     lowest, low, high = np.quantile(_rank_excess(1.05), [0.001, 0.01, 0.99])
     for layer, printed in NO_EPLB.items():
         assert bool(low < printed < high) is (layer >= 58)
@@ -68,7 +68,7 @@ def test_layers_of_deepseek_r1_with_replicas(layer: int) -> None:
     its experts need not be that skewed, they may lie badly.
     """
     sigma, generator = SIGMAS[layer], rng.stream(7, f"layer {layer}")
-    law = LoadLaw(law="lognormal", cv=float(np.sqrt(np.expm1(sigma**2))))
+    law = LoadLaw(law="lognormal", cv=cv_of(sigma))
     seen, fresh = (
         np.stack([draw_shares(law, 256, generator) for _ in range(200)]) for _ in range(2)
     )
@@ -95,8 +95,9 @@ def test_fullest_expert_of_shazeer_from_the_cv(
     fullest of 256 is one expert of one run.
     """
     assert shazeer(w_importance, w_load).cv == cv
-    law = ShareLaw(law="dirichlet", cv=cv)
-    shares = 256 * draw_layers(law, 256, layer_streams(3, "x", range(400)))
+    law = LoadLaw(law="dirichlet", cv=cv)
+    streams = layer_streams(3, "x", range(400))
+    shares = 256 * np.stack([draw_shares(law, 256, stream) for stream in streams])
     found = float(shares.max(axis=1).mean())
     assert found - 1 == pytest.approx(fullest - 1, rel=0.35)
 
@@ -109,7 +110,9 @@ def test_fullest_expert_of_shazeer_without_losses(law: str) -> None:
     load of a router that nothing balances lies on a few hot experts rather than on one.
     """
     assert shazeer(0.0, 0.0).imbalance == pytest.approx(17.80)
-    shares = 256 * draw_layers(ShareLaw(law=law, cv=3.01), 256, layer_streams(3, "x", range(2000)))
+    streams = layer_streams(3, "x", range(2000))
+    drawn = [draw_shares(LoadLaw(law=law, cv=3.01), 256, stream) for stream in streams]
+    shares = 256 * np.stack(drawn)
     assert float(shares.max(axis=1).mean()) == pytest.approx(26.5, rel=0.05)
 
 

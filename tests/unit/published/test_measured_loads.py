@@ -12,8 +12,7 @@ import pytest
 
 from moesim.moe import trace_statistics as statistics
 from moesim.moe.counts import layer_streams
-from moesim.moe.load_laws import ShareLaw, draw_layers
-from moesim.moe.loads import Counts
+from moesim.moe.loads import Counts, LoadLaw, draw_shares
 from moesim.moe.traces import CountTable, read_counts
 from tests.shared_files import shared
 
@@ -142,8 +141,9 @@ def _fits(model: str, law: str) -> list[tuple[str, str, float, float]]:
             row = counted.get((line["checkpoint"], domain, selection, layer))
             if row is None:  # the equal mix
                 row = _mix(model)[layer - 1 if model == DEEPSEEK else (0, 7, 15).index(layer)]
-            given = ShareLaw(law=law, **{key: float(line[column])})  # type: ignore[arg-type]
-            drawn = draw_layers(given, len(row), layer_streams(layer, domain, range(draws)))
+            given = LoadLaw(law=law, **{key: float(line[column])})  # type: ignore[arg-type]
+            streams = layer_streams(layer, domain, range(draws))
+            drawn = np.stack([draw_shares(given, len(row), stream) for stream in streams])
             predicted = len(row) * np.sort(drawn, axis=1).mean(axis=0)
             relative = np.sort(row / row.mean())
             rmse = float(np.sqrt(((relative - predicted) ** 2).mean()))

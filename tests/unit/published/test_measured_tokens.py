@@ -12,7 +12,7 @@ import pytest
 from moesim.moe import trace_statistics as statistics
 from moesim.moe.burst import BURSTS, cv_squared
 from moesim.moe.counts import Batch, draw, layer_streams
-from moesim.moe.domains import domain_streams, draw_mixture
+from moesim.moe.domains import draw_split, split
 from moesim.moe.expert_cache import fixed_hit_rate, lru_hit_rate
 from moesim.moe.loads import Counts
 from moesim.moe.trace_law import TraceLaw, law_of, mixture_of
@@ -53,9 +53,9 @@ def _summary(counts: Counts) -> tuple[float, float, float]:
 def _sampled(law: TraceLaw, tokens: int, seed: int, *, in_order: bool) -> Counts:
     layers = range(law.shares.shape[1])
     mixture = mixture_of(law, layer_streams(seed, "shares", layers), in_order=in_order)
-    streams = domain_streams(seed, "counts", law.domains, layers)
-    batch = Batch(tokens=tokens, top_k=6)
-    return draw_mixture(mixture, batch, np.random.default_rng(seed), streams)
+    streams = [layer_streams(seed, f"counts/{name}", layers) for name in law.domains]
+    by_domain = split(mixture, tokens, np.random.default_rng(seed))
+    return draw_split(mixture, Batch(tokens=tokens, top_k=6), by_domain, streams)
 
 
 def _close(found: tuple[float, float, float], printed: tuple[float, float, float]) -> None:

@@ -191,8 +191,8 @@ def test_the_word_that_chooses_an_alternative_is_explained(attention: str, says:
 
 def test_fields_follow_lists_and_optional_keys() -> None:
     assert fields_at(Scenario, ("baseline", 0)) == ["equal", "model", "parallel"]
-    load = ["law", "cv", "trace", "domain", "detail", "burst"]
-    assert fields_at(Scenario, ("routing", "load")) == load
+    balancing = ["rule", "w_importance", "w_load", "alpha"]
+    assert fields_at(Scenario, ("routing", "load", "balancing")) == balancing
     assert fields_at(Scenario, ("no", "such", "place")) == []
 
 

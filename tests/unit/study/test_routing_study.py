@@ -123,7 +123,7 @@ UNIFORM = {"law": "uniform"}
         ({"load": {"law": "trace", "trace": "none.csv"}}, "none.csv"),
         ({"load": UNIFORM, "capacity": {"factor": 1, "absolute": 4}}, "not 2 of them"),
         ({"load": UNIFORM, "capacity": {"factor": 1, "scope": "group"}}, "needs group_tokens"),
-        ({"load": UNIFORM, "gating": {"rule": "st_moe", "noise": 1}}, "noisy_topk only"),
+        ({"load": UNIFORM, "gating": {"rule": "st_moe", "noise": 1}}, "noisy_topk and nested only"),
         ({"block_rows": 128, "capacity": {"factor": 1, "formula": "switch"}}, "pads buffers"),
         ({"capacity": {"factor": 1, "formula": "deepseek_v2", "pad": True}}, "no buffers to pad"),
         (
@@ -304,7 +304,8 @@ def test_the_page_is_drawn_offline(tmp_path: Path, chromium: str) -> None:
     folder = save(made, tmp_path / "out")
     assert {file.name for file in folder.iterdir()} == {
         "summary.json", "layers.csv", "experts.csv", "ranks.csv", "dispatch.csv", "capacity.csv",
-        "byte_matrix.csv", "traffic.csv", "stragglers.csv", "report.html",
+        "byte_matrix.csv", "traffic.csv", "stragglers.csv", "touched.csv", "granularity.csv",
+        "report.html",
     }  # fmt: skip
     command = [
         chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",

@@ -1,5 +1,7 @@
 """Experts in other shapes: what splitting and sharing leave alone, and what they change."""
 
+from dataclasses import replace
+
 import pytest
 
 from moesim.errors import ModelError
@@ -7,7 +9,6 @@ from moesim.moe.gating.block import (
     Block,
     active_width,
     copies,
-    dense_residual,
     fine_grained,
     isolate_shared,
     rows_per_expert,
@@ -49,10 +50,10 @@ def test_shared_experts_are_dense_work_without_dispatch() -> None:
     assert rows_per_expert(made, 6400) == 600.0
 
 
-def test_a_dense_residual_adds_work_and_no_copies() -> None:
+def test_a_dense_network_beside_adds_work_and_no_copies() -> None:
     # Arctic: top-2 of 128 beside a dense FFN
     plain = Block(experts=128, top_k=2, width=4864)
-    made = dense_residual(plain, 7168)
+    made = replace(plain, dense_width=7168)
     assert active_width(made) - active_width(plain) == 7168
     assert stored_width(made) - stored_width(plain) == 7168
     assert copies(made, 8, deduplicated=True) == copies(plain, 8, deduplicated=True)

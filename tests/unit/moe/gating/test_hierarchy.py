@@ -88,28 +88,41 @@ def test_hierarchical_against_its_expectation() -> None:
 def test_nested_softmax_routers_are_a_hierarchy() -> None:
     """Two levels of top-k inside top-k: the same law of loads as `hierarchical`."""
     shares = _shares(24, 7)
-    gates = [("softmax_topk", Gate(experts=4, top_k=2)), ("softmax_topk", Gate(experts=6, top_k=2))]
-    found = nested(gates, shares, TOKENS, np.random.default_rng(8))
     levels = (Level(fanout=4, limit=2), Level(fanout=6, limit=2))
-    load = expected_load("hierarchical", Gate(experts=24, top_k=4, levels=levels), shares)
+    gate = Gate(experts=24, top_k=4, levels=levels)
+    found = nested(gate, shares, TOKENS, np.random.default_rng(8))
+    load = expected_load("hierarchical", gate, shares)
+    assert expected_load("nested", gate, shares) == pytest.approx(load)
     drawn = counts(found, 24, 1)[0] / TOKENS
     assert (abs(drawn - load) < 4 * (load * (1 - load) / TOKENS) ** 0.5).all()
     assert found.weights.sum(axis=1) == pytest.approx(np.ones(TOKENS))
     assert (parts_reached(found, 24, 4) == 2).all()
 
 
-def test_nesting_mixes_rules_and_goes_deeper() -> None:
-    gates = [
-        ("gshard_top2", Gate(experts=3, top_k=2, second_policy="random_gshard")),
-        ("expert_choice", Gate(experts=2, capacity_factor=1.0)),
-        ("switch_top1", Gate(experts=4)),
-    ]
-    found = nested(gates, _shares(24, 9), 2000, np.random.default_rng(10))
+def test_inner_moes_balance_their_own_tokens() -> None:
+    """Top-2 of 3 by popularity, inside each of them BASE over 4, inside these top-1 of 2."""
+    levels = (
+        Level(fanout=3, limit=2), Level(fanout=4, limit=1, rule="base"), Level(fanout=2, limit=1),
+    )  # fmt: skip
+    gate = Gate(experts=24, top_k=2, levels=levels)
+    found = choose("nested", gate, _shares(24, 9), 2000, generator=np.random.default_rng(10))
     tokens = as_tokens(found.experts, found.weights)
-    assert {expert for token in tokens for expert in token} <= set(range(24))
-    assert parts_reached(found, 24, 3).max() <= 2
-    # a leaf MoE with top-1 gives one leaf per expert of the level above it
-    assert all(len({e // 4 for e in token}) == len(token) for token in tokens)
+    assert all(len({expert // 8 for expert in token}) == len(token) == 2 for token in tokens)
+    inner = counts(found, 24, 1)[0].reshape(3, 4, 2).sum(axis=2)
+    assert int(inner.sum()) == 4000
+    assert (inner.max(axis=1) - inner.min(axis=1) <= 1).all()
+    assert len(set(inner.sum(axis=1).tolist())) > 1
+    load = expected_load("nested", gate, _shares(24, 9)).reshape(3, 4, 2).sum(axis=2)
+    assert load.sum() == pytest.approx(2)
+    assert np.ptp(load, axis=1) == pytest.approx(np.zeros(3))
+
+
+def test_noise_reaches_the_levels_that_read_it() -> None:
+    """Noise without bound forgets popularity: 1/2 for each of two parts."""
+    levels = (Level(fanout=2, limit=1, rule="noisy_topk"), Level(fanout=2, limit=1))
+    gate = Gate(experts=4, top_k=1, levels=levels, noise=1e4)
+    load = expected_load("nested", gate, np.array([0.6, 0.2, 0.1, 0.1]))
+    assert load == pytest.approx([0.375, 0.125, 0.25, 0.25], abs=1e-3)
 
 
 def test_nesting_multiplies_parameters_not_work() -> None:
@@ -118,7 +131,7 @@ def test_nesting_multiplies_parameters_not_work() -> None:
     Routers: 8 + 8 * 4 = 40 weights per unit of width; scores 8 + 2 * 4 = 16. A flat router over
     the leaves would have 32 of each.
     """
-    plain, stacked = nested_size([_top(8, 2)]), nested_size([_top(8, 2), _top(4, 1)])
+    plain, stacked = nested_size((_top(8, 2),)), nested_size((_top(8, 2), _top(4, 1)))
     assert (plain.stored, plain.active) == (8, 2)
     assert (stacked.stored, stacked.active) == (32, 2)
     assert (stacked.router_params, stacked.router_scores) == (40, 16)
@@ -127,10 +140,10 @@ def test_nesting_multiplies_parameters_not_work() -> None:
 
 def test_three_levels_by_hand() -> None:
     # 2 + 2*3 + 2*3*5 weights; 2 + 1*3 + 1*2*5 scores
-    size = nested_size([_top(2, 1), _top(3, 2), _top(5, 4)])
+    size = nested_size((_top(2, 1), _top(3, 2), _top(5, 4)))
     assert (size.stored, size.active) == (30, 8)
     assert (size.router_params, size.router_scores) == (38, 15)
 
 
-def _top(experts: int, k: int) -> Gate:
-    return Gate(experts=experts, top_k=k)
+def _top(experts: int, k: int) -> Level:
+    return Level(fanout=experts, limit=k)

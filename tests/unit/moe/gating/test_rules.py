@@ -259,6 +259,7 @@ GATE_OF = {
     "deepseek_v2": Gate(experts=64, top_k=6, groups=8, groups_per_token=3),
     "hierarchical": Gate(experts=64, top_k=4, levels=LEVELS),
     "mtf_v2": Gate(experts=64, top_k=3, levels=LEVELS, second_policy="random_mtf"),
+    "nested": Gate(experts=64, top_k=4, levels=LEVELS),
 }
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from moesim.errors import ModelError
 from moesim.moe.choices import counts
-from moesim.moe.gating.expected import EXPECTED, drawn_load, expected_load
+from moesim.moe.gating.expected import EXPECTED, expected_load
 from moesim.moe.gating.gate import Gate
 from moesim.moe.gating.inclusion import first_order, plackett_luce
 from moesim.moe.gating.sampling import FAST, gate_counts, single_counts, topk_counts
@@ -24,9 +24,12 @@ GATES_TRIED = {
 
 
 def _close(found: Array, load: Array, tokens: int) -> None:
-    """A count of distinct choices is binomial, so its error is known; flat rules have none."""
+    """A count of distinct choices is binomial, so its error is known; flat rules have none.
+
+    Two more may be missing or too many: counts of rare experts are no Gaussians.
+    """
     error = (load * (1 - np.minimum(load, 1)) / tokens) ** 0.5
-    assert (abs(found / tokens - load) < 4 * error + 1e-3 * load + 1e-12).all()
+    assert (abs(found / tokens - load) < 4 * error + 1e-3 * load + 2 / tokens).all()
 
 
 @pytest.mark.parametrize("name", sorted(GATES))
@@ -41,7 +44,7 @@ def test_tokens_follow_the_expectation(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(GATES))
 def test_expectations_follow_permuted_experts(name: str) -> None:
     """Exchangeable rules: with the popularities permuted, the loads are permuted alike."""
-    if name in (*LIMITED, "hash", "hierarchical", "mtf_v2"):
+    if name in (*LIMITED, "hash", "hierarchical", "mtf_v2", "nested"):
         # groups and the map bind experts to places; equal shares are left alone by any order
         order = np.arange(64)
     else:
@@ -155,19 +158,6 @@ def test_layers_are_drawn_at_once() -> None:
     assert by_rank.shape == (61, 2, 256)
     assert (by_rank.sum(axis=2) == np.array([2400, 4000])).all()
     assert (by_rank.max(axis=(0, 2)) <= np.array([300, 500])).all()
-
-
-def test_a_drawn_load_serves_where_no_closed_form_does() -> None:
-    """Group-limited counts by way of a drawn load: two draws of the same mean."""
-    gate, generator = GATES_TRIED["deepseek_v3"], np.random.default_rng(39)
-    load = drawn_load("deepseek_v3", gate, SKEWED, TOKENS, generator=generator)
-    assert load.sum() == pytest.approx(6)
-    again = topk_counts(load, TOKENS, generator) / TOKENS
-    routed = choose("deepseek_v3", gate, SKEWED, TOKENS, generator=generator)
-    other = counts(routed, 64, 1)[0] / TOKENS
-    # the load itself scatters as the counts drawn from it do
-    error = (3 * load * (1 - load) / TOKENS) ** 0.5
-    assert (abs(again - other) < 4 * error + 1 / TOKENS).all()
 
 
 def test_everything_chosen_and_single_choices() -> None:
