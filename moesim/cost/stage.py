@@ -27,6 +27,7 @@ PARTS = {
     "embedding": "embedding",
     "logits": "logits",
     "mtp": "MTP projection",
+    "sampling": "sampling",
 }
 """The names under which reports show what a module computes."""
 

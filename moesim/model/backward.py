@@ -14,6 +14,7 @@ from moesim.model.operators import (
     Operator,
     Pointwise,
 )
+from moesim.model.sampling import Sampling
 
 _MIRROR: dict[CollectiveKind, CollectiveKind] = {
     "all_reduce": "all_reduce",
@@ -61,8 +62,9 @@ def _compute_backward(operator: Compute) -> tuple[Compute, ...]:
             name = f"{operator.name}_grad"
             return (replace(operator, name=name, qk_products=3, v_products=2),)
         case LinearAttentionCore():
-            products = 2 * operator.products
-            return (replace(operator, name=f"{operator.name}_grad", products=products),)
+            return (replace(operator, name=f"{operator.name}_grad", backward=True),)
+        case Sampling():
+            return ()
         case Pointwise():
             # reads the incoming gradient beside what was saved
             return (
