@@ -21,6 +21,7 @@ _MIRROR: dict[CollectiveKind, CollectiveKind] = {
     "all_gather": "reduce_scatter",
     "reduce_scatter": "all_gather",
     "all_to_all": "all_to_all",
+    "broadcast": "broadcast",  # gradients are summed on the way back: as many bytes
     "send": "send",
 }
 

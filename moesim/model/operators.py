@@ -12,7 +12,9 @@ from moesim.model.sampling import Sampling, sampling_phases
 DTYPE_BYTES = {"fp32": 4.0, "tf32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0}
 """Bytes of one element."""
 
-CollectiveKind = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send"]
+CollectiveKind = Literal[
+    "all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "send"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +138,7 @@ class Collective:
     """A transfer among the ranks of a parallel group.
 
     `payload_bytes`: all_reduce and reduce_scatter: what each rank puts in; all_gather: what each
-    rank holds afterwards; all_to_all: what each rank puts in; send: what is sent.
+    rank holds afterwards; all_to_all: what each rank puts in; broadcast, send: what is sent.
     """
 
     name: str

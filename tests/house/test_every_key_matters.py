@@ -190,6 +190,7 @@ FIGURES: dict[str, Change] = {
     "cluster.scale_up.domain": Change("4"),
     "cluster.scale_up.bandwidth": Change("100 GB/s"),
     "cluster.scale_up.latency": Change("50 us"),
+    "cluster.scale_out.fabric": Change("ethernet", (*LARGE, "software=megatron")),
     "cluster.scale_out.nic_bandwidth": Change("10 Gb/s"),
     "cluster.scale_out.nics_per_node": Change("1"),
     "cluster.scale_out.latency": Change("1 ms"),
