@@ -162,7 +162,7 @@ CHANGES: dict[str, Change] = {
 }
 PROSE = {"name", "description"}
 
-FP32, FP8, FP16 = (f"training.precision={dtype}" for dtype in ("fp32", "fp8", "fp16"))
+FP32, TF32, FP8, FP16 = (f"training.precision={dtype}" for dtype in ("fp32", "tf32", "fp8", "fp16"))
 OVERSUBSCRIBED = (*LARGE, "cluster.oversubscription=4")
 FIGURES: dict[str, Change] = {
     "software.efficiency.gemm": Change("0.5"),
@@ -176,6 +176,7 @@ FIGURES: dict[str, Change] = {
     "software.reserved_memory": Change("9 GiB"),
     "software.fragmentation": Change("0.5"),
     "accelerator.peak.fp32": Change("10 TFLOP/s", (FP32,)),
+    "accelerator.peak.tf32": Change("10 TFLOP/s", (TF32,)),
     "accelerator.peak.fp16": Change("100 TFLOP/s", (FP16,)),
     "accelerator.peak.bf16": Change("100 TFLOP/s"),
     "accelerator.peak.fp8": Change("100 TFLOP/s", (FP8,)),
@@ -212,10 +213,9 @@ WORDS: dict[str, Change] = {
     "cluster.scale_up.kind": Change("mesh"),
 }
 REPORTED_ONLY: Mapping[str, str] = {
-    "accelerator.peak.tf32": "no precision computes in it",
-    "accelerator.peak.int8": "no precision computes in it",
-    "accelerator.peak.fp4": "no precision computes in it",
-    "accelerator.peak.nvfp4": "no precision computes in it",
+    "accelerator.peak.int8": "no training precision computes in it: weights of inference only",
+    "accelerator.peak.fp4": "no training precision computes in it: weights of inference only",
+    "accelerator.peak.nvfp4": "no training precision computes in it: weights of inference only",
 }
 """Figures for which no scenario has a use yet, and why."""
 
