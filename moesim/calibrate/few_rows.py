@@ -3,8 +3,8 @@
 A published table of three rows cannot fix ten parameters; it can move those of a relative. The
 relative is a curve of the same family, and of the same phase where there is one: of the same
 library on the nearest device, else of the nearest device, those of other makers last. Where nothing
-was fitted, all groups of the family are fitted together, from where its parameters start: the rates
-of links and networks are columns.
+was fitted, all groups of the family on one fabric are fitted together, from where its parameters
+start: the rates of links and networks are columns.
 """
 
 from collections import defaultdict
@@ -42,9 +42,27 @@ def from_few(
         elif group.family in POOLED:
             alone[group.family].append(group)
     for companions in alone.values():
-        start = _start(companions[0], chips)
-        curve = _moved(start, companions, chips)
-        found += [(group, replace(curve, dtype=group.dtype)) for group in companions]
+        found += _pooled(companions, chips)
+    return found
+
+
+def _pooled(groups: Sequence[Group], chips: dict[str, Chip]) -> list[Fitted]:
+    """Return one curve for the groups of each variant (the fabric between nodes).
+
+    The variant with most rows starts where the fit does, and the others from its curve.
+    """
+    by_variant: dict[str, list[Group]] = defaultdict(list)
+    for group in groups:
+        by_variant[group.variant].append(group)
+    pools = sorted(
+        by_variant.values(), key=lambda pool: (-sum(len(g.seconds) for g in pool), pool[0].variant)
+    )
+    found: list[Fitted] = []
+    start = _start(pools[0][0], chips)
+    for pool in pools:
+        curve = _moved(start, pool, chips)
+        found += [(group, replace(curve, dtype=group.dtype)) for group in pool]
+        start = found[0][1]
     return found
 
 

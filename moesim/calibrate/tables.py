@@ -147,7 +147,9 @@ def _collectives(frame: "pd.DataFrame") -> "pd.DataFrame":
     family = operation.where(domains <= 1.0, operation + "_across")
     frame = frame.assign(
         family=family.mask(algorithm != "auto", "custom_all_reduce"),
-        variant=algorithm.replace({"auto": ""}),
+        variant=algorithm.replace({"auto": ""}).mask(
+            (algorithm == "auto") & (domains > 1.0), _fabric(frame)
+        ),
         ranks=frame["num_gpus"].astype(float),
         domains=domains.clip(lower=1.0),
         network_bytes_per_s=_network_rate(frame),
@@ -155,6 +157,24 @@ def _collectives(frame: "pd.DataFrame") -> "pd.DataFrame":
     )
     derived = frame["time_origin"] == "bandwidth_only"
     return _reason(frame, ("no time published", derived))
+
+
+_FABRICS = (
+    ("efa", "EFA"), ("infiniband", "InfiniBand"), ("roce", "RoCE"), ("slingshot", "Slingshot"),
+    ("ethernet", "Ethernet|TCP"),
+)  # fmt: skip
+"""Words in the column `network` by the fabric that they name."""
+
+
+def _fabric(frame: "pd.DataFrame") -> "pd.Series[str]":
+    """Return the fabric between nodes as cluster profiles call it; empty where none is named."""
+    import pandas as pd
+
+    text = _words(frame, "network")
+    found = pd.Series("", index=frame.index)
+    for name, words in reversed(_FABRICS):
+        found = found.mask(text.str.contains(words, case=False), name)
+    return found
 
 
 def _network_rate(frame: "pd.DataFrame") -> "pd.Series[float]":

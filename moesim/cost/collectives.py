@@ -37,6 +37,8 @@ class Network:
     scale_out_bytes_per_s: float
     scale_up_latency_s: float
     scale_out_latency_s: float
+    fabric: str = ""
+    """What kind of network joins the domains: only curves measured on one like it count."""
     axes: tuple[TorusAxis, ...] | None = None
     """What the group covers of each torus axis, where scale-up is a torus."""
     on_torus: bool = False
@@ -64,6 +66,7 @@ def network(group: Group, topology: Topology, software: Software) -> Network:
         scale_out_bytes_per_s=fabric * software.scale_out_fraction,
         scale_up_latency_s=up.latency_s,
         scale_out_latency_s=out.latency_s if out else 0.0,
+        fabric=out.fabric if out else "",
         axes=axes,
         on_torus=topology.torus is not None,
         link_bytes_per_s=up.pair_bandwidth_bytes_per_s * software.scale_up_fraction,
@@ -81,6 +84,8 @@ def collective_s(kind: CollectiveKind, payload_bytes: float, net: Network) -> fl
         return uniform_all_to_all_s(payload_bytes, net)
     if kind == "send":
         return send_s(payload_bytes, net)
+    if kind == "broadcast":
+        return broadcast_s(payload_bytes, net)
     return gather_s(payload_bytes, net)
 
 
@@ -94,6 +99,19 @@ def gather_s(payload_bytes: float, net: Network) -> float:
     away_s = 0.0
     if domains > 1:
         away_s = (domains - 1) / domains * payload_bytes / members / net.scale_out_bytes_per_s
+    return max(near_s, away_s) + _ring_latency_s(net)
+
+
+def broadcast_s(payload_bytes: float, net: Network) -> float:
+    """Return the seconds of a pipelined ring broadcast of `payload_bytes` from one rank.
+
+    t = max(P / up, P/m / out) + (m-1) up_latency + (N-1) out_latency: every rank but the last
+    sends on all it got; between domains each of the m rails carries its share.
+    """
+    near_s = payload_bytes / _gather_rate(net) if net.members > 1 else 0.0
+    away_s = 0.0
+    if net.domains > 1:
+        away_s = payload_bytes / net.members / net.scale_out_bytes_per_s
     return max(near_s, away_s) + _ring_latency_s(net)
 
 

@@ -218,6 +218,7 @@ def _of_file(name: str) -> Mapping[_Role, tuple[Curve, str]]:
 def _role(curve: Curve) -> str:
     """Return the variant where it says what a kernel does, not only whose it is."""
     with_roles = curve.family.startswith("simple_") or curve.family in FAMILY_OF["exchange"]
+    with_roles = with_roles or curve.family.endswith("_across")  # the fabric between domains
     return curve.variant if with_roles else ""
 
 

@@ -1,5 +1,6 @@
 """Seconds of our operators by fitted curves; None where no curve fits, and the roofline stands."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -181,7 +182,10 @@ def _latent(operator: AttentionCore, kernels: Kernels) -> Known | None:
 
 
 def _behind(operator: AttentionCore, seen: Known, found: Found, kernels: Kernels) -> Known:
-    """Return the backward pass: a sourced ratio of the forward pass, launches apart."""
+    """Return the backward pass: a ratio of the forward pass, launches apart.
+
+    No table measures one, so the forward kernel lends its time.
+    """
     rate = attention.FLASH_ATTENTION_2
     if any(dtype in kernels.chip.peak_flop_per_s for dtype in _HOPPER_UNITS):
         rate = attention.FLASH_ATTENTION_3
@@ -189,7 +193,8 @@ def _behind(operator: AttentionCore, seen: Known, found: Found, kernels: Kernels
     seconds = attention.backward_s(
         np.array([seen.seconds]), launch_s, operator.qk_dim, operator.v_dim, rate
     )
-    return replace(seen, seconds=float(seconds[0]))
+    spread = math.hypot(seen.uncertainty, rate.uncertainty)
+    return replace(seen, seconds=float(seconds[0]), tag="transferred", uncertainty=spread)
 
 
 def _pointwise(operator: Pointwise, kernels: Kernels) -> Known | None:

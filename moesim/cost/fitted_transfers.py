@@ -1,7 +1,13 @@
 """Seconds of collectives and of dispatch and combine by fitted curves; None where none fits.
 
-Curves were measured behind NVSwitch, so meshes, tori and PCIe keep the closed forms.
+Curves were measured behind NVSwitch, so meshes, tori and PCIe keep the closed forms. Between
+domains a curve counts only on the fabric that it was measured on. Of what was never measured there,
+a relative tells: gather and scatter are the halves of an all-reduce, a broadcast is a gather, and a
+send is an all-to-all of two.
 """
+
+import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,6 +17,7 @@ from moesim.cost.curves import Array, Family, uncertainty
 from moesim.cost.families import collectives, exchange
 from moesim.cost.fitted import Found, Kernels
 from moesim.cost.times import Known
+from moesim.cost.transferred import DEVIATION_PER_MEDIAN
 from moesim.model.operators import CollectiveKind, Exchange
 from moesim.moe.fan_out import typical_reach
 from moesim.moe.traffic import Destinations
@@ -20,8 +27,24 @@ _NAMES: dict[CollectiveKind, str] = {
     "all_gather": "all_gather",
     "reduce_scatter": "reduce_scatter",
     "all_to_all": "alltoall",
+    "broadcast": "broadcast",
     "send": "send",
 }
+
+_EXCHANGED_OVER = {"infiniband": " over nodes", "efa": " over EFA"}
+"""Endings of the roles of dispatch and combine by fabric; on others nothing was measured."""
+
+_ENOUGH_ROWS = 12
+_BETWEEN_DOMAINS_ERROR = 0.165
+"""Median error of all-reduce between nodes where enough rows were left out to judge it (H100, EFA;
+0.10 on A100, 0.20 on B200). A curve moved to one or two published sizes of another fabric hits
+these, and says nothing better of all other sizes."""
+
+_RELATIVES_ERROR = {"all_gather": 0.30, "reduce_scatter": 0.30, "broadcast": 0.30, "send": 0.54}
+"""Median error of what a relative tells, where both were measured: inside a domain. Half of an
+all-reduce against gather and scatter: 0.28 and 0.30 over 632 and 682 sizes of 7 devices (0.14 and
+0.16 above 10 MB); an all-to-all of two ranks against a send: 0.54 on H100. Nothing says how near a
+broadcast comes to a gather; it is taken to be as far off."""
 
 _FAMILIES: dict[str, Family] = {
     family.name: family for family in (*collectives.FAMILIES, *exchange.FAMILIES)
@@ -44,8 +67,10 @@ def _collective(
     kind: CollectiveKind, payload_bytes: float, net: Network, kernels: Kernels
 ) -> Known | None:
     found = _curve(kind, net, kernels)
-    if found is None or kernels.chip.link_bytes_per_s <= 0.0:
+    if kernels.chip.link_bytes_per_s <= 0.0:
         return None
+    if found is None:
+        return _by_relative(kind, payload_bytes, net, kernels)
     if found.curve.family == "simple_collective":
         return calibrated.known(found, _wire(kind, payload_bytes, net), kernels)
     if net.kind != "switch" or net.on_torus:
@@ -57,13 +82,50 @@ def _collective(
     )  # fmt: skip
     seconds = float(collectives.seconds(family, found.curve, samples, kernels.chip)[0])
     spread = float(uncertainty(family, found.curve, samples)[0])
+    if net.domains > 1 and found.curve.rows < _ENOUGH_ROWS:
+        spread = max(spread, DEVIATION_PER_MEDIAN * _BETWEEN_DOMAINS_ERROR)
     return Known(seconds, found.tag, spread, found.profile)
+
+
+def _by_relative(
+    kind: CollectiveKind, payload_bytes: float, net: Network, kernels: Kernels
+) -> Known | None:
+    """Return what the curve of another collective says of this one, or None without any.
+
+    gather, scatter over domains: max(all_reduce(P) / 2, the same inside one domain)
+    broadcast: all_gather(P f), f = the larger of m/(m-1) and N/(N-1): as many bytes per link
+    send over domains: all_to_all(2 P) of two ranks: each keeps a half and sends one
+    """
+    found: Known | None = None
+    if kind == "broadcast":
+        shares = [n / (n - 1) for n in (net.members, net.domains) if n > 1]
+        found = collective("all_gather", payload_bytes * max(shares), net, kernels)
+    elif kind in ("all_gather", "reduce_scatter") and net.domains > 1:
+        found = _half(kind, payload_bytes, net, kernels)
+    elif kind == "send" and net.domains > 1:
+        pair = replace(net, size=2, domains=2, members=1)
+        found = collective("all_to_all", 2 * payload_bytes, pair, kernels)
+    if found is None:
+        return None
+    spread = math.hypot(found.uncertainty, DEVIATION_PER_MEDIAN * _RELATIVES_ERROR[kind])
+    return Known(found.seconds, "transferred", spread, found.origin)
+
+
+def _half(
+    kind: CollectiveKind, payload_bytes: float, net: Network, kernels: Kernels
+) -> Known | None:
+    both = collective("all_reduce", payload_bytes, net, kernels)
+    domain = replace(net, size=net.members, domains=1, fabric_bytes_per_s=0.0)
+    inside = collective(kind, payload_bytes, domain, kernels)
+    if both is None or inside is None:
+        return None
+    return replace(both, seconds=max(both.seconds / 2, inside.seconds))
 
 
 def _curve(kind: CollectiveKind, net: Network, kernels: Kernels) -> Found | None:
     name = _NAMES[kind]
     if net.domains > 1:
-        return kernels.first("bf16", (f"{name}_across", ""))
+        return kernels.first("bf16", (f"{name}_across", net.fabric)) if net.fabric else None
     roles = [(name, ""), ("simple_collective", kind)]
     if kind == "all_reduce":
         roles.append(("custom_all_reduce", ""))
@@ -73,7 +135,7 @@ def _curve(kind: CollectiveKind, net: Network, kernels: Kernels) -> Found | None
 def _wire(kind: CollectiveKind, payload_bytes: float, net: Network) -> dict[str, float]:
     """Return what a plain curve of a collective asks for: the bytes that leave a rank."""
     passes = 2.0 if kind == "all_reduce" else 1.0
-    share = 1.0 if kind == "send" else (net.size - 1) / net.size
+    share = 1.0 if kind in ("send", "broadcast") else (net.size - 1) / net.size
     return calibrated.collective_columns(passes * share * payload_bytes, net.size)
 
 
@@ -100,7 +162,9 @@ def forwarded(
 ) -> Known | None:
     """Return an exchange by DeepEP's high-throughput kernels, or None without their curve."""
     phase = "dispatch" if is_dispatch(operator) else "combine"
-    role = f"high_throughput {phase}" + (" over nodes" if net.domains > 1 else "")
+    if net.domains > 1 and net.fabric not in _EXCHANGED_OVER:
+        return None
+    role = f"high_throughput {phase}" + (_EXCHANGED_OVER[net.fabric] if net.domains > 1 else "")
     dtypes = ("fp8_block128", "bf16") if phase == "dispatch" else ("bf16",)
     curves = (kernels.first(dtype, ("forwarded", role)) for dtype in dtypes)
     found = next((one for one in curves if one is not None), None)

@@ -2,6 +2,7 @@
 
 t = max(FLOP / (peak * e_kind) * padding, bytes / (memory bandwidth * e_memory)) + launch
 
+Linear attention and sampling are several kernels; each has its own such time, and they add up.
 padding is what whole waves of tiles cost over the exact product: tiles are [tm, tn] with tm and tn
 out of 64, 128 and 256, one tile per compute unit at a time, and the best of the nine is taken.
 """
@@ -14,7 +15,9 @@ from moesim.cost.fitted_kernels import kernel_s
 from moesim.cost.software import Software
 from moesim.cost.times import ASSUMED_UNCERTAINTY, Known
 from moesim.hardware.device import Device, peak
+from moesim.model.linear_scan import scan_phases
 from moesim.model.operators import (
+    DTYPE_BYTES,
     AttentionCore,
     Compute,
     Gemm,
@@ -24,6 +27,8 @@ from moesim.model.operators import (
     read_bytes,
     written_bytes,
 )
+from moesim.model.phases import Phase
+from moesim.model.sampling import Sampling, sampling_phases
 
 TILES = (64, 128, 256)
 """Tile edges that explain measured products on NVIDIA devices: 64x64 to 256x256."""
@@ -46,6 +51,10 @@ def roofline_s(operator: Compute, device: Device, software: Software) -> float:
 
     Raises ProfileError where the device has no peak for the operator's dtype.
     """
+    phases = _phases(operator)
+    if phases:
+        once = sum(_phase_s(phase, operator, device, software) for phase in phases)
+        return once * operator.count
     work = flop(operator)
     moved = read_bytes(operator) + written_bytes(operator)
     memory_s = moved / (device.memory_bandwidth_bytes_per_s * software.memory_fraction)
@@ -54,6 +63,25 @@ def roofline_s(operator: Compute, device: Device, software: Software) -> float:
         return memory_s + launch_s if moved else 0.0
     rate = peak(device, operator.dtype) * _efficiency(operator, software)
     return max(work / rate * _padding(operator, device), memory_s) + launch_s
+
+
+def _phases(operator: Compute) -> tuple[Phase, ...]:
+    """Return the kernels of an operator that is several, else nothing."""
+    match operator:
+        case LinearAttentionCore():
+            return scan_phases(operator)
+        case Sampling():
+            return sampling_phases(operator, DTYPE_BYTES[operator.dtype])
+        case _:
+            return ()
+
+
+def _phase_s(phase: Phase, operator: Compute, device: Device, software: Software) -> float:
+    moved_s = phase.moved_bytes / (device.memory_bandwidth_bytes_per_s * software.memory_fraction)
+    work_s = 0.0
+    if phase.flop:
+        work_s = phase.flop / (peak(device, operator.dtype) * _efficiency(operator, software))
+    return max(work_s, moved_s) + software.kernel_launch_s
 
 
 def _efficiency(operator: Compute, software: Software) -> float:

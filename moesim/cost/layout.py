@@ -1,6 +1,6 @@
 """A parallel layout on a topology: degrees, rank groups, and the networks between them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from moesim.cost.collectives import Network, network
 from moesim.cost.software import Software
@@ -58,4 +58,16 @@ def groups(layout: Layout) -> dict[str, Group]:
 
 def networks(layout: Layout, topology: Topology, software: Software) -> dict[str, Network]:
     """Return the network between the ranks of each group."""
-    return {name: network(group, topology, software) for name, group in groups(layout).items()}
+    found = {name: network(group, topology, software) for name, group in groups(layout).items()}
+    return found | ({"embedding": _ends(found["pp"])} if layout.pp > 1 else {})
+
+
+def _ends(stages: Network) -> Network:
+    """Return the network between the first and the last stage, on the same place in both.
+
+    They are in one domain only if all stages are; there one link of a mesh or torus joins them.
+    """
+    if stages.domains > 1:
+        return replace(stages, size=2, domains=2, members=1)
+    rate = min(stages.scale_up_bytes_per_s, stages.link_bytes_per_s)
+    return replace(stages, size=2, members=2, axes=None, scale_up_bytes_per_s=rate)

@@ -41,16 +41,17 @@ def optimizer_rule(
     """Return the bytes per parameter of mixed-precision training.
 
     18 bytes with Adam and fp32 gradients, 6 of them in place and 12 to spread: Megatron-LM
-    theoretical_memory_usage.py @d98e8a64. fp8 training keeps bf16 weights and an fp8 copy.
+    theoretical_memory_usage.py @d98e8a64. fp8 training keeps bf16 weights and an fp8 copy;
+    tf32 is a way to multiply fp32 weights.
     """
-    weight = {"fp32": 4.0, "fp8": 3.0}.get(precision, 2.0)
+    weight = {"fp32": 4.0, "tf32": 4.0, "fp8": 3.0}.get(precision, 2.0)
     return OptimizerRule(
         kind=kind,
         distributed=distributed,
         offload=offload,
         weight_bytes=weight,
         gradient_bytes={"fp32": 4.0, "bf16": 2.0}[gradient_dtype],
-        master_bytes=0.0 if precision == "fp32" else 4.0,
+        master_bytes=0.0 if precision in ("fp32", "tf32") else 4.0,
     )
 
 

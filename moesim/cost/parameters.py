@@ -129,14 +129,22 @@ def _mtp(architecture: Architecture, last: Layer, shard: Shard) -> StageParams:
     return add([layer, StageParams(dense_ffn=projection, router_and_norms=norms)])
 
 
+def copies_embedding(architecture: Architecture) -> bool:
+    """Tell whether a last stage apart from the first needs the input embedding too.
+
+    It does where embeddings are tied, and for multi-token prediction. Source: Megatron-LM
+    core/distributed/finalize_model_grads.py, _allreduce_word_embedding_grads.
+    """
+    return architecture.tied_embeddings or architecture.mtp_layers > 0
+
+
 def _ends(architecture: Architecture, chunk: Chunk, shard: Shard) -> StageParams:
     tables = 0.0
     if chunk.has_embedding:
         tables += embedding_params(architecture)
     if chunk.has_logits:
         tables += lm_head_params(architecture)
-        # with tied embeddings or MTP a last stage apart from the first needs its own copy
-        if not chunk.has_embedding and (architecture.tied_embeddings or chunk.mtp_layers):
+        if not chunk.has_embedding and copies_embedding(architecture):
             tables += embedding_params(architecture)
     norms = final_norm_params(architecture) if chunk.has_logits else 0
     extra = architecture.extra_params if chunk.has_embedding else 0

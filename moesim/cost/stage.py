@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from moesim.cost.optimizer import update_s
-from moesim.cost.parameters import StageParams, stage_params
+from moesim.cost.parameters import StageParams, copies_embedding, stage_params
 from moesim.cost.pipeline import Chunk
 from moesim.cost.pricing import Machine, price, transfer
 from moesim.cost.recomputation import again
@@ -11,6 +11,7 @@ from moesim.cost.times import Part, PassCost, StageCost, pass_cost
 from moesim.cost.work import Block, Job, Loads, blocks
 from moesim.model.backward import backward
 from moesim.model.operators import Collective, CollectiveKind, Exchange, Operator
+from moesim.model.parameters import embedding_params
 from moesim.model.shapes import sequence_shard_tokens
 
 PARTS = {
@@ -27,10 +28,16 @@ PARTS = {
     "embedding": "embedding",
     "logits": "logits",
     "mtp": "MTP projection",
+    "sampling": "sampling",
 }
 """The names under which reports show what a module computes."""
 
-TRANSFERS = {"tp": "tensor parallel", "cp": "context parallel", "etp": "expert tensor parallel"}
+TRANSFERS = {
+    "tp": "tensor parallel",
+    "cp": "context parallel",
+    "etp": "expert tensor parallel",
+    "pp": "pipeline",
+}
 """The names under which reports show the transfers of a parallel group."""
 
 
@@ -48,6 +55,7 @@ def stage_cost(job: Job, stage: list[Chunk], loads: Loads, on: Machine) -> Stage
         if rule.distributed
         else 0.0,
         update_s=update_s(params, rule, on.layout, on.device, on.software),
+        embedding_s=sum(price(one, on).seconds for one in _embedding_gradients(job, stage, on)),
     )
 
 
@@ -97,12 +105,34 @@ def part_name(operator: Operator) -> str:
 
 
 def _send_s(job: Job, on: Machine) -> float:
-    """Return the seconds of handing a micro-batch's activations to the next stage."""
-    if on.layout.pp == 1:
-        return 0.0
+    return sum(price(one, on).seconds for one in handed_on(job, on.layout.pp))
+
+
+def handed_on(job: Job, stages: int) -> list[Collective]:
+    """Return the transfer of a micro-batch's activations to the next stage."""
+    if stages == 1:
+        return []
     tokens = sequence_shard_tokens(job.batch.decoder, job.shard)
-    sent_bytes = job.shard.wide_bytes * tokens * job.architecture.hidden
-    return transfer("send", sent_bytes, on.networks["pp"], on).seconds
+    payload = job.shard.wide_bytes * tokens * job.architecture.hidden
+    return [_transfer("pp_send", "send", "pp", payload)]
+
+
+def _transfer(name: str, kind: CollectiveKind, group: str, payload: float) -> Collective:
+    return Collective(name=name, module=group, kind=kind, group=group, payload_bytes=payload)
+
+
+def _embedding_gradients(job: Job, stage: list[Chunk], on: Machine) -> list[Collective]:
+    """Return the sum of an embedding's gradients over the first and the last stage that hold it.
+
+    The whole table travels, also where a distributed optimizer has left each rank only a share of
+    the summed gradients. Source: Megatron-LM core/distributed/finalize_model_grads.py.
+    """
+    at_an_end = any(chunk.has_embedding or chunk.has_logits for chunk in stage)
+    if on.layout.pp == 1 or not at_an_end or not copies_embedding(job.architecture):
+        return []
+    table = embedding_params(job.architecture) / job.shard.tp
+    payload = table * job.optimizer.gradient_bytes
+    return [_transfer("embedding_all_reduce", "all_reduce", "embedding", payload)]
 
 
 def _over_replicas_s(

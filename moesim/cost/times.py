@@ -74,6 +74,8 @@ class StageCost:
     """Gathering of the updated weights."""
     update_s: float
     """Optimizer update."""
+    embedding_s: float = 0.0
+    """Summing the gradients of an embedding that the first and the last stage both hold."""
 
 
 def pass_cost(parts: list[Part], layers: int) -> PassCost:

@@ -26,6 +26,8 @@ class Tier:
     """The most that one device can send to one other: a single link in a mesh or torus."""
     latency_s: float
     """What one more step adds."""
+    fabric: str = ""
+    """What kind of network scale-out is: infiniband, roce, efa, slingshot or ethernet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +149,7 @@ def _scale_out(spec: ScaleOutSpec, devices_per_node: int, devices: int) -> Tier:
         # Where devices share a card, one of them alone has all of it.
         pair_bandwidth_bytes_per_s=max(share, nic),
         latency_s=spec.latency.value,
+        fabric=spec.fabric.value,
     )
 
 
@@ -163,6 +166,7 @@ def _figures(spec: ClusterSpec) -> tuple[SourcedFigure, ...]:
         found += sourced(subject, "scale_up.torus.shape", up.torus.shape)
         found += sourced(subject, "scale_up.torus.ring_multiple", up.torus.ring_multiple)
     if out is not None:
+        found += sourced(subject, "scale_out.fabric", out.fabric)
         found += sourced(subject, "scale_out.nic_bandwidth", out.nic_bandwidth, "bytes_per_s")
         found += sourced(subject, "scale_out.nics_per_node", out.nics_per_node)
         found += sourced(subject, "scale_out.latency", out.latency, "s")

@@ -246,9 +246,10 @@ def _linear(attention: LinearAttention, hidden: int, shape: Shape, shard: Shard)
     return [
         *operators,
         LinearAttentionCore(
-            name="linear_attention", module="core_attn", input_from="qkv", tokens=tokens,
-            heads=value_heads, key_dim=attention.key_head_dim,
-            value_dim=attention.value_head_dim, dtype=shard.wide, products=3 if gated else 2,
+            name="linear_attention", module="core_attn", input_from="qkv",
+            sequences=shape.sequences, tokens=tokens, heads=value_heads,
+            key_dim=attention.key_head_dim, value_dim=attention.value_head_dim,
+            dtype=shard.wide, products=3 if gated else 2,
         ),
         _gemm("output_projection", "proj", "core_attn", (tokens, hidden, value_width), dtype),
     ]  # fmt: skip

@@ -14,12 +14,14 @@ from moesim.model.operators import (
     Operator,
     Pointwise,
 )
+from moesim.model.sampling import Sampling
 
 _MIRROR: dict[CollectiveKind, CollectiveKind] = {
     "all_reduce": "all_reduce",
     "all_gather": "reduce_scatter",
     "reduce_scatter": "all_gather",
     "all_to_all": "all_to_all",
+    "broadcast": "broadcast",  # gradients are summed on the way back: as many bytes
     "send": "send",
 }
 
@@ -61,8 +63,9 @@ def _compute_backward(operator: Compute) -> tuple[Compute, ...]:
             name = f"{operator.name}_grad"
             return (replace(operator, name=name, qk_products=3, v_products=2),)
         case LinearAttentionCore():
-            products = 2 * operator.products
-            return (replace(operator, name=f"{operator.name}_grad", products=products),)
+            return (replace(operator, name=f"{operator.name}_grad", backward=True),)
+        case Sampling():
+            return ()
         case Pointwise():
             # reads the incoming gradient beside what was saved
             return (

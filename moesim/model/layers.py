@@ -10,6 +10,7 @@ from moesim.model.attention import (
 )
 from moesim.model.ffn import ffn_operators
 from moesim.model.operators import Collective, CollectiveKind, Gemm, Operator, Pointwise
+from moesim.model.sampling import REJECTION_ROUNDS, Sampling, SamplingMethod
 from moesim.model.shapes import Shape, Shard, local_tokens, sequence_shard_tokens
 
 
@@ -124,6 +125,25 @@ def logits_operators(architecture: Architecture, shape: Shape, shard: Shard) -> 
             elements_saved=float(tokens * vocab), dtype="fp32",
         ),
     ]  # fmt: skip
+
+
+def sampling_operators(
+    vocab: int, sequences: int, shard: Shard, method: SamplingMethod, *,
+    rounds: int = REJECTION_ROUNDS,
+) -> list[Operator]:  # fmt: skip
+    """Return what an engine does from the logits of `sequences` to their next tokens.
+
+    Tensor parallel ranks hold a share of the vocabulary each and gather all of it first; every
+    rank then draws the same tokens.
+    """
+    chosen = Sampling(
+        name="sampling", module="sampling", input_from="logits", rows=sequences, vocab=vocab,
+        method=method, dtype=shard.wide, rounds=rounds,
+    )  # fmt: skip
+    if shard.tp == 1:
+        return [chosen]
+    payload = shard.wide_bytes * sequences * vocab
+    return [_tensor_parallel("logits_gather", "all_gather", payload, "sampling"), chosen]
 
 
 def mtp_operators(architecture: Architecture, shape: Shape, shard: Shard) -> list[Operator]:

@@ -7,10 +7,14 @@ module whose output it keeps for the backward pass; recomputation works on these
 from dataclasses import dataclass
 from typing import Literal
 
+from moesim.model.sampling import Sampling, sampling_phases
+
 DTYPE_BYTES = {"fp32": 4.0, "tf32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0}
 """Bytes of one element."""
 
-CollectiveKind = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send"]
+CollectiveKind = Literal[
+    "all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "send"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,23 +86,32 @@ class AttentionCore:
     count: int = 1
 
 
+CHUNK_TOKENS = 64
+"""Tokens of a chunk of linear attention: assumed, as wide as the smallest tile of a product."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearAttentionCore:
     """A recurrent state of [key_dim, value_dim] per value head, updated and read for each token.
 
     `products` counts the state-sized products per token: write and read, and for the gated delta
-    rule the correction between them (Gated DeltaNet, arXiv 2412.06464, equation 10).
+    rule the correction between them (Gated DeltaNet, arXiv 2412.06464, equation 10). They are the
+    useful FLOP; what kernels compute instead, chunk by chunk, is in `linear_scan`. The backward
+    pass has two products for each.
     """
 
     name: str
     module: str
     input_from: str
+    sequences: int
     tokens: int
     heads: int
     key_dim: int
     value_dim: int
     dtype: str
     products: int = 3
+    chunk: int = CHUNK_TOKENS
+    backward: bool = False
     count: int = 1
 
 
@@ -125,7 +138,7 @@ class Collective:
     """A transfer among the ranks of a parallel group.
 
     `payload_bytes`: all_reduce and reduce_scatter: what each rank puts in; all_gather: what each
-    rank holds afterwards; all_to_all: what each rank puts in; send: what is sent.
+    rank holds afterwards; all_to_all: what each rank puts in; broadcast, send: what is sent.
     """
 
     name: str
@@ -161,7 +174,7 @@ class Exchange:
     count: int = 1
 
 
-Compute = Gemm | GroupedGemm | AttentionCore | LinearAttentionCore | Pointwise
+Compute = Gemm | GroupedGemm | AttentionCore | LinearAttentionCore | Pointwise | Sampling
 Operator = Compute | Collective | Exchange
 
 
@@ -178,6 +191,7 @@ def flop(operator: Operator) -> float:
         case LinearAttentionCore():
             state = operator.key_dim * operator.value_dim
             once = 2.0 * operator.products * operator.tokens * operator.heads * state
+            once *= 2 if operator.backward else 1
         case _:
             once = 0.0
     return once * operator.count
@@ -206,6 +220,8 @@ def read_bytes(operator: Compute) -> float:
             read = operator.tokens * operator.heads * per_head * size
         case Pointwise():
             read = operator.elements_read * size
+        case Sampling():
+            read = sum(one.read_bytes for one in sampling_phases(operator, size))
     return read * operator.count
 
 
@@ -240,6 +256,8 @@ def written_bytes(operator: Compute) -> float:
             written = operator.tokens * operator.heads * operator.value_dim * size
         case Pointwise():
             written = operator.elements_written * size
+        case Sampling():
+            written = sum(one.written_bytes for one in sampling_phases(operator, size))
     return written * operator.count
 
 
@@ -258,6 +276,8 @@ def saved_bytes(operator: Compute) -> float:
             saved = operator.tokens * operator.heads * per_head * size
         case Pointwise():
             saved = operator.elements_saved * size
+        case Sampling():
+            saved = 0.0
     return saved * operator.count
 
 

@@ -19,6 +19,7 @@ from moesim.spec.sourced import Figure
 
 ScaleUpKind = Literal["switch", "mesh", "torus", "pcie"]
 RingRule = Literal["own_axis", "every_axis"]
+Fabric = Literal["infiniband", "roce", "efa", "slingshot", "ethernet"]
 
 _Rate = Annotated[BytesPerS, Field(gt=0)]
 _Size = Annotated[Bytes, Field(gt=0)]
@@ -133,6 +134,9 @@ class ScaleUpSpec(Spec):
 class ScaleOutSpec(Spec):
     """The network between domains."""
 
+    fabric: Figure[Fabric]
+    """infiniband, roce (RDMA over Ethernet), efa (Amazon), slingshot, or ethernet (anything else,
+    TCP included); measured curves of one fabric stand for no other."""
     nic_bandwidth: Figure[_Rate]
     """One network card, one direction; a device's share is this times cards over devices."""
     nics_per_node: Figure[_Few]

@@ -79,8 +79,9 @@ class TrainingSpec(Spec):
     """Sequences per optimizer step, over all devices."""
     micro_batch: Batch = 1
     """Sequences that one forward pass takes."""
-    precision: Literal["bf16", "fp16", "fp8", "fp32"] = "bf16"
-    """Type of the matrix products."""
+    precision: Literal["bf16", "fp16", "fp8", "fp32", "tf32"] = "bf16"
+    """Type of the matrix products; with tf32 all tensors are fp32, and the matrix units round what
+    they read."""
     recompute: Recompute = ()
     """What is computed again in the backward pass instead of kept: none, full (only the input of
     each layer is kept), or a list of modules."""

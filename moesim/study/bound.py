@@ -28,7 +28,7 @@ def bound(run: Training) -> Bound:
     """Return step time and peak memory of `run` in closed form.
 
     t = m max(f + b) + (p - 1) / v * mean(f + b) + reduction + update, with f and b of a stage;
-    reduction counts in full although a part of it is hidden.
+    reduction, that of a shared embedding included, counts in full although a part of it is hidden.
     """
     stages = stage_chunks(run)
     loads = draw(run, 0)
@@ -36,7 +36,7 @@ def bound(run: Training) -> Bound:
     costs = stage_costs(run, stages, loads, on)
     both = [_both_s(cost) for cost in costs]
     ramp_s = (run.layout.pp - 1) / run.layout.vpp * sum(both) / len(both)
-    after_s = max(cost.reduce_s + cost.update_s for cost in costs)
+    after_s = max(cost.reduce_s + cost.embedding_s + cost.update_s for cost in costs)
     return Bound(
         run=run,
         step_s=run.micro_batches * max(both) + ramp_s + after_s,

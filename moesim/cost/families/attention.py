@@ -263,13 +263,16 @@ class BackwardRate:
     """FLOP/s backward over FLOP/s forward."""
     kind: str
     source: str
+    uncertainty: float = 0.22
+    """Relative standard deviation of the share: half of what lies between the ends of what
+    FlashAttention-3 states, 0.65 and 1.01, over their middle."""
 
 
 FLASH_ATTENTION_2 = BackwardRate(
     share=0.63 / 0.73,
-    kind="measured",
+    kind="assumed",
     source="FlashAttention-2, arXiv 2307.08691, section 4.1: up to 73 % of peak forward and 63 % "
-    "backward on A100",
+    "backward on A100; the paper was not at hand, and no table measures a backward pass",
 )
 FLASH_ATTENTION_3 = BackwardRate(
     share=0.63 / 0.73 * 1.625 / 1.75,

@@ -50,6 +50,8 @@ class _Step:
     arrivals: dict[tuple[str, int, int], simpy.Event] = field(default_factory=dict)
     logs: list[StageLog] = field(default_factory=list)
     reduced: list[simpy.Event] = field(default_factory=list)
+    at_ends: dict[int, simpy.Event] = field(default_factory=dict)
+    """When each stage that holds the embedding has its gradients."""
 
     @property
     def depth(self) -> int:
@@ -68,6 +70,8 @@ def simulate_step(plan: StepPlan) -> StepResult:
     step = _Step(plan)
     step.logs = [StageLog() for _ in plan.stages]
     step.reduced = [step.clock.event() for _ in plan.stages]
+    ends = [stage for stage, times in enumerate(plan.stages) if times.embedding_s]
+    step.at_ends = {stage: step.clock.event() for stage in ends}
     for stage in range(len(plan.stages)):
         step.clock.start(f"stage {stage}", _stage(step, stage))
     seconds = step.clock.run()
@@ -142,13 +146,25 @@ def _send(step: _Step, stage: int, action: Action) -> None:
 
 
 def _finish(step: _Step, stage: int, reduce_from: list[float]) -> Steps:
-    """Reduce gradients, wait for the global norm of all stages, update the weights."""
+    """Reduce gradients, wait for the norm of all stages, update the weights.
+
+    Where the first and the last stage hold the same embedding, its gradients are summed over both
+    before, when both have reduced theirs.
+    """
     clock, plan, log = step.clock, step.plan, step.logs[stage]
     times = plan.stages[stage]
     if times.reduce_s:
         log.reduce_exposed_s, began_s = _exposed_reduction(plan, stage, reduce_from, clock.now_s)
         yield clock.after(log.reduce_exposed_s)
         clock.record(f"stage {stage} data-parallel", "reduce gradients", began_s)
+    if times.embedding_s:
+        step.at_ends[stage].succeed()
+        clock.waiting[f"stage {stage}"] = "the embedding's gradients of the other end"
+        yield clock.environment.all_of(list(step.at_ends.values()))
+        began_s = clock.now_s
+        yield clock.after(times.embedding_s)
+        log.reduce_exposed_s += times.embedding_s
+        clock.record(f"stage {stage} data-parallel", "reduce embedding", began_s)
     step.reduced[stage].succeed()
     clock.waiting[f"stage {stage}"] = "the gradient norm of all stages"
     yield clock.environment.all_of(step.reduced)

@@ -4,7 +4,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from moesim.cost.pricing import machine, price
-from moesim.cost.stage import part_name
+from moesim.cost.stage import handed_on, part_name
 from moesim.cost.work import blocks
 from moesim.model.backward import backward
 from moesim.model.operators import Collective, Exchange, Operator, flop, read_bytes, written_bytes
@@ -66,6 +66,7 @@ def _stages(outcome: Outcome) -> Rows:
             "backward_s": sum(one.seconds for one in cost.backward),
             "send_s": cost.send_s,
             "reduce_s": cost.reduce_s,
+            "embedding_s": cost.embedding_s,
             "gather_s": cost.gather_s,
             "update_s": cost.update_s,
             "busy_s": log.busy_s,
@@ -103,7 +104,7 @@ def _routing(outcome: Outcome) -> Rows:
 
 
 def operators(outcome: Outcome) -> Rows:
-    """Return every kind of operator of the first chunk of each stage kind, forward and backward."""
+    """Return every kind of operator that a micro-batch meets, forward and backward."""
     run = outcome.run
     on = machine(run.cluster.device, run.cluster.topology, run.software, run.layout)
     seen: dict[Operator, dict[str, Any]] = {}
@@ -115,7 +116,9 @@ def operators(outcome: Outcome) -> Rows:
                         if one not in seen:
                             seen[one] = _operator_row(one, price(one, on, block.skew))
                         seen[one]["count"] += 1
-    return list(seen.values())
+    between = run.layout.pp * run.layout.vpp - 1
+    sent = [_operator_row(one, price(one, on)) for one in handed_on(run.job, run.layout.pp)]
+    return [*seen.values(), *({**row, "count": 2 * between} for row in sent)]
 
 
 def _operator_row(operator: Operator, timed: Any) -> dict[str, Any]:

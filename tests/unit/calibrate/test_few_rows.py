@@ -137,6 +137,30 @@ def test_companions_without_a_relative_are_fitted_together() -> None:
         assert np.max(np.abs(errors)) < 0.12
 
 
+def test_companions_of_another_fabric_begin_where_the_larger_pool_ends() -> None:
+    """One row on InfiniBand, 1.5 times as slow as five on EFA: it moves their curve towards it."""
+    family = next(one for one in COLLECTIVES if one.name == "alltoall_across")
+    true = {**family.start(NEAR, "bf16"), "away_fraction": 0.6}
+    slower = {**true, "away_fraction": 0.4}
+    found = []
+    for fabric, domains, parameters in (
+        ("infiniband", [8.0], slower), ("efa", [2.0, 4.0, 8.0, 16.0, 32.0], true),
+    ):  # fmt: skip
+        count = len(domains)
+        samples = {
+            "bytes": np.full(count, 6.7e7), "domains": np.array(domains),
+            "ranks": 8 * np.array(domains), "network_bytes_per_s": np.full(count, 5e10),
+        }  # fmt: skip
+        found.append(group("near", "nccl", family.name, fabric, samples, parameters))
+    curves = {one.variant: curve for one, curve in from_few(found, [], CHIPS)}
+    assert (curves["efa"].rows, curves["infiniband"].rows) == (5, 1)
+    assert (
+        curves["infiniband"].parameters["away_fraction"] < curves["efa"].parameters["away_fraction"]
+    )
+    # left out, the row gets what the others say of it: two thirds of its time
+    assert curves["infiniband"].median_error == pytest.approx(1 / 3, abs=0.05)
+
+
 def test_what_has_neither_gets_no_curve() -> None:
     few = group("near", "mine", "forwarded", DISPATCH, exchanges(3), TRUE)
     assert from_few([few], [], CHIPS) == []

@@ -42,6 +42,24 @@ def test_domains_of_a_collective(
         assert found.samples["network_bytes_per_s"][0] == network
 
 
+@pytest.mark.parametrize(
+    ("network", "fabric"),
+    [
+        ("EFA 32x100 Gb/s per node", "efa"),
+        ("InfiniBand 8x400 Gb/s per node", "infiniband"),
+        ("RoCE 8x400 Gb/s per node", "roce"),
+        ("Slingshot 4x200 Gb/s per node", "slingshot"),
+        ("TCP 8x200 Gb/s per node", "ethernet"),
+        ("8x400 Gb/s per node", ""),
+    ],
+)
+def test_the_fabric_between_nodes_is_told_apart(tmp_path: Path, network: str, fabric: str) -> None:
+    line = f"h100_sxm,all_reduce,nccl,2.27,auto,fp16,16,2,8,nvlink,{network},1048576,100,measured"
+    inside = "h100_sxm,all_reduce,nccl,2.27,auto,fp16,8,1,8,nvlink,none,1048576,100,measured"
+    found = {one.family: one.variant for one in groups(tmp_path, COLLECTIVES, line, inside)}
+    assert found == {"all_reduce_across": fabric, "all_reduce": ""}
+
+
 EXCHANGE = (
     "hardware,library,library_version,algorithm,mode,phase,payload_dtype,ep_size,num_nodes,"
     "gpus_per_node,network,hidden_size,top_k,num_experts,max_nodes_per_token,tokens_per_rank,"

@@ -181,3 +181,12 @@ def test_a_group_that_shares_a_domain_uses_no_scale_out() -> None:
     assert (here.domains, here.members, here.scale_out_bytes_per_s) == (1, 4, 0.0)
     away = network(Group(4, 4), _dgx(64), IDEAL)
     assert (away.domains, away.members, away.scale_out_bytes_per_s) == (2, 2, 50e9)
+
+
+def test_broadcast_is_a_pipelined_ring_by_hand() -> None:
+    """600 bytes: 6 s at 100 bytes/s; over 2 rails at 10 bytes/s 30 s; and a latency per step."""
+    assert collective_s("broadcast", 600.0, net(1, 4)) == pytest.approx(6.0)
+    assert collective_s("broadcast", 600.0, net(3, 1)) == pytest.approx(60.0)
+    assert collective_s("broadcast", 600.0, net(3, 2)) == pytest.approx(30.0)
+    slow = net(3, 2, scale_up_latency_s=1.0, scale_out_latency_s=5.0)
+    assert collective_s("broadcast", 600.0, slow) == pytest.approx(30.0 + 1.0 + 2 * 5.0)

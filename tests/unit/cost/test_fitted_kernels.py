@@ -1,5 +1,6 @@
 """Operators as samples of curves: which columns, which kernel, what is added by hand."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -119,7 +120,11 @@ def test_attention_backward_is_a_sourced_ratio_of_forward(h100: Kernels) -> None
     (behind,) = backward(core())
     assert isinstance(behind, AttentionCore)
     assert 2 < asked(behind, h100).seconds / forward.seconds < 4
-    assert asked(behind, h100).uncertainty == forward.uncertainty
+    # the ratio lies anywhere between 0.65 and 1.01 of the forward rate: half of that, over 0.83
+    known = asked(behind, h100)
+    assert known.tag == "transferred"
+    expected = math.hypot(forward.uncertainty, 0.18 / 0.83)
+    assert known.uncertainty == pytest.approx(expected, abs=0.01)
 
 
 def test_latent_attention_has_its_own_kernel(h100: Kernels) -> None:

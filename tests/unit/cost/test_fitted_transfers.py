@@ -1,7 +1,8 @@
 """Collectives and exchanges as samples of curves: bytes, ranks, domains, and who lends."""
 
+import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ def network(domains: int, members: int, **changes: Any) -> Network:
         size=domains * members, domains=domains, members=members, kind="switch",
         fabric_bytes_per_s=5e10 if domains > 1 else 0.0, scale_up_bytes_per_s=3e11,
         scale_out_bytes_per_s=4e10, scale_up_latency_s=1e-6, scale_out_latency_s=5e-6,
+        fabric="infiniband" if domains > 1 else "",
     )  # fmt: skip
     return replace(plain, **changes)
 
@@ -78,10 +80,78 @@ def test_a_collective_is_a_sample_of_its_curve(h100: Kernels, kind: CollectiveKi
 def test_between_domains_the_network_counts(h100: Kernels) -> None:
     family = FAMILIES["all_reduce_across"]
     samples = columns(bytes=1e9, ranks=16, domains=2, network_bytes_per_s=5e10)
-    expected = collectives.seconds(family, curve(h100, family.name), samples, h100.chip)[0]
+    mine = curve(h100, family.name, "infiniband")
+    expected = collectives.seconds(family, mine, samples, h100.chip)[0]
     assert asked("all_reduce", 1e9, network(2, 8), h100).seconds == pytest.approx(expected)
     slower = network(2, 8, fabric_bytes_per_s=2.5e10)
-    assert asked("all_reduce", 1e9, slower, h100).seconds > 1.5 * expected
+    assert asked("all_reduce", 1e9, slower, h100).seconds > 1.3 * expected
+
+
+@pytest.mark.parametrize("fabric", ["infiniband", "efa"])
+def test_each_fabric_has_its_own_curve(h100: Kernels, fabric: str) -> None:
+    family = FAMILIES["all_reduce_across"]
+    mine = curve(h100, family.name, fabric)
+    assert mine.variant == fabric
+    samples = columns(bytes=1e6, ranks=16, domains=2, network_bytes_per_s=5e10)
+    expected = collectives.seconds(family, mine, samples, h100.chip)[0]
+    found = asked("all_reduce", 1e6, network(2, 8, fabric=fabric), h100)
+    assert found.seconds == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("fabric", ["roce", "slingshot", "ethernet", ""])
+def test_no_curve_stands_for_a_fabric_that_was_not_measured(h100: Kernels, fabric: str) -> None:
+    net = network(2, 8, fabric=fabric)
+    kinds: tuple[CollectiveKind, ...] = get_args(CollectiveKind)
+    assert [collective(kind, 1e8, net, h100) for kind in kinds] == [None] * len(kinds)
+    assert forwarded(dispatch(), 7392.0, net, h100, skew=1.0) is None
+
+
+def test_deepep_over_efa_is_not_deepep_over_infiniband(h100: Kernels) -> None:
+    there, here = (
+        forwarded(dispatch(), 7392.0, network(4, 8, fabric=fabric), h100, skew=1.0)
+        for fabric in ("efa", "infiniband")
+    )
+    assert there is not None
+    assert here is not None
+    assert there.seconds > here.seconds
+
+
+@pytest.mark.parametrize("kind", ["all_gather", "reduce_scatter"])
+def test_between_domains_a_half_of_an_all_reduce(h100: Kernels, kind: CollectiveKind) -> None:
+    """A ring all-reduce is a reduce-scatter and an all-gather; inside, the domain's own curve."""
+    whole = asked("all_reduce", 1e9, network(4, 8), h100)
+    inside = asked(kind, 1e9, network(1, 8), h100)
+    found = asked(kind, 1e9, network(4, 8), h100)
+    assert found.seconds == max(whole.seconds / 2, inside.seconds)
+    assert found.tag == "transferred"
+    assert found.uncertainty == pytest.approx(math.hypot(whole.uncertainty, 1.48 * 0.30))
+    alone = asked(kind, 1e9, network(4, 1), h100)
+    assert alone.seconds == asked("all_reduce", 1e9, network(4, 1), h100).seconds / 2
+
+
+def test_a_send_is_half_of_an_all_to_all_of_two(h100: Kernels) -> None:
+    """Each of two ranks keeps half of what it puts in: 20 MB put in are 10 MB sent."""
+    pair = asked("all_to_all", 2e7, network(2, 1), h100)
+    found = asked("send", 1e7, network(4, 8), h100)
+    assert found.seconds == pair.seconds >= 1e7 / 5e10
+    assert (found.tag, found.origin) == ("transferred", pair.origin)
+    assert found.uncertainty > pair.uncertainty
+    near = asked("send", 1e7, network(1, 8), h100)
+    assert (near.tag, near.origin) == ("fitted", "h100-sxm--nccl")
+
+
+@pytest.mark.parametrize(
+    ("domains", "members", "share"), [(1, 8, 8 / 7), (4, 1, 4 / 3), (4, 8, 4 / 3)]
+)
+def test_a_broadcast_is_a_gather_of_as_many_bytes_per_link(
+    h100: Kernels, domains: int, members: int, share: float
+) -> None:
+    net = network(domains, members)
+    gather = asked("all_gather", 1e9 * share, net, h100)
+    found = asked("broadcast", 1e9, net, h100)
+    assert found.seconds == pytest.approx(gather.seconds)
+    assert found.tag == "transferred"
+    assert found.seconds >= 1e9 / (4.5e11 if members > 1 else 5e10)
 
 
 def test_nothing_to_send_costs_nothing(h100: Kernels) -> None:

@@ -57,6 +57,21 @@ def test_gather_reduce_and_update_follow_each_other_without_overlap() -> None:
     assert (log.gather_exposed_s, log.reduce_exposed_s, log.update_s) == (2.0, 5.0, 0.25)
 
 
+def test_both_ends_wait_for_each_other_to_sum_their_embedding() -> None:
+    """Three stages, f = b = 1: stage 2 is done at 4, stage 1 at 5, stage 0 at 6.
+
+    Reductions of 2, 3 and 0.5 end at 8, 8 and 4.5; the ends sum from 8 to 12, all update then.
+    """
+    ends = {"embedding_s": 4.0, "update_s": 0.25}
+    costs = (
+        _cost(1, 1, reduce_s=2.0, **ends), _cost(1, 1, reduce_s=3.0, update_s=0.25),
+        _cost(1, 1, reduce_s=0.5, **ends),
+    )  # fmt: skip
+    result = simulate_step(_plan(costs, 1))
+    assert result.seconds == pytest.approx(12.25)
+    assert [log.reduce_exposed_s for log in result.stages] == pytest.approx([6.0, 3.0, 4.5])
+
+
 def test_hidden_communication_on_paper() -> None:
     """Beside compute transfers run at half their rate.
 
