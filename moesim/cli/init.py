@@ -63,7 +63,30 @@ def _copy(name: str, target: Path, *, force: bool) -> None:
         message = f"{target} exists; choose another name with --as, or replace it with --force"
         raise ScenarioError([Problem("", message)]) from None
     _schema_beside(target)
-    typer.echo(f"Wrote {target}. Next: moesim run {target}")
+    for companion in _companions(text):
+        _copy_beside(companion, target)
+    what = "routing" if name.startswith("routing-") else "run"
+    typer.echo(f"Wrote {target}. Next: moesim {what} {target}")
+
+
+def _companions(text: str) -> list[str]:
+    """Return the files that a shipped scenario reads from beside itself: a model, a trace."""
+    from moesim.spec.yaml_text import read_yaml
+
+    data = read_yaml(text, "scenario").data
+    load = data.get("routing", {}).get("load", {})
+    named = (data.get("model"), data.get("software"), load.get("trace"))
+    return [name for name in named if isinstance(name, str) and "/" in name]
+
+
+def _copy_beside(name: str, target: Path) -> None:
+    """Copy a companion to the same place beside `target`, unless it is there."""
+    from moesim.spec.shipped import shipped
+
+    place = target.parent / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if not place.exists():
+        place.write_bytes((shipped("scenarios") / name).read_bytes())
 
 
 def _schema_beside(target: Path) -> None:

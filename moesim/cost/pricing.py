@@ -17,7 +17,7 @@ from moesim.model.operators import (
     Exchange,
     Operator,
 )
-from moesim.moe.dispatchers import DISPATCHERS, Rows
+from moesim.moe.dispatchers import Rows, rows_by
 from moesim.moe.traffic import Destinations
 
 
@@ -111,13 +111,7 @@ def rows_sent(operator: Exchange, on: Machine) -> Rows:
         groups_per_token=operator.groups_per_token,
         group_best=operator.group_best,
     )
-    rows = DISPATCHERS[on.layout.dispatcher](where)
-    if on.layout.dispatcher == "allgather":
-        return rows
-    share = operator.copies / operator.top_k
-    if on.layout.dispatcher == "deepep":
-        share = min(1.0, share)  # it has no padded buffers to send
-    return Rows(rows.scale_up * share, rows.scale_out * share)
+    return rows_by(on.layout.dispatcher, where, operator.copies)
 
 
 def value_bytes(dtype: str) -> float:

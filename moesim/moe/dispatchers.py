@@ -94,3 +94,19 @@ DISPATCHERS: dict[str, Callable[[Destinations], Rows]] = {
     "deepep": deepep,
 }
 """The dispatchers by their name in YAML."""
+
+
+def rows_by(dispatcher: str, where: Destinations, copies: float) -> Rows:
+    """Return the rows per token that a dispatcher sends where a token makes `copies` of its row.
+
+    `copies` is top-k for a dropless layer, less where tokens are dropped or make fewer choices,
+    more where buffers are padded. Everybody's rows are gathered whatever they choose, and DeepEP
+    has no padded buffers to send.
+    """
+    rows = DISPATCHERS[dispatcher](where)
+    share = copies / where.top_k
+    if dispatcher == "allgather":
+        return rows
+    if dispatcher == "deepep":
+        share = min(1.0, share)
+    return Rows(rows.scale_up * share, rows.scale_out * share)

@@ -34,10 +34,11 @@ def straggler(values: NDArray[np.floating] | NDArray[np.int64]) -> Straggler:
     """
     each = np.asarray(values, dtype=np.float64)
     maxima = each.max(axis=1)
+    means = np.minimum(each.mean(axis=1), maxima)  # equal values have no mean above them
     return Straggler(
         slowest=each.argmax(axis=1),
         maxima=maxima,
-        means=each.mean(axis=1),
+        means=means,
         sum_of_maxima=float(maxima.sum()),
         maximum_of_sums=float(each.sum(axis=0).max()),
     )

@@ -6,7 +6,7 @@ import numpy as np
 
 from moesim import rng
 from moesim.moe.assignment import Drawn, Router, draw
-from moesim.moe.dispatchers import DISPATCHERS, Rows
+from moesim.moe.dispatchers import DISPATCHERS, Rows, rows_by
 from moesim.moe.expected_drops import Expected
 from moesim.moe.fan_out import Reach, typical_reach
 from moesim.moe.kept_rows import computed_rows, is_padded
@@ -90,7 +90,10 @@ def routing_study(scenario: Scenario) -> RoutingStudy:
         layers=layers,
         where=where,
         reach=typical_reach(where),
-        sent=tuple(Sent(dispatcher=name, rows=rule(where)) for name, rule in DISPATCHERS.items()),
+        sent=tuple(
+            Sent(dispatcher=name, rows=rows_by(name, where, copies_sent(layers[-1])))
+            for name in DISPATCHERS
+        ),
         traffic=traffic(
             run,
             _destinations(found[0], run),
@@ -109,6 +112,11 @@ def routing_study(scenario: Scenario) -> RoutingStudy:
             layers[0].router, layers[0].drawn.shares, found[0].shape.length, scenario.seed
         ),
     )
+
+
+def copies_sent(layer: RoutedLayer) -> float:
+    """Return the rows that a layer sends per token, its own rank included."""
+    return layer.placed.sent_rows / layer.router.tokens
 
 
 def computed_by_slot(layer: RoutedLayer) -> Counts:

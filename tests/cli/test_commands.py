@@ -207,6 +207,13 @@ class TestInit:
         assert f"moesim run {copy}" in done.stdout
         assert moesim("run", str(copy), "--quiet").exit_code == 0
 
+    def test_what_a_scenario_reads_comes_with_it(self) -> None:
+        done = moesim("init", "routing-trace-replay")
+        assert "Next: moesim routing routing-trace-replay.yaml" in done.stdout
+        for name in ("models/tiny-moe.yaml", "traces/tiny-moe.npz"):
+            assert Path(name).read_bytes() == (shipped("scenarios") / name).read_bytes()
+        assert moesim("routing", "routing-trace-replay.yaml", "--quiet").exit_code == 0
+
     def test_nothing_is_overwritten_without_force(self) -> None:
         mine = write("mine.yaml", "mine")
         line = refused("init", "mixtral-8x7b-64xh100", "--as", "mine.yaml")

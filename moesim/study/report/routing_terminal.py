@@ -27,7 +27,7 @@ def print_study(summed: dict[str, Any], console: Console) -> None:
         console.print()
         console.print(drops(summed["drops"]))
     for name, title in TABLES.items():
-        if summed.get(name):
+        if summed.get(name) and name != "granularity":  # of the page: it is no result of the load
             console.print()
             console.print(load_table(title, load_rows(name, summed[name])))
 

@@ -93,8 +93,8 @@ def figures(summed: dict[str, Any]) -> list[Row]:
         *_blocks(summed["block_padding"]),
         *_left_out(summed["drops"]),
         ("memory of redundant experts", percent(summed["replica_memory_fraction"])),
-        ("distinct ranks per token", three_digits(summed["reach"]["ranks"])),
-        ("distinct domains per token", three_digits(summed["reach"]["domains"])),
+        ("distinct ranks per token, closed form", three_digits(summed["reach"]["ranks"])),
+        ("distinct domains per token, closed form", three_digits(summed["reach"]["domains"])),
     ]
     rows += [
         (
