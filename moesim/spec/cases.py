@@ -80,9 +80,7 @@ def read_cases(path: Path) -> CaseFile:
     )
 
 
-def _case(
-    words: Any, at: KeyPath, document: Document, problems: list[Problem]
-) -> Case | None:
+def _case(words: Any, at: KeyPath, document: Document, problems: list[Problem]) -> Case | None:
     where = document.at(at)
     if not isinstance(words, Mapping):
         problems.append(Problem(f"cases[{at[-1]}]", "must be a mapping", *where))
@@ -114,4 +112,8 @@ def _mappings(data: Mapping[str, Any], name: str) -> Mapping[str, Words]:
 
 def _list(data: Mapping[str, Any], name: str) -> tuple[Words, ...]:
     section = data.get(name)
-    return tuple(one for one in section if isinstance(one, Mapping)) if isinstance(section, list) else ()
+    return (
+        tuple(one for one in section if isinstance(one, Mapping))
+        if isinstance(section, list)
+        else ()
+    )

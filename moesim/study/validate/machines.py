@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from moesim.hardware.profiles import cluster_names
 from moesim.spec.cases import Case, CaseFile
-from moesim.study.validate.skipped import Skipped
+from moesim.study.validate.skipped import SkippedError
 
 _PROFILES: tuple[tuple[str, str], ...] = (
     (r"gb300", "gb300-nvl72"),
@@ -41,7 +41,7 @@ _PROFILES: tuple[tuple[str, str], ...] = (
 
 
 def cluster_of(case: Case, file: CaseFile) -> str:
-    """Return the cluster profile for the machines of `case`; raises Skipped for unknown ones."""
+    """Return the cluster profile for the machines of `case`; raises SkippedError for unknown ones."""
     name = case.text("hardware")
     described = file.hardware.get(name)
     chip = str(described.get("chip", "")) if isinstance(described, Mapping) else ""
@@ -52,4 +52,4 @@ def cluster_of(case: Case, file: CaseFile) -> str:
         for pattern, profile in _PROFILES:
             if re.search(pattern, words.casefold()):
                 return profile
-    raise Skipped(f"no machine profile for the hardware '{name}'{f', {chip}' if chip else ''}")
+    raise SkippedError(f"no machine profile for the hardware '{name}'{f', {chip}' if chip else ''}")

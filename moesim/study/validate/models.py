@@ -11,7 +11,7 @@ from moesim.spec.cases import Case, CaseFile, Words
 from moesim.spec.model import ModelSpec
 from moesim.spec.validate import build
 from moesim.spec.yaml_text import Document
-from moesim.study.validate.skipped import Skipped
+from moesim.study.validate.skipped import SkippedError
 
 _OVERRIDDEN = {"heads": ("attn", "heads"), "kv_heads": ("attn", "kv_heads")}
 """Overrides of a case that stand inside a part of the model."""
@@ -20,7 +20,7 @@ _OVERRIDDEN = {"heads": ("attn", "heads"), "kv_heads": ("attn", "kv_heads")}
 def architecture(case: Case, file: CaseFile) -> Architecture:
     """Return the network of `case`.
 
-    Raises Skipped where the file does not describe it and no named model is meant.
+    Raises SkippedError where the file does not describe it and no named model is meant.
     """
     name = case.text("model")
     described = file.models.get(name)
@@ -31,16 +31,18 @@ def architecture(case: Case, file: CaseFile) -> Architecture:
         data = described_model(name, _overridden(described, overrides))
         return architecture_from_spec(build(ModelSpec, Document(data)))
     except ScenarioError as error:
-        raise Skipped(f"model {name}: {error.problems[0].path}: {error.problems[0].message}") from None
+        raise SkippedError(
+            f"model {name}: {error.problems[0].path}: {error.problems[0].message}"
+        ) from None
 
 
 def _named(name: str, overrides: Words) -> Architecture:
     if overrides:
-        raise Skipped(f"model {name} is not described in the file, so it cannot be changed")
+        raise SkippedError(f"model {name} is not described in the file, so it cannot be changed")
     try:
         return load_named(name)
     except ScenarioError as error:
-        raise Skipped(f"model: {error.problems[0].message}") from None
+        raise SkippedError(f"model: {error.problems[0].message}") from None
 
 
 def _overridden(described: Words, overrides: Words) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moesim.spec.cases import Case
-from moesim.study.validate.skipped import Skipped
+from moesim.study.validate.skipped import SkippedError
 
 
 @dataclass(slots=True)
@@ -36,12 +36,12 @@ def read_precision(case: Case, reading: Reading) -> None:
     for word, precision in _PRECISIONS:
         if text.startswith(word):
             if not precision:
-                raise Skipped(f"training in {word} is not modelled")
+                raise SkippedError(f"training in {word} is not modelled")
             reading.training["precision"] = precision
             if precision == "fp8":
                 reading.assume(f"{text.split(' ')[0]}: fp8 products; casts are not charged")
             return
-    raise Skipped(f"precision '{text}' is not known" if text else "no precision is given")
+    raise SkippedError(f"precision '{text}' is not known" if text else "no precision is given")
 
 
 _MODULES = {
@@ -120,7 +120,7 @@ def read_routing(case: Case, reading: Reading) -> None:
     if factor is not None:
         reading.routing["capacity"] = {"factor": float(factor), "pad": True}
     elif "token drop" in text:
-        raise Skipped("tokens are dropped, but no capacity factor is given")
+        raise SkippedError("tokens are dropped, but no capacity factor is given")
 
 
 NATURAL_CV = 0.2
@@ -141,7 +141,7 @@ def read_rest(case: Case, reading: Reading) -> None:
     elif share == 100:
         reading.training["optimizer"] = {"offload": True}
     else:
-        raise Skipped(f"{share} % of the optimizer offloaded: only all of it is modelled")
+        raise SkippedError(f"{share} % of the optimizer offloaded: only all of it is modelled")
     if options.get("sequence_parallel") is False:
         reading.parallel["sequence_parallel"] = False
     unread = [name for name in options if name not in _READ]

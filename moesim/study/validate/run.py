@@ -10,7 +10,7 @@ from moesim.spec.cases import Case, CaseFile
 from moesim.study.simulate import simulate
 from moesim.study.validate.contrasts import compared_pairs
 from moesim.study.validate.record import Record, blank
-from moesim.study.validate.skipped import Skipped
+from moesim.study.validate.skipped import SkippedError
 from moesim.study.validate.training_case import map_training
 from moesim.study.validate.training_figures import compared
 
@@ -45,6 +45,6 @@ def records_of(case: Case, file: CaseFile) -> list[Record]:
     try:
         mapped = map_training(case, file)
         found = compared(case, mapped, simulate(mapped.run), record)
-    except (Skipped, MoesimError) as error:
+    except (SkippedError, MoesimError) as error:
         return [replace(record, reason=str(error))]
     return found or [replace(record, reason="nothing that was measured can be compared")]

@@ -1,5 +1,5 @@
 """Why a case cannot be compared."""
 
 
-class Skipped(Exception):
-    """A case that cannot be mapped or simulated; its text says why."""
+class SkippedError(Exception):
+    """A case cannot be mapped or simulated; the text says why."""

@@ -24,7 +24,7 @@ from moesim.study.validate.options import (
     read_rest,
     read_routing,
 )
-from moesim.study.validate.skipped import Skipped
+from moesim.study.validate.skipped import SkippedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +37,9 @@ class Mapped:
 
 
 def map_training(case: Case, file: CaseFile) -> Mapped:
-    """Return the run that `case` describes; raises Skipped with the reason where there is none."""
+    """Return the run that `case` describes; raises SkippedError with the reason where there is none."""
     if case.kind != "train_step":
-        raise Skipped(f"kind {case.kind} is not simulated yet")
+        raise SkippedError(f"kind {case.kind} is not simulated yet")
     network = architecture(case, file)
     reading = Reading()
     for read in (read_precision, read_recompute, read_dispatcher, read_overlap, read_rest):
@@ -59,9 +59,11 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
     try:
         return Mapped(run=_run(data, network), chips=chips, assumed=tuple(reading.assumed))
     except ScenarioError as error:
-        raise Skipped("; ".join(f"{p.path}: {p.message}" for p in error.problems[:3])) from None
+        raise SkippedError(
+            "; ".join(f"{p.path}: {p.message}" for p in error.problems[:3])
+        ) from None
     except MoesimError as error:
-        raise Skipped(str(error)) from None
+        raise SkippedError(str(error)) from None
 
 
 def _run(data: dict[str, Any], network: Architecture) -> Training:
@@ -70,7 +72,7 @@ def _run(data: dict[str, Any], network: Architecture) -> Training:
     try:
         machines = cluster(spec, load_accelerator(spec.accelerator), scenario.cluster.devices)
     except ValueError as error:
-        raise Skipped(f"cluster: {error}") from None
+        raise SkippedError(f"cluster: {error}") from None
     link = machines.topology.scale_up.bandwidth_bytes_per_s
     software = on_device(load_software(scenario.software), machines.device, link)
     return training(scenario, network, machines, software, scenario.parallel)
@@ -96,17 +98,15 @@ def read_layout(case: Case, reading: Reading) -> int:
         chips = batch // micro * model_parallel
         reading.assume(f"chips not stated: {chips}, so that no gradients are accumulated")
     if not isinstance(chips, int):
-        raise Skipped(f"chips '{chips}' is no number")
+        raise SkippedError(f"chips '{chips}' is no number")
     del sharded
     return chips
 
 
-def _read_batch(
-    case: Case, cut: Words, reading: Reading, chips: Any, model_parallel: int
-) -> None:
+def _read_batch(case: Case, cut: Words, reading: Reading, chips: Any, model_parallel: int) -> None:
     length = cut.get("seq")
     if not isinstance(length, int):
-        raise Skipped("no sequence length is given")
+        raise SkippedError("no sequence length is given")
     reading.training["sequence_length"] = length
     micro = cut.get("mbs") or cut.get("pdb")
     batch = cut.get("gbs")
@@ -114,7 +114,7 @@ def _read_batch(
         replicas = chips // model_parallel
         batch = micro * replicas * (cut.get("ga") or 1)
     if batch is None:
-        raise Skipped("no global batch is given")
+        raise SkippedError("no global batch is given")
     if micro is None:
         micro = 1
         reading.assume("micro batch not stated: 1")

@@ -84,7 +84,9 @@ def memory_figures(case: Case, outcome: Outcome) -> dict[str, tuple[float, float
         "peak_mem_gb": (held, GB),
     }
     measured = case.part("measured")
-    return {name: found for name, found in known.items() if isinstance(measured.get(name), int | float)}
+    return {
+        name: found for name, found in known.items() if isinstance(measured.get(name), int | float)
+    }
 
 
 def _tensors(stage: StageMemory) -> float:
