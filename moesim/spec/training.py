@@ -81,6 +81,9 @@ class TrainingSpec(Spec):
     """Sequences that one forward pass takes."""
     precision: Literal["bf16", "fp16", "fp8", "fp32"] = "bf16"
     """Type of the matrix products."""
+    attention_kernel: Literal["fused", "unfused"] = "fused"
+    """fused: FlashAttention and its like; unfused: scores, softmax and dropout one after the other
+    through memory, as trainers before 2023 did."""
     recompute: Recompute = ()
     """What is computed again in the backward pass instead of kept: none, full (only the input of
     each layer is kept), or a list of modules."""

@@ -41,7 +41,7 @@ _PROFILES: tuple[tuple[str, str], ...] = (
 
 
 def cluster_of(case: Case, file: CaseFile) -> str:
-    """Return the cluster profile for the machines of `case`; raises SkippedError for unknown ones."""
+    """Return the cluster profile for the machines of `case`; SkippedError for unknown ones."""
     name = case.text("hardware")
     described = file.hardware.get(name)
     chip = str(described.get("chip", "")) if isinstance(described, Mapping) else ""

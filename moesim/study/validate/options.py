@@ -126,7 +126,8 @@ def read_routing(case: Case, reading: Reading) -> None:
 NATURAL_CV = 0.2
 """Upper end of what balancing losses leave (Shazeer 2017, table 6: 0.02 to 0.17 with both)."""
 
-_READ = {"recompute", "dispatcher", "overlap_grad_reduce", "overlap_param_gather", "ep_overlap",
+_READ = {
+    "recompute", "dispatcher", "overlap_grad_reduce", "overlap_param_gather", "ep_overlap",
          "routing", "capacity_factor", "pad_to_capacity", "optimizer", "optimizer_cpu_offload_pct",
          "sequence_parallel", "schedule", "framework", "cross_entropy_fusion", "grouped_gemm",
          "permute_fusion", "router_fusion", "attention", "data", "task", "mp_mode", "zero"}  # fmt: skip

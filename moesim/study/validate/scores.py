@@ -57,7 +57,7 @@ DIMENSIONS: dict[str, Key] = {
 
 
 def scores(records: Iterable[Record], key: Key) -> list[Score]:
-    """Return the score of every group that `key` makes of `records`, in the order of their names."""
+    """Return the score of every group that `key` makes of `records`, by name."""
     groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for record in records:
         groups[key(record)].append(record)

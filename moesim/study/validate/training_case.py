@@ -25,6 +25,7 @@ from moesim.study.validate.options import (
     read_routing,
 )
 from moesim.study.validate.skipped import SkippedError
+from moesim.study.validate.trainers import trainer_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,7 @@ class Mapped:
 
 
 def map_training(case: Case, file: CaseFile) -> Mapped:
-    """Return the run that `case` describes; raises SkippedError with the reason where there is none."""
+    """Return the run that `case` describes; SkippedError with the reason where there is none."""
     if case.kind != "train_step":
         raise SkippedError(f"kind {case.kind} is not simulated yet")
     network = architecture(case, file)
@@ -46,6 +47,10 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
         read(case, reading)
     if any(run.layer.ffn.__class__.__name__ == "MoeFfn" for run in network.decoder):
         read_routing(case, reading)
+    trainer = trainer_of(case)
+    if trainer is not None and not trainer.fused_attention:
+        reading.training["attention_kernel"] = "unfused"
+        reading.assume(trainer.note)
     machines = cluster_of(case, file)
     chips = read_layout(case, reading)
     data = {
