@@ -112,9 +112,7 @@ def _job(scenario: Scenario, architecture: Architecture, layout: Layout) -> Job:
     return Job(
         architecture=architecture,
         batch=Batch(decoder=decoder, encoder=encoder),
-        shard=shard(
-            layout, spec.precision, fused_attention=spec.attention_kernel == "fused"
-        ),
+        shard=shard(layout, spec.precision, fused_attention=spec.attention_kernel == "fused"),
         recompute=spec.recompute,
         optimizer=rule,
     )

@@ -13,6 +13,7 @@ from moesim.spec.scenario import Scenario
 from moesim.spec.validate import build
 from moesim.spec.yaml_text import Document
 from moesim.study.resolve import Training, training
+from moesim.study.validate.calibrated import calibration_of, with_calibration
 from moesim.study.validate.machines import cluster_of
 from moesim.study.validate.models import architecture
 from moesim.study.validate.options import (
@@ -62,7 +63,11 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
         "routing": reading.routing,
     }
     try:
-        return Mapped(run=_run(data, network), chips=chips, assumed=tuple(reading.assumed))
+        return Mapped(
+            run=_run(data, network, calibration_of(case, file)),
+            chips=chips,
+            assumed=tuple(reading.assumed),
+        )
     except ScenarioError as error:
         raise SkippedError(
             "; ".join(f"{p.path}: {p.message}" for p in error.problems[:3])
@@ -71,7 +76,7 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
         raise SkippedError(str(error)) from None
 
 
-def _run(data: dict[str, Any], network: Architecture) -> Training:
+def _run(data: dict[str, Any], network: Architecture, measured: Words | None) -> Training:
     scenario = build(Scenario, Document(data))
     spec = load_cluster(scenario.cluster.profile)
     try:
@@ -80,6 +85,8 @@ def _run(data: dict[str, Any], network: Architecture) -> Training:
         raise SkippedError(f"cluster: {error}") from None
     link = machines.topology.scale_up.bandwidth_bytes_per_s
     software = on_device(load_software(scenario.software), machines.device, link)
+    if measured is not None:
+        software = with_calibration(software, measured)
     return training(scenario, network, machines, software, scenario.parallel)
 
 
