@@ -15,6 +15,7 @@ from moesim.cli.profile import app as profile
 from moesim.cli.routing import routing
 from moesim.cli.run import run
 from moesim.cli.schema import schema
+from moesim.cli.validate import validate
 
 app = typer.Typer(
     name="moesim",
@@ -24,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for _command in (run, routing, init, explain, models, hardware, schema, calibrate):
+for _command in (run, routing, init, explain, models, hardware, schema, calibrate, validate):
     app.command()(_command)
 
 app.add_typer(profile, name="profile")

@@ -14,6 +14,7 @@ from functools import lru_cache
 from moesim.cost.fitted_kernels import kernel_s
 from moesim.cost.software import Software
 from moesim.cost.times import ASSUMED_UNCERTAINTY, Known
+from moesim.cost.unfused import unfused_s
 from moesim.hardware.device import Device, peak
 from moesim.model.linear_scan import scan_phases
 from moesim.model.operators import (
@@ -39,6 +40,9 @@ def kernel_time(operator: Compute, device: Device, software: Software) -> Known:
 
     A fitted curve comes first; where there is none the roofline with assumed efficiencies stands.
     """
+    if isinstance(operator, AttentionCore) and not operator.fused:
+        seconds = unfused_s(operator, device, software) * operator.count
+        return Known(seconds, "assumed", ASSUMED_UNCERTAINTY)
     if software.kernels is not None:
         found = kernel_s(operator, software.kernels)
         if found is not None:

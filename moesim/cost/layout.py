@@ -36,7 +36,7 @@ class Layout:
         return self.tp * self.cp * self.dp * self.pp
 
 
-def shard(layout: Layout, dtype: str) -> Shard:
+def shard(layout: Layout, dtype: str, *, fused_attention: bool = True) -> Shard:
     """Return the share of a layer that one rank of `layout` holds."""
     return Shard(
         tp=layout.tp,
@@ -46,6 +46,7 @@ def shard(layout: Layout, dtype: str) -> Shard:
         sequence_parallel=layout.sequence_parallel,
         dtype=dtype,
         dispatch_dtype=layout.dispatch_dtype,
+        fused_attention=fused_attention,
     )
 
 

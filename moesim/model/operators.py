@@ -83,6 +83,8 @@ class AttentionCore:
     dtype: str
     qk_products: int = 1
     v_products: int = 1
+    fused: bool = True
+    """Whether scores stay on the chip; else each step of it writes them to memory."""
     count: int = 1
 
 
@@ -286,11 +288,23 @@ def _inputs_kept(operator: AttentionCore, keys: int) -> float:
     return float(query + keys * operator.kv_heads * (operator.qk_dim + operator.v_dim))
 
 
+_KEPT_PER_PAIR = 5.0
+
+
+def all_pairs(operator: AttentionCore) -> float:
+    """Return the (query, key) pairs of all heads, those that the mask forbids included."""
+    return float(operator.queries) * operator.keys / operator.sequences * operator.heads
+
+
 def state_bytes(operator: Compute) -> float:
     """Return what `operator` itself leaves for its backward pass.
 
-    Fused attention leaves one fp32 log-sum-exp per query and head.
+    Fused attention leaves one fp32 log-sum-exp per query and head. Attention that is not fused
+    leaves the softmax's output, the mask of its dropout and what that lets through, 5 bytes for
+    every pair, masked ones included (Korthikanti et al. 2022, arXiv 2205.05198, section 4.1).
     """
     if isinstance(operator, AttentionCore) and operator.v_dim:
+        if not operator.fused:
+            return _KEPT_PER_PAIR * all_pairs(operator) * operator.count
         return operator.queries * operator.heads * 4.0 * operator.count
     return 0.0

@@ -27,6 +27,8 @@ class Shard:
     """Type in which tokens travel to their experts; None is that of the activations."""
     dtype: str = "bf16"
     """Compute type of the projections and experts."""
+    fused_attention: bool = True
+    """Whether attention is one kernel, which leaves no scores in memory."""
 
     @property
     def wide(self) -> str:

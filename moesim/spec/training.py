@@ -82,6 +82,9 @@ class TrainingSpec(Spec):
     precision: Literal["bf16", "fp16", "fp8", "fp32", "tf32"] = "bf16"
     """Type of the matrix products; with tf32 all tensors are fp32, and the matrix units round what
     they read."""
+    attention_kernel: Literal["fused", "unfused"] = "fused"
+    """fused: FlashAttention and its like; unfused: scores, softmax and dropout one after the other
+    through memory, as trainers before 2023 did."""
     recompute: Recompute = ()
     """What is computed again in the backward pass instead of kept: none, full (only the input of
     each layer is kept), or a list of modules."""

@@ -114,7 +114,7 @@ def _job(scenario: Scenario, architecture: Architecture, layout: Layout) -> Job:
     return Job(
         architecture=architecture,
         batch=Batch(decoder=decoder, encoder=encoder),
-        shard=shard(layout, spec.precision),
+        shard=shard(layout, spec.precision, fused_attention=spec.attention_kernel == "fused"),
         recompute=spec.recompute,
         optimizer=rule,
     )

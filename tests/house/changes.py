@@ -92,6 +92,7 @@ CHANGES: dict[str, Change] = {
     "training.global_batch": Change("32"),
     "training.micro_batch": Change("2"),
     "training.precision": Change("fp8"),
+    "training.attention_kernel": Change("unfused"),
     "training.recompute": Change("full"),
     "training.optimizer.kind": Change("adafactor"),
     "training.optimizer.distributed": Change("false"),

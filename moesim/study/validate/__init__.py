@@ -1,0 +1,1 @@
+"""Compares predictions with what others measured, case by case."""

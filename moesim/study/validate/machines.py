@@ -1,0 +1,55 @@
+"""From the words for a machine in a case file to a shipped cluster profile."""
+
+import re
+from collections.abc import Mapping
+
+from moesim.hardware.profiles import cluster_names
+from moesim.spec.cases import Case, CaseFile
+from moesim.study.validate.skipped import SkippedError
+
+_PROFILES: tuple[tuple[str, str], ...] = (
+    (r"gb300", "gb300-nvl72"),
+    (r"gb200", "gb200-nvl72"),
+    (r"gh200", "alps-gh200"),
+    (r"b300", "dgx-b300"),
+    (r"b200", "dgx-b200"),
+    (r"h200", "hgx-h200"),
+    (r"h20\b", "hgx-h20"),
+    (r"h800", "h800-cluster"),
+    (r"h100.*nvl", "h100-nvl-8"),
+    (r"h100.*pcie", "h100-pcie-8"),
+    (r"h100", "dgx-h100"),
+    (r"a100.*pcie", "a100-pcie-8"),
+    (r"a100.*40(?!.*80)", "aws-p4d"),
+    (r"a100", "dgx-a100"),
+    (r"l40s", "l40s-pcie-8"),
+    (r"rtx.?pro.?6000", "rtx-pro-6000-8"),
+    (r"v100", "v100-dgx2"),
+    (r"mi355", "mi355x-8"),
+    (r"mi325", "mi325x-8"),
+    (r"mi300", "mi300x-8"),
+    (r"mi250", "frontier"),
+    (r"910b", "ascend-910b-8"),
+    (r"tpu.?v3", "tpu-v3-pod"),
+    (r"tpu.?v4", "tpu-v4-pod"),
+    (r"tpu.?v5e", "tpu-v5e-pod"),
+    (r"tpu.?v5p", "tpu-v5p-pod"),
+    (r"tpu.?v6e|trillium", "tpu-v6e-pod"),
+    (r"tpu.?v?7|ironwood", "tpu-v7x-pod"),
+)
+"""What the name of a chip looks like, and the machines that have it; the first match holds."""
+
+
+def cluster_of(case: Case, file: CaseFile) -> str:
+    """Return the cluster profile for the machines of `case`; SkippedError for unknown ones."""
+    name = case.text("hardware")
+    described = file.hardware.get(name)
+    chip = str(described.get("chip", "")) if isinstance(described, Mapping) else ""
+    for words in (name, chip):
+        if words in cluster_names():
+            return words
+    for words in (f"{chip} {name}", name):
+        for pattern, profile in _PROFILES:
+            if re.search(pattern, words.casefold()):
+                return profile
+    raise SkippedError(f"no machine profile for the hardware '{name}'{f', {chip}' if chip else ''}")

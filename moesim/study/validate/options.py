@@ -1,0 +1,173 @@
+"""Reads the free words of a training case: precision, routing, recomputation, dispatcher, overlap.
+
+What is understood becomes a key of a scenario; what is guessed or not modelled is said as an
+assumption, so that nothing is passed over in silence.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from moesim.spec.cases import Case
+from moesim.study.validate.skipped import SkippedError
+
+
+@dataclass(slots=True)
+class Reading:
+    """The keys of a scenario that a case's words came to, and what was assumed on the way."""
+
+    training: dict[str, Any] = field(default_factory=dict)
+    parallel: dict[str, Any] = field(default_factory=dict)
+    routing: dict[str, Any] = field(default_factory=dict)
+    assumed: list[str] = field(default_factory=list)
+
+    def assume(self, text: str) -> None:
+        """Note what was assumed."""
+        self.assumed.append(text)
+
+
+_PRECISIONS = (("fp32", "fp32"), ("mxfp8", "fp8"), ("fp8", "fp8"), ("nvfp4", ""), ("mxfp4", ""),
+               ("bf16", "bf16"), ("fp16", "fp16"))  # fmt: skip
+
+
+def read_precision(case: Case, reading: Reading) -> None:
+    """Read the type of the matrix products; recipes of fp8 are all fp8 here."""
+    text = case.text("precision").casefold()
+    for word, precision in _PRECISIONS:
+        if text.startswith(word):
+            if not precision:
+                raise SkippedError(f"training in {word} is not modelled")
+            reading.training["precision"] = precision
+            if precision == "fp8":
+                reading.assume(f"{text.split(' ')[0]}: fp8 products; casts are not charged")
+            return
+    raise SkippedError(f"precision '{text}' is not known" if text else "no precision is given")
+
+
+_MODULES = {
+    "norm": "layernorm", "layernorm": "layernorm", "act": "moe_act", "moe_act": "moe_act",
+    "mla_up_proj": "mla_up_proj", "mlp": "mlp", "moe": "moe", "core_attn": "core_attn",
+    "attention core": "core_attn",
+}  # fmt: skip
+
+
+def read_recompute(case: Case, reading: Reading) -> None:
+    """Read what is computed again in the backward pass."""
+    words = case.part("options").get("recompute")
+    if isinstance(words, list):
+        known = [_MODULES[word] for word in words if word in _MODULES]
+        for word in words:
+            if word not in _MODULES:
+                reading.assume(f"recomputation of {word} is not modelled")
+        reading.training["recompute"] = list(dict.fromkeys(known)) or "none"
+        return
+    text = "" if words is None else str(words).casefold()
+    if text.startswith("full"):
+        reading.training["recompute"] = "full"
+    elif "core" in text or text.startswith("selective"):
+        reading.training["recompute"] = ["core_attn"]
+        if "core" not in text:
+            reading.assume(f"recompute '{text}' taken as the attention core")
+    elif text.startswith("none"):
+        reading.training["recompute"] = "none"
+    else:
+        reading.training["recompute"] = "none"
+        reading.assume(f"recompute '{text or 'not stated'}' taken as none")
+
+
+def read_dispatcher(case: Case, reading: Reading) -> None:
+    """Read how tokens travel to their experts."""
+    text = str(case.part("options").get("dispatcher", "")).casefold()
+    if "deepep" in text or "hybridep" in text:
+        reading.parallel["dispatcher"] = "deepep"
+    elif text.startswith("allgather"):
+        reading.parallel["dispatcher"] = "allgather"
+    else:
+        reading.parallel["dispatcher"] = "alltoall"
+        if text and not text.startswith(("alltoall", "n/a")):
+            reading.assume(f"dispatcher '{text}' taken as alltoall")
+
+
+def read_overlap(case: Case, reading: Reading) -> None:
+    """Read what communication runs beside compute."""
+    options = case.part("options")
+    overlap = {
+        name: bool(options[f"overlap_{key}"])
+        for name, key in (("grad_reduce", "grad_reduce"), ("param_gather", "param_gather"))
+        if f"overlap_{key}" in options
+    }
+    if overlap:
+        reading.training["overlap"] = overlap
+    if options.get("ep_overlap") not in (None, False, "unknown"):
+        reading.assume("overlap of the expert exchange is not modelled: it is exposed")
+
+
+def read_routing(case: Case, reading: Reading) -> None:
+    """Read how evenly experts are loaded and whether they drop tokens."""
+    options = case.part("options")
+    text = str(options.get("routing", "")).casefold()
+    factor = options.get("capacity_factor")
+    if "natural" in text:
+        reading.routing["load"] = {"law": "dirichlet", "cv": NATURAL_CV}
+        reading.assume(f"natural routing: shares with a coefficient of variation of {NATURAL_CV}")
+    elif "token drop" in text:
+        reading.routing["load"] = {"law": "uniform"}
+        reading.assume("token drop: tokens choose at random")
+    elif text and not text.startswith(("forced", "n/a")):
+        reading.assume(f"routing '{text}' taken as forced balance")
+    elif not text and case.text("cls") == "moe":
+        reading.assume("routing not stated: taken as forced balance")
+    if factor is not None:
+        reading.routing["capacity"] = {"factor": float(factor), "pad": True}
+    elif "token drop" in text:
+        raise SkippedError("tokens are dropped, but no capacity factor is given")
+
+
+NATURAL_CV = 0.2
+"""Upper end of what balancing losses leave (Shazeer 2017, table 6: 0.02 to 0.17 with both)."""
+
+_READ = {
+    "recompute",
+    "dispatcher",
+    "overlap_grad_reduce",
+    "overlap_param_gather",
+    "ep_overlap",
+    "routing",
+    "capacity_factor",
+    "pad_to_capacity",
+    "optimizer",
+    "optimizer_cpu_offload_pct",
+    "sequence_parallel",
+    "schedule",
+    "framework",
+    "cross_entropy_fusion",
+    "grouped_gemm",
+    "permute_fusion",
+    "router_fusion",
+    "attention",
+    "data",
+    "task",
+    "mp_mode",
+    "zero",
+}
+
+
+def read_rest(case: Case, reading: Reading) -> None:
+    """Read the optimizer's place, and list the options that change nothing here."""
+    options = case.part("options")
+    share = options.get("optimizer_cpu_offload_pct")
+    if share in (0, None):
+        pass
+    elif share == 100:
+        reading.training["optimizer"] = {"offload": True}
+    else:
+        raise SkippedError(f"{share} % of the optimizer offloaded: only all of it is modelled")
+    if options.get("sequence_parallel") is False:
+        reading.parallel["sequence_parallel"] = False
+    unread = [name for name in options if name not in _READ]
+    if unread:
+        reading.assume(f"not modelled: {', '.join(_said(unread, options))}")
+
+
+def _said(names: Iterable[str], options: Any) -> Iterable[str]:
+    return (f"{name} = {options[name]}" for name in names)

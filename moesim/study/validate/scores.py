@@ -1,0 +1,115 @@
+"""Errors of groups of records: median, 90th percentile, bias, and the share that ran."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from moesim.study.validate.contrasts import SPEEDS
+from moesim.study.validate.record import Record
+
+Key = Callable[[Record], tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """How far off the predictions of a group are; None where none of it ran."""
+
+    name: tuple[str, ...]
+    ran: int
+    total: int
+    median: float | None
+    """Of the absolute relative errors."""
+    p90: float | None
+    bias: float | None
+    """Mean of the signed relative errors."""
+
+
+def what(metric: str) -> str:
+    """Return speed, memory, phase or ratio: errors of one kind are judged together."""
+    if metric in SPEEDS:
+        return "speed"
+    if "mem" in metric:
+        return "memory"
+    return metric or "-"
+
+
+def source_name(source: str) -> str:
+    """Return the repository or paper at the head of a source's text."""
+    head = (
+        source.split(" ", maxsplit=1)[0]
+        .split(":", maxsplit=1)[0]
+        .split("@", maxsplit=1)[0]
+        .rstrip(",;")
+    )
+    return source[:16].strip() if head.casefold() == "arxiv" else head
+
+
+DIMENSIONS: dict[str, Key] = {
+    "source": lambda one: (source_name(one.source), what(one.metric)),
+    "chip": lambda one: (one.chip, what(one.metric)),
+    "class": lambda one: (one.cls, what(one.metric)),
+    "kind": lambda one: (one.kind, what(one.metric)),
+    "quality": lambda one: (one.quality, what(one.metric)),
+}
+"""By what the tables of scores are grouped."""
+
+
+def scores(records: Iterable[Record], key: Key) -> list[Score]:
+    """Return the score of every group that `key` makes of `records`, by name."""
+    groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+    for record in records:
+        groups[key(record)].append(record)
+    return [score(name, groups[name]) for name in sorted(groups)]
+
+
+def score(name: tuple[str, ...], records: Sequence[Record]) -> Score:
+    """Return the score of `records` together."""
+    errors = np.array([one.error for one in records if one.error is not None])
+    if not errors.size:
+        return Score(name=name, ran=0, total=len(records), median=None, p90=None, bias=None)
+    return Score(
+        name=name,
+        ran=int(errors.size),
+        total=len(records),
+        median=float(np.median(np.abs(errors))),
+        p90=float(np.percentile(np.abs(errors), 90)),
+        bias=float(errors.mean()),
+    )
+
+
+def headline(records: Sequence[Record]) -> list[Score]:
+    """Return the scores that the project is judged by, of quality A and B."""
+    good = [one for one in records if one.quality in ("A", "B")]
+
+    def of(name: str, test: Callable[[Record], bool]) -> list[Score]:
+        found = [one for one in good if test(one)]
+        return [score((name,), found)] if found else []
+
+    return [
+        *of("dense training steps", lambda r: _step(r) and r.cls == "dense"),
+        *of("MoE steps, forced balance", lambda r: _step(r) and r.cls == "moe" and not natural(r)),
+        *of("MoE steps, natural routing", lambda r: _step(r) and r.cls == "moe" and natural(r)),
+        *of("memory", lambda r: what(r.metric) == "memory"),
+        *of("layers and kernels", lambda r: r.kind in ("moe_layer_fwd_bwd", "kernel")),
+        *of("MoE over dense", lambda r: r.kind == "moe_vs_dense"),
+        *of("one change at a time", lambda r: r.kind == "contrast"),
+    ]
+
+
+def _step(record: Record) -> bool:
+    return record.kind == "train_step" and (record.metric in SPEEDS or not record.metric)
+
+
+def natural(record: Record) -> bool:
+    """Return whether the case routed by a real router rather than by force."""
+    return any(text.startswith("natural routing") for text in record.assumed)
+
+
+def right_signs(records: Iterable[Record]) -> tuple[int, int]:
+    """Return how many contrasts go the measured way, and how many ran."""
+    ran = [one for one in records if one.kind == "contrast" and one.predicted and one.measured]
+    right = sum((one.predicted or 0) > 1 if (one.measured or 0) > 1 else (one.predicted or 0) < 1
+                for one in ran)  # fmt: skip
+    return right, len(ran)

@@ -1,0 +1,31 @@
+"""What is known of the trainer behind a source: its kernels, its defaults, its measured rates."""
+
+from dataclasses import dataclass, field
+
+from moesim.spec.cases import Case
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trainer:
+    """A trainer as its documents describe it."""
+
+    words: tuple[str, ...]
+    """Any of these in a case's source or framework means it."""
+    fused_attention: bool = True
+    note: str = ""
+    defaults: dict[str, str] = field(default_factory=dict)
+
+
+TRAINERS: tuple[Trainer, ...] = (
+    Trainer(
+        words=("2205.05198", "vTrain", "stanford-futuredata/megablocks", "2211.15841"),
+        fused_attention=False,
+        note="Megatron-LM of 2022 has no FlashAttention: scores go through memory",
+    ),
+)
+
+
+def trainer_of(case: Case) -> Trainer | None:
+    """Return the trainer that a case was measured with, where something is known of it."""
+    text = f"{case.text('source')} {case.part('options').get('framework', '')}"
+    return next((one for one in TRAINERS if any(word in text for word in one.words)), None)

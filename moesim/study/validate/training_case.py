@@ -1,0 +1,134 @@
+"""From a training case to a run that can be simulated."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from moesim.cost.software import load_software, on_device
+from moesim.errors import MoesimError, ScenarioError
+from moesim.hardware.profiles import load_accelerator, load_cluster
+from moesim.hardware.topology import cluster
+from moesim.model.architecture import Architecture
+from moesim.spec.cases import Case, CaseFile, Words
+from moesim.spec.scenario import Scenario
+from moesim.spec.validate import build
+from moesim.spec.yaml_text import Document
+from moesim.study.resolve import Training, training
+from moesim.study.validate.calibrated import calibration_of, with_calibration
+from moesim.study.validate.machines import cluster_of
+from moesim.study.validate.models import architecture
+from moesim.study.validate.options import (
+    Reading,
+    read_dispatcher,
+    read_overlap,
+    read_precision,
+    read_recompute,
+    read_rest,
+    read_routing,
+)
+from moesim.study.validate.skipped import SkippedError
+from moesim.study.validate.trainers import trainer_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mapped:
+    """A case as a run, and what had to be assumed."""
+
+    run: Training
+    chips: int
+    assumed: tuple[str, ...]
+
+
+def map_training(case: Case, file: CaseFile) -> Mapped:
+    """Return the run that `case` describes; SkippedError with the reason where there is none."""
+    if case.kind != "train_step":
+        raise SkippedError(f"kind {case.kind} is not simulated yet")
+    network = architecture(case, file)
+    reading = Reading()
+    for read in (read_precision, read_recompute, read_dispatcher, read_overlap, read_rest):
+        read(case, reading)
+    if any(run.layer.ffn.__class__.__name__ == "MoeFfn" for run in network.decoder):
+        read_routing(case, reading)
+    trainer = trainer_of(case)
+    if trainer is not None and not trainer.fused_attention:
+        reading.training["attention_kernel"] = "unfused"
+        reading.assume(trainer.note)
+    machines = cluster_of(case, file)
+    chips = read_layout(case, reading)
+    data = {
+        "name": "case",
+        "model": case.text("model"),
+        "cluster": {"profile": machines, "devices": chips},
+        "parallel": reading.parallel,
+        "training": reading.training,
+        "routing": reading.routing,
+    }
+    try:
+        return Mapped(
+            run=_run(data, network, calibration_of(case, file)),
+            chips=chips,
+            assumed=tuple(reading.assumed),
+        )
+    except ScenarioError as error:
+        raise SkippedError(
+            "; ".join(f"{p.path}: {p.message}" for p in error.problems[:3])
+        ) from None
+    except MoesimError as error:
+        raise SkippedError(str(error)) from None
+
+
+def _run(data: dict[str, Any], network: Architecture, measured: Words | None) -> Training:
+    scenario = build(Scenario, Document(data))
+    spec = load_cluster(scenario.cluster.profile)
+    try:
+        machines = cluster(spec, load_accelerator(spec.accelerator), scenario.cluster.devices)
+    except ValueError as error:
+        raise SkippedError(f"cluster: {error}") from None
+    link = machines.topology.scale_up.bandwidth_bytes_per_s
+    software = on_device(load_software(scenario.software), machines.device, link)
+    if measured is not None:
+        software = with_calibration(software, measured)
+    return training(scenario, network, machines, software, scenario.parallel)
+
+
+def read_layout(case: Case, reading: Reading) -> int:
+    """Read degrees and batches, and return the number of devices."""
+    cut = case.part("parallel")
+    if cut.get("fsdp"):
+        reading.assume("fully sharded data parallelism is run as a distributed optimizer")
+    sharded = cut.get("fsdp")
+    for name in ("tp", "pp", "vpp", "cp", "ep", "etp"):
+        value = cut.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            reading.parallel[name] = value
+    model_parallel = 1
+    for name in ("tp", "pp", "cp"):
+        model_parallel *= reading.parallel.get(name, 1)
+    chips = case.words.get("chips")
+    _read_batch(case, cut, reading, chips, model_parallel)
+    if chips is None:
+        batch, micro = reading.training["global_batch"], reading.training["micro_batch"]
+        chips = batch // micro * model_parallel
+        reading.assume(f"chips not stated: {chips}, so that no gradients are accumulated")
+    if not isinstance(chips, int):
+        raise SkippedError(f"chips '{chips}' is no number")
+    del sharded
+    return chips
+
+
+def _read_batch(case: Case, cut: Words, reading: Reading, chips: Any, model_parallel: int) -> None:
+    length = cut.get("seq")
+    if not isinstance(length, int):
+        raise SkippedError("no sequence length is given")
+    reading.training["sequence_length"] = length
+    micro = cut.get("mbs") or cut.get("pdb")
+    batch = cut.get("gbs")
+    if batch is None and micro and isinstance(chips, int):
+        replicas = chips // model_parallel
+        batch = micro * replicas * (cut.get("ga") or 1)
+    if batch is None:
+        raise SkippedError("no global batch is given")
+    if micro is None:
+        micro = 1
+        reading.assume("micro batch not stated: 1")
+    reading.training["global_batch"] = batch
+    reading.training["micro_batch"] = micro
