@@ -118,7 +118,19 @@ def _noise(x: Array, gumbel: float, normal: float) -> tuple[Array, Array]:
         return normal_cdf(x / normal), _normal_density(x / normal) / normal
     # both are smooth: a table of their convolution, read off linearly
     at = np.linspace(float(x.min()), float(x.max()), 20_001)
-    reach = np.arange(-8.0, 8.0, 0.2 * min(1.0, gumbel / normal))
+    if normal <= _WIDER * gumbel:
+        below, density = _summed_over_normal(at, gumbel, normal)
+    else:
+        below, density = _summed_over_gumbel(at, gumbel, normal)
+    return np.interp(x, at, below), np.interp(x, at, density)
+
+
+_WIDER = 5.0
+"""Times the Gumbel from which on the normal noise is the smoother of the two to sum over."""
+
+
+def _summed_over_normal(at: Array, gumbel: float, normal: float) -> tuple[Array, Array]:
+    reach = np.arange(-8.0, 8.0, _STEP * min(1.0, gumbel / normal))
     weight = _normal_density(reach)
     weight /= weight.sum()
     below, density = np.zeros_like(at), np.zeros_like(at)
@@ -126,7 +138,21 @@ def _noise(x: Array, gumbel: float, normal: float) -> tuple[Array, Array]:
         f, d = _gumbel((at - normal * node) / gumbel)
         below += part * f
         density += part / gumbel * d
-    return np.interp(x, at, below), np.interp(x, at, density)
+    return below, density
+
+
+def _summed_over_gumbel(at: Array, gumbel: float, normal: float) -> tuple[Array, Array]:
+    reach = np.arange(-4.5, 38.0, _STEP)
+    _, weight = _gumbel(reach)
+    weight /= weight.sum()
+    table = np.linspace(-9.0, 9.0, 20_001)
+    cdf = normal_cdf(table)
+    below, density = np.zeros_like(at), np.zeros_like(at)
+    for node, part in zip(reach, weight, strict=True):
+        z = (at - gumbel * node) / normal
+        below += part * np.interp(z, table, cdf)
+        density += part / normal * _normal_density(z)
+    return below, density
 
 
 def _fewer_than_k_others(above: Array, k: int) -> Array:

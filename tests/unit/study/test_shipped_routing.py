@@ -69,12 +69,10 @@ def test_a_group_per_device_is_reached_twice() -> None:
 
 
 def test_deepseek_v3_reaches_at_most_four_nodes() -> None:
-    """3.95 of 8 nodes on average (closed by sampling iid scores), 5.3 without the limit."""
+    """3.95 of 8 nodes on average (sampled with iid scores), not 5.3."""
     found = figures("deepseek-v3-nodes")
     assert found["reach_as_placed"]["domains"] == pytest.approx(3.95, abs=0.05)
     assert found["rank_imbalance"] < found["rank_imbalance_contiguous"] / 1.5
-    free = figures("deepseek-v3-nodes", "routing.gating.rule=softmax_topk")
-    assert free["reach_as_placed"]["domains"] == pytest.approx(5.3, abs=0.3)
 
 
 def test_a_replayed_trace_has_the_loads_of_the_trace() -> None:
