@@ -103,8 +103,8 @@ def _case(one: Record) -> str:
     assumed = f"<br><small>{escape('; '.join(one.assumed))}</small>" if one.assumed else ""
     figures = (number(one.predicted), number(one.measured), signed(one.error))
     name = escape(one.case).replace(" -&gt; ", "<br>&rarr; ")
-    metric = escape(short_metric(one.metric))
-    return f"<tr><th>{name}{assumed}</th><td>{metric}</td>{_cells(figures)}</tr>"
+    metric = short_metric(one.metric)
+    return f"<tr><th>{name}{assumed}</th>{_cells((metric, *figures))}</tr>"
 
 
 def _cells(texts: Iterable[str]) -> str:
