@@ -6,12 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moesim.cli.guard import Debug, Quiet, guard
+from moesim.cli.guard import DOES_NOT_FIT, Debug, Quiet, guard
 from moesim.cli.options import command_of
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from moesim.spec.cases import Case, CaseFile
     from moesim.study.validate.record import Record
+    from moesim.study.validate.scores import Score
+
+_WIDTH = 120
+"""Columns of what goes into a file or a pipe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,18 @@ class Options:
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Write tables and the page to DIR.")
     ] = None
+    record: Annotated[
+        Path | None,
+        typer.Option("--record", metavar="FILE", help="Write the errors of every group to FILE."),
+    ] = None
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            "--check",
+            metavar="FILE",
+            help="Exit code 3 when a group is more than 1 percentage point worse than in FILE.",
+        ),
+    ] = None
     quiet: Quiet = False
     debug: Debug = False
 
@@ -46,26 +64,54 @@ class Options:
 def validate(options: Options) -> None:
     """Simulate measured cases and show how far off the predictions are.
 
-    Every case is listed: compared, or skipped with the reason.
+    Every case is listed: compared, or skipped with the reason. Exit code 3 only with --check.
     """
     with guard(debug=options.debug):
+        from moesim.study.validate.expected import read_expected
+
+        expected = None if options.check is None else read_expected(options.check)
         records = _records(options)
-        if options.json_file is not None:
-            from moesim.study.report.files import to_json
-            from moesim.study.validate.record import as_json
-
-            text = to_json([as_json(one) for one in records])
-            options.json_file.write_text(text + "\n", encoding="utf-8")
-        if options.out is not None:
-            from moesim.study.report.validation_files import save
-
-            save(records, options.out)
+        _write(records, options)
         if not options.quiet:
-            from rich.console import Console
-
             from moesim.study.report.validation_terminal import print_validation
 
-            print_validation(records, Console())
+            print_validation(records, _console())
+        if expected is not None and not _as_recorded(expected, records):
+            raise typer.Exit(DOES_NOT_FIT)
+
+
+def _write(records: "list[Record]", options: Options) -> None:
+    if options.json_file is not None:
+        from moesim.study.report.files import to_json
+        from moesim.study.validate.record import as_json
+
+        text = to_json([as_json(one) for one in records])
+        options.json_file.write_text(text + "\n", encoding="utf-8")
+    if options.out is not None:
+        from moesim.study.report.validation_files import save
+
+        save(records, options.out)
+    if options.record is not None:
+        from moesim.study.validate.expected import as_csv
+
+        options.record.write_text(as_csv(records), encoding="utf-8", newline="\n")
+
+
+def _as_recorded(expected: "dict[tuple[str, ...], Score]", records: "list[Record]") -> bool:
+    from moesim.study.report.validation_terminal import print_changes
+    from moesim.study.validate.expected import changes
+
+    found = changes(expected, records)
+    print_changes(found, _console(stderr=True))
+    return not found.worse
+
+
+def _console(*, stderr: bool = False) -> "Console":
+    """Return where to print: as wide as the terminal; into a file or pipe as wide as a case."""
+    from rich.console import Console
+
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=_WIDTH)
 
 
 def _records(options: Options) -> "list[Record]":

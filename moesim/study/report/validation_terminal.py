@@ -1,57 +1,81 @@
-"""A validation in the terminal: every case in a line, then the groups."""
+"""A validation in the terminal: every case in a line, by source; what was skipped; the groups."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from moesim.study.report.words import percent
+from moesim.study.report.validation_words import (
+    BIAS,
+    by_reason,
+    by_source,
+    number,
+    pair,
+    plain,
+    short_metric,
+    signed,
+)
+from moesim.study.validate.expected import Changes
 from moesim.study.validate.record import Record
 from moesim.study.validate.scores import DIMENSIONS, Score, headline, right_signs, scores
 
 
 def print_validation(records: Sequence[Record], console: Console) -> None:
-    """Print cases, groups and head figures."""
-    console.print(_cases(records))
-    for name, key in DIMENSIONS.items():
-        console.print()
-        console.print(_scores(f"By {name}", scores(records, key)))
-    console.print()
-    console.print(_scores("Quality A and B", headline(records)))
-    right, ran = right_signs(records)
+    """Print cases, what was skipped, groups and head figures."""
+    ran = [one for one in records if one.status == "ran"]
     if ran:
-        console.print(f"{right} of {ran} single changes go the measured way.")
+        console.print(_cases(ran))
+    for reason, ids in by_reason(records).items():
+        console.print(f"\n[bold]Skipped[/bold] ({len(ids)}): {reason}", highlight=False)
+        console.print(", ".join(ids), style="dim", highlight=False)
+    console.print()
+    console.print(_groups(records))
+    console.print(BIAS, style="dim", highlight=False)
+    right, compared = right_signs(records)
+    if compared:
+        console.print(f"{right} of {compared} single changes go the measured way.")
 
 
-def _cases(records: Sequence[Record]) -> Table:
+def print_changes(changes: Changes, console: Console) -> None:
+    """Print what moved against the recorded errors; nothing where nothing did."""
+    for title, lines in (
+        ("Worse than recorded", changes.worse),
+        ("Better than recorded", changes.better),
+        ("Not recorded yet", changes.new),
+    ):
+        if lines:
+            console.print(f"[bold]{title}[/bold]", highlight=False)
+            for line in lines:
+                console.print(f"  {line}", highlight=False, soft_wrap=True)
+
+
+def _cases(ran: Sequence[Record]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("case", overflow="fold")
-    table.add_column("metric")
+    table.add_column("metric", no_wrap=True)
     for name in ("predicted", "measured", "error"):
-        table.add_column(name, justify="right")
-    for one in records:
-        if one.status == "ran":
-            values = (f"{one.predicted:.4g}", f"{one.measured:.4g}", signed(one.error))
-            table.add_row(one.case, one.metric, *values)
-        else:
-            table.add_row(one.case, f"[dim]skipped: {one.reason}[/dim]", "", "", "")
+        table.add_column(name, justify="right", no_wrap=True)
+    for source, found in by_source(ran).items():
+        table.add_row(f"[bold]{source}[/bold]")
+        for one in found:
+            figures = (number(one.predicted), number(one.measured), signed(one.error))
+            table.add_row(pair(one.case), short_metric(one.metric), *figures)
     return table
 
 
-def _scores(title: str, found: Sequence[Score]) -> Table:
-    table = Table(title=title, box=None, title_justify="left", pad_edge=False)
+def _groups(records: Sequence[Record]) -> Table:
+    table = Table(box=None, pad_edge=False)
     table.add_column("")
     for name in ("ran", "median", "p90", "bias"):
-        table.add_column(name, justify="right")
-    for one in found:
-        values = [
-            "-" if value is None else text(value)
-            for value, text in ((one.median, percent), (one.p90, percent), (one.bias, signed))
-        ]
-        table.add_row(" / ".join(one.name), f"{one.ran} of {one.total}", *values)
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, key in DIMENSIONS.items():
+        _section(table, f"By {name}", scores(records, key))
+    _section(table, "Quality A and B", headline(records))
     return table
 
 
-def signed(value: float | None) -> str:
-    """Return a relative error with its sign."""
-    return "-" if value is None else f"{value:+.1%}"
+def _section(table: Table, title: str, found: Iterable[Score]) -> None:
+    table.add_row(f"[bold]{title}[/bold]")
+    for one in found:
+        errors = (plain(one.median), plain(one.p90), signed(one.bias))
+        table.add_row(f"  {' / '.join(one.name)}", f"{one.ran} of {one.total}", *errors)

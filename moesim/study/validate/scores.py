@@ -23,16 +23,16 @@ class Score:
     """Of the absolute relative errors."""
     p90: float | None
     bias: float | None
-    """Mean of the signed relative errors."""
+    """Mean of the signed relative errors; of a rate, that of the time it takes: + is too slow."""
 
 
 def what(metric: str) -> str:
-    """Return speed, memory, phase or ratio: errors of one kind are judged together."""
+    """Return speed, memory, another metric, or skipped: errors of one kind are judged together."""
     if metric in SPEEDS:
         return "speed"
     if "mem" in metric:
         return "memory"
-    return metric or "-"
+    return metric or "skipped"
 
 
 def source_name(source: str) -> str:
@@ -67,6 +67,7 @@ def scores(records: Iterable[Record], key: Key) -> list[Score]:
 def score(name: tuple[str, ...], records: Sequence[Record]) -> Score:
     """Return the score of `records` together."""
     errors = np.array([one.error for one in records if one.error is not None])
+    signed = [slowness(one) for one in records if one.error is not None]
     if not errors.size:
         return Score(name=name, ran=0, total=len(records), median=None, p90=None, bias=None)
     return Score(
@@ -75,8 +76,20 @@ def score(name: tuple[str, ...], records: Sequence[Record]) -> Score:
         total=len(records),
         median=float(np.median(np.abs(errors))),
         p90=float(np.percentile(np.abs(errors), 90)),
-        bias=float(errors.mean()),
+        bias=float(np.mean(signed)),
     )
+
+
+RATES = ("tokens_per_s_per_gpu", "examples_per_s")
+
+
+def slowness(record: Record) -> float:
+    """Return the error of a figure, and of a rate the error of its inverse.
+
+    Times and rates of one group then lean the same way: + is slower than measured.
+    """
+    error = record.error or 0.0
+    return 1 / (1 + error) - 1 if record.metric in RATES and error > -1 else error
 
 
 def headline(records: Sequence[Record]) -> list[Score]:
