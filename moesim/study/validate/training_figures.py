@@ -95,4 +95,4 @@ def _tensors(stage: StageMemory) -> float:
 
 def _steady(stage: StageMemory) -> float:
     """Return the bytes between steps: weights, gradients, optimizer states."""
-    return _tensors(stage) - stage.activations - stage.working_set
+    return _tensors(stage) - stage.activations - stage.working_set - stage.unsharded
