@@ -18,7 +18,6 @@ from moesim.model.operators import Operator
 from moesim.model.shapes import Shape, Shard
 from moesim.moe.assignment import LayerLoad
 
-
 NO_PARAMS = StageParams()
 
 

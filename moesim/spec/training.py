@@ -10,7 +10,9 @@ from moesim.spec.quantities import Tokens
 
 Batch = Annotated[int, Field(ge=1, le=10**8)]
 Length = Annotated[int, Field(ge=1, le=10**7)]
-Module = Literal["full", "layernorm", "core_attn", "mla_up_proj", "moe_act", "mlp", "moe"]
+Module = Literal[
+    "full", "layernorm", "qkv", "core_attn", "mla_up_proj", "proj", "moe_act", "mlp", "moe"
+]
 _MODULES = get_args(Module)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moesim.spec.cases import Case
+from moesim.study.validate.maxtext import is_maxtext, remat
 from moesim.study.validate.skipped import SkippedError
 
 
@@ -54,6 +55,10 @@ _MODULES = {
 def read_recompute(case: Case, reading: Reading) -> None:
     """Read what is computed again in the backward pass."""
     words = case.part("options").get("recompute")
+    if words is None and is_maxtext(case):
+        reading.training["recompute"], note = remat(case)
+        reading.assume(note)
+        return
     if isinstance(words, list):
         known = [_MODULES[word] for word in words if word in _MODULES]
         for word in words:
@@ -128,6 +133,8 @@ NATURAL_CV = 0.2
 
 _READ = {
     "recompute",
+    "activation_offload",
+    "fsdp",
     "dispatcher",
     "overlap_grad_reduce",
     "overlap_param_gather",

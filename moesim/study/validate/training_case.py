@@ -25,6 +25,7 @@ from moesim.study.validate.options import (
     read_rest,
     read_routing,
 )
+from moesim.study.validate.sharding import read_sharding, read_tpu_batch
 from moesim.study.validate.skipped import SkippedError
 from moesim.study.validate.trainers import trainer_of
 
@@ -93,9 +94,6 @@ def _run(data: dict[str, Any], network: Architecture, measured: Words | None) ->
 def read_layout(case: Case, reading: Reading) -> int:
     """Read degrees and batches, and return the number of devices."""
     cut = case.part("parallel")
-    if cut.get("fsdp"):
-        reading.assume("fully sharded data parallelism is run as a distributed optimizer")
-    sharded = cut.get("fsdp")
     for name in ("tp", "pp", "vpp", "cp", "ep", "etp"):
         value = cut.get(name)
         if isinstance(value, int) and not isinstance(value, bool):
@@ -111,16 +109,18 @@ def read_layout(case: Case, reading: Reading) -> int:
         reading.assume(f"chips not stated: {chips}, so that no gradients are accumulated")
     if not isinstance(chips, int):
         raise SkippedError(f"chips '{chips}' is no number")
-    del sharded
+    read_sharding(case, reading, chips // model_parallel)
     return chips
 
 
 def _read_batch(case: Case, cut: Words, reading: Reading, chips: Any, model_parallel: int) -> None:
+    if read_tpu_batch(case, reading, chips):
+        return
     length = cut.get("seq")
     if not isinstance(length, int):
         raise SkippedError("no sequence length is given")
     reading.training["sequence_length"] = length
-    micro = cut.get("mbs") or cut.get("pdb")
+    micro = cut.get("mbs")
     batch = cut.get("gbs")
     if batch is None and micro and isinstance(chips, int):
         replicas = chips // model_parallel
