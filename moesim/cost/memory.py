@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from moesim.cost.layout import FullSharding, Layout
+from moesim.cost.offload import on_device
 from moesim.cost.optimizer import sharded_params, state_bytes
 from moesim.cost.parameters import end_params, stage_params
 from moesim.cost.pipeline import Chunk
@@ -51,7 +52,11 @@ def stage_memory(
     params = stage_params(job.architecture, stage, job.shard)
     rule = job.optimizer
     work = [blocks(job, chunk, loads) for chunk in stage]
-    held = [(block, count) for chunk, count in in_flight.items() for block in work[chunk]]
+    held = [
+        one
+        for chunk, count in in_flight.items()
+        for one in on_device(work[chunk], job.offload_layers, count)
+    ]
     kept = _kept_by_fullest(held, job.recompute)
     working = max(_working_set(block, job.recompute) for found in work for block in found)
     weight = rule.weight_bytes / layout.dense_shards

@@ -1,8 +1,10 @@
 """Seconds of everything a pipeline stage does in a training step."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import chain
 
+from moesim.cost.offload import copied_out, copies_s, fetched
 from moesim.cost.optimizer import OptimizerRule, update_s
 from moesim.cost.parameters import StageParams, copies_embedding, end_params, stage_params
 from moesim.cost.pipeline import Chunk
@@ -17,6 +19,7 @@ from moesim.cost.sharding import (
 )
 from moesim.cost.times import Known, Part, PassCost, StageCost, pass_cost
 from moesim.cost.work import Block, Job, Loads, blocks
+from moesim.hardware.device import host_link_bytes_per_s
 from moesim.model.backward import backward
 from moesim.model.operators import Collective, CollectiveKind, Exchange, Operator
 from moesim.model.parameters import embedding_params
@@ -52,15 +55,17 @@ TRANSFERS = {
 def stage_cost(job: Job, stage: list[Chunk], loads: Loads, on: Machine) -> StageCost:
     """Return how long everything takes that one rank of a stage does."""
     work = [blocks(job, chunk, loads) for chunk in stage]
-    cuts = [_cut(job, chunk, found, on) for chunk, found in zip(stage, work, strict=True)]
+    beside = [_beside(job, chunk, found, on) for chunk, found in zip(stage, work, strict=True)]
     params = stage_params(job.architecture, stage, job.shard)
     rule = job.optimizer
     reduce_s, gather_s = _between_steps_s(params, rule, on)
     return StageCost(
-        forward=tuple(forward_pass(found, on, cut) for found, cut in zip(work, cuts, strict=True)),
+        forward=tuple(
+            forward_pass(found, on, also) for found, also in zip(work, beside, strict=True)
+        ),
         backward=tuple(
-            backward_pass(found, on, job.recompute, cut)
-            for found, cut in zip(work, cuts, strict=True)
+            backward_pass(found, on, job.recompute, also)
+            for found, also in zip(work, beside, strict=True)
         ),
         send_s=_send_s(job, on),
         reduce_s=reduce_s,
@@ -68,6 +73,25 @@ def stage_cost(job: Job, stage: list[Chunk], loads: Loads, on: Machine) -> Stage
         update_s=update_s(params, rule, on.layout, on.device, on.software),
         embedding_s=sum(price(one, on).seconds for one in _embedding_gradients(job, stage, on)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What else runs while a chunk does: copies to the host, gathers and scatters of its units."""
+
+    copies: list[float] | None = None
+    cut: ShardedPass | None = None
+
+
+_NOTHING = Beside()
+
+
+def _beside(job: Job, chunk: Chunk, found: list[Block], on: Machine) -> Beside:
+    copies = None
+    if job.offload_layers:
+        rate = host_link_bytes_per_s(on.device)
+        copies = copies_s(found, job.offload_layers, job.recompute, rate)
+    return Beside(copies, _cut(job, chunk, found, on))
 
 
 def _cut(job: Job, chunk: Chunk, found: list[Block], on: Machine) -> ShardedPass | None:
@@ -92,7 +116,7 @@ def _cut(job: Job, chunk: Chunk, found: list[Block], on: Machine) -> ShardedPass
     )
 
 
-def forward_pass(found: list[Block], on: Machine, cut: ShardedPass | None = None) -> PassCost:
+def forward_pass(found: list[Block], on: Machine, beside: Beside = _NOTHING) -> PassCost:
     """Return the forward pass of one micro-batch through these blocks."""
     cache: dict[int, list[Part]] = {}
     parts: list[list[Part]] = []
@@ -101,11 +125,14 @@ def forward_pass(found: list[Block], on: Machine, cut: ShardedPass | None = None
             cache[id(block)] = _parts(block.operators, on, block.skew)
         parts.append(cache[id(block)])
     layers = sum(block.is_layer for block in found)
+    if beside.copies:
+        parts = copied_out(parts, beside.copies)
+    cut = beside.cut
     return pass_cost(sharded_forward(parts, cut) if cut else list(chain(*parts)), layers)
 
 
 def backward_pass(
-    found: list[Block], on: Machine, recompute: tuple[str, ...], cut: ShardedPass | None = None
+    found: list[Block], on: Machine, recompute: tuple[str, ...], beside: Beside = _NOTHING
 ) -> PassCost:
     """Return the backward pass, with what is computed again before each block's gradients."""
     cache: dict[int, list[Part]] = {}
@@ -121,6 +148,9 @@ def backward_pass(
             ]  # fmt: skip
         parts.append(cache[id(block)])
     layers = sum(block.is_layer for block in found)
+    if beside.copies:
+        parts = fetched(parts, beside.copies[::-1])
+    cut = beside.cut
     return pass_cost(sharded_backward(parts, cut) if cut else list(chain(*parts)), layers)
 
 

@@ -52,6 +52,8 @@ class Job:
     shard: Shard
     recompute: tuple[str, ...]
     optimizer: OptimizerRule
+    offload_layers: int = 0
+    """Layers of each chunk, the first ones, whose kept activations go to the host."""
 
 
 Loads = Mapping[int, LayerLoad]

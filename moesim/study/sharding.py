@@ -1,4 +1,4 @@
-"""Whether a layout can be fully sharded as asked; says what must divide what."""
+"""Whether a layout can be fully sharded and offloaded as asked; says what must divide what."""
 
 from moesim.cost.layout import FullSharding
 from moesim.spec.parallel import ParallelSpec
@@ -39,3 +39,16 @@ def full_sharding(
         prefetch=overlap.param_gather,
         overlap_reduce=overlap.grad_reduce,
     )
+
+
+def offloaded_layers(scenario: Scenario, layers: int) -> int:
+    """Return how many layers of a chunk keep their activations in the host's memory.
+
+    Raises ScenarioError where the model has fewer.
+    """
+    count = scenario.training.offload_layers
+    if count > layers:
+        raise scenario.error(
+            "training.offload_layers", f"the model has {layers} layers; {layers} offloads all"
+        )
+    return count

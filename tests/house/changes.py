@@ -97,6 +97,7 @@ CHANGES: dict[str, Change] = {
     "training.precision": Change("fp8"),
     "training.attention_kernel": Change("unfused"),
     "training.recompute": Change("full"),
+    "training.offload_layers": Change("4"),
     "training.optimizer.kind": Change("adafactor"),
     "training.optimizer.distributed": Change("false"),
     "training.optimizer.offload": Change("true"),

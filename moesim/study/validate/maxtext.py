@@ -37,8 +37,7 @@ def remat(case: Case) -> tuple[str | list[str], str]:
     if not isinstance(kept, list):
         return "full", "remat policy not stated: full, MaxText's default"
     again = [name for name in _MODULES if not _keeps(name, kept)]
-    note = "activations that are offloaded are kept, all else is computed again; their copies to "
-    return again or "none", f"{note}the host are hidden, and they count as device memory"
+    return again or "none", "what is offloaded is kept, all else is computed again"
 
 
 def _keeps(module: str, kept: list[str]) -> bool:

@@ -21,6 +21,8 @@ class Reading:
     parallel: dict[str, Any] = field(default_factory=dict)
     routing: dict[str, Any] = field(default_factory=dict)
     assumed: list[str] = field(default_factory=list)
+    unstated: set[str] = field(default_factory=set)
+    """Keys that the case says nothing of."""
 
     def assume(self, text: str) -> None:
         """Note what was assumed."""
@@ -78,6 +80,8 @@ def read_recompute(case: Case, reading: Reading) -> None:
     else:
         reading.training["recompute"] = "none"
         reading.assume(f"recompute '{text or 'not stated'}' taken as none")
+        if text in ("", "unknown"):
+            reading.unstated.add("recompute")
 
 
 def read_dispatcher(case: Case, reading: Reading) -> None:
@@ -133,7 +137,7 @@ NATURAL_CV = 0.2
 
 _READ = {
     "recompute",
-    "activation_offload",
+    "activation_offload_layers",
     "fsdp",
     "dispatcher",
     "overlap_grad_reduce",
@@ -171,7 +175,8 @@ def read_rest(case: Case, reading: Reading) -> None:
         raise SkippedError(f"{share} % of the optimizer offloaded: only all of it is modelled")
     if options.get("sequence_parallel") is False:
         reading.parallel["sequence_parallel"] = False
-    unread = [name for name in options if name not in _READ]
+    read = _READ | ({"activation_offload"} if is_maxtext(case) else set())
+    unread = [name for name in options if name not in read]
     if unread:
         reading.assume(f"not modelled: {', '.join(_said(unread, options))}")
 

@@ -76,6 +76,39 @@ def _read_mesh(case: Case, cut: Words, reading: Reading, chips: int) -> bool:
     }
     reading.assume(
         f"{batch.length} tokens in, {batch.target_length} out, {batch.sequences} examples; "
-        "Mesh TensorFlow: Adafactor, scores through memory, one micro-batch per device"
+        "Mesh TensorFlow: Adafactor, scores through memory"
     )
+    reading.unstated.add("micro_batch")
+    return True
+
+
+def read_offload(case: Case, reading: Reading, layers: int) -> None:
+    """Read how many layers keep their activations in the host's memory.
+
+    With MaxText's policies, by name, those of all layers.
+    """
+    options = case.part("options")
+    count = options.get("activation_offload_layers")
+    if is_maxtext(case) and isinstance(options.get("activation_offload"), list):
+        count = layers
+    if isinstance(count, int) and count > 0:
+        reading.training["offload_layers"] = min(count, layers)
+
+
+def lighter(reading: Reading) -> bool:
+    """Ask for less memory where the case leaves it open, since it did run; False where it cannot.
+
+    First a smaller micro-batch, then full recomputation.
+    """
+    micro = reading.training["micro_batch"]
+    if "micro_batch" in reading.unstated and micro > 1 and micro % 2 == 0:
+        reading.training["micro_batch"] = micro // 2
+        note = "micro-batch not stated: the largest half, quarter ... that fits"
+    elif "recompute" in reading.unstated and reading.training["recompute"] == "none":
+        reading.training["recompute"] = "full"
+        note = "recomputation not stated, and none does not fit: full"
+    else:
+        return False
+    if note not in reading.assumed:
+        reading.assume(note)
     return True

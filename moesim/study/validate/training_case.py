@@ -12,6 +12,7 @@ from moesim.spec.cases import Case, CaseFile, Words
 from moesim.spec.scenario import Scenario
 from moesim.spec.validate import build
 from moesim.spec.yaml_text import Document
+from moesim.study.bound import bound
 from moesim.study.resolve import Training, training
 from moesim.study.validate.calibrated import calibration_of, with_calibration
 from moesim.study.validate.machines import cluster_of
@@ -25,7 +26,12 @@ from moesim.study.validate.options import (
     read_rest,
     read_routing,
 )
-from moesim.study.validate.sharding import read_sharding, read_tpu_batch
+from moesim.study.validate.sharding import (
+    lighter,
+    read_offload,
+    read_sharding,
+    read_tpu_batch,
+)
 from moesim.study.validate.skipped import SkippedError
 from moesim.study.validate.trainers import trainer_of
 
@@ -55,6 +61,7 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
         reading.assume(trainer.note)
     machines = cluster_of(case, file)
     chips = read_layout(case, reading)
+    read_offload(case, reading, network.num_layers)
     data = {
         "name": "case",
         "model": case.text("model"),
@@ -64,8 +71,11 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
         "routing": reading.routing,
     }
     try:
+        run = _run(data, network, calibration_of(case, file))
+        while not bound(run).fits and lighter(reading):
+            run = _run(data, network, calibration_of(case, file))
         return Mapped(
-            run=_run(data, network, calibration_of(case, file)),
+            run=run,
             chips=chips,
             assumed=tuple(reading.assumed),
         )
