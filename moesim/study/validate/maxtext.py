@@ -2,7 +2,7 @@
 
 MaxText: per-device batches; dense weights fully sharded over all mesh axes but those of replicas
 and tensors, experts over theirs; everything computed again unless a policy keeps names. Source:
-AI-Hypercomputer/maxtext src/MaxText/configs/base.yml @3eb77db3 (ici_fsdp_parallelism: -1,
+AI-Hypercomputer/maxtext configs/base.yml (ici_fsdp_parallelism: -1,
 remat_policy: full, logical_axis_rules: embed over fsdp and expert).
 """
 

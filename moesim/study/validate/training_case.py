@@ -16,6 +16,7 @@ from moesim.study.bound import bound
 from moesim.study.resolve import Training, training
 from moesim.study.validate.calibrated import calibration_of, with_calibration
 from moesim.study.validate.machines import cluster_of
+from moesim.study.validate.maxtext import is_maxtext
 from moesim.study.validate.models import architecture
 from moesim.study.validate.options import (
     Reading,
@@ -66,6 +67,7 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
         "name": "case",
         "model": case.text("model"),
         "cluster": {"profile": machines, "devices": chips},
+        "software": "maxtext" if is_maxtext(case) else "megatron",
         "parallel": reading.parallel,
         "training": reading.training,
         "routing": reading.routing,
