@@ -10,6 +10,18 @@ from moesim.model.shapes import Shard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FullSharding:
+    """How weights, gradients and optimizer states are spread over data-parallel ranks."""
+
+    ranks: int
+    """Data-parallel ranks in a shard group; the context parallel ranks of each take part."""
+    reshard: bool = True
+    """Whether weights are given up after the forward pass and gathered again."""
+    prefetch: bool = True
+    overlap_reduce: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """How a model is cut over devices, every degree resolved."""
 
@@ -24,6 +36,7 @@ class Layout:
     schedule: str
     dispatcher: str
     dispatch_dtype: str | None = None
+    fsdp: FullSharding | None = None
 
     @property
     def edp(self) -> int:
@@ -34,6 +47,16 @@ class Layout:
     def devices(self) -> int:
         """Devices in all."""
         return self.tp * self.cp * self.dp * self.pp
+
+    @property
+    def dense_shards(self) -> int:
+        """Ranks over which fully sharded dense weights are spread; 1 without sharding."""
+        return self.fsdp.ranks * self.cp if self.fsdp else 1
+
+    @property
+    def expert_shards(self) -> int:
+        """Ranks over which fully sharded experts are spread, beyond ep and etp."""
+        return self.tp * self.dense_shards // (self.ep * self.etp) if self.fsdp else 1
 
 
 def shard(layout: Layout, dtype: str, *, fused_attention: bool = True) -> Shard:
@@ -52,9 +75,22 @@ def shard(layout: Layout, dtype: str, *, fused_attention: bool = True) -> Shard:
 
 def groups(layout: Layout) -> dict[str, Group]:
     """Return the rank groups of `layout` by name."""
-    return parallel_groups(
+    found = parallel_groups(
         tp=layout.tp, cp=layout.cp, dp=layout.dp, pp=layout.pp, ep=layout.ep, etp=layout.etp
     )
+    return found | (_shard_groups(layout, layout.fsdp) if layout.fsdp else {})
+
+
+def _shard_groups(layout: Layout, rule: FullSharding) -> dict[str, Group]:
+    """Shard groups take the innermost ranks; equal shards of all groups are replicas."""
+    dense, experts = layout.dense_shards, layout.expert_shards
+    between, replicas = layout.etp * layout.ep, layout.dp // rule.ranks
+    return {
+        "fsdp": Group(dense, layout.tp),
+        "expert_fsdp": Group(experts, between),
+        "replicas": Group(replicas, layout.tp * dense),
+        "expert_replicas": Group(replicas, between * experts),
+    }
 
 
 def networks(layout: Layout, topology: Topology, software: Software) -> dict[str, Network]:

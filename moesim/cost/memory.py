@@ -4,9 +4,10 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from moesim.cost.layout import Layout
-from moesim.cost.optimizer import state_bytes
-from moesim.cost.parameters import stage_params
+from moesim.cost.layout import FullSharding, Layout
+from moesim.cost.offload import on_device
+from moesim.cost.optimizer import sharded_params, state_bytes
+from moesim.cost.parameters import end_params, stage_params
 from moesim.cost.pipeline import Chunk
 from moesim.cost.recomputation import kept_bytes, routed_kept_bytes
 from moesim.cost.software import Software
@@ -24,6 +25,8 @@ class StageMemory:
     embedding_weights: float
     gradients: float
     optimizer_states: float
+    unsharded: float = 0.0
+    """Weights and gradients that full sharding gathers for the layers at work."""
     activations: float
     working_set: float
     """What one layer needs while it runs, beyond what is kept."""
@@ -49,22 +52,43 @@ def stage_memory(
     params = stage_params(job.architecture, stage, job.shard)
     rule = job.optimizer
     work = [blocks(job, chunk, loads) for chunk in stage]
-    held = [(block, count) for chunk, count in in_flight.items() for block in work[chunk]]
+    held = [
+        one
+        for chunk, count in in_flight.items()
+        for one in on_device(work[chunk], job.offload_layers, count)
+    ]
     kept = _kept_by_fullest(held, job.recompute)
     working = max(_working_set(block, job.recompute) for found in work for block in found)
-    weight = rule.weight_bytes
+    weight = rule.weight_bytes / layout.dense_shards
     return StageMemory(
         attention_weights=weight * (params.attention + params.router_and_norms),
         ffn_weights=weight * (params.dense_ffn + params.shared_experts),
-        expert_weights=weight * params.routed_experts,
+        expert_weights=rule.weight_bytes / layout.expert_shards * params.routed_experts,
         embedding_weights=weight * params.embeddings,
-        gradients=rule.gradient_bytes * params.total,
+        gradients=rule.gradient_bytes * sharded_params(params, layout),
         optimizer_states=state_bytes(params, rule, layout),
+        unsharded=_unsharded_bytes(job, stage, work, layout.fsdp),
         activations=kept,
         working_set=working,
         fragmentation=software.fragmentation_fraction * (kept + working),
         reserved=software.reserved_memory_bytes,
     )
+
+
+def _unsharded_bytes(
+    job: Job, stage: list[Chunk], work: list[list[Block]], sharding: FullSharding | None
+) -> float:
+    """Return what is whole beside the shards: the ends, and the layers at work.
+
+    Two layers, the present and the next, as gathered, and the gradients of one in the same type;
+    all layers where weights stay from forward to backward pass. Source: PyTorch `fully_shard`.
+    """
+    if sharding is None:
+        return 0.0
+    ends = sum(end_params(job.architecture, chunk, job.shard).total for chunk in stage)
+    layers = [block.params.total for found in work for block in found]
+    whole = 2 * max(layers) if sharding.reshard else sum(layers)
+    return job.optimizer.gathered_bytes * (2 * ends + whole + max(layers))
 
 
 def _kept_by_fullest(held: list[tuple[Block, int]], recompute: tuple[str, ...]) -> float:

@@ -57,9 +57,16 @@ def optimizer_rule(
 
 def owned_params(params: StageParams, rule: OptimizerRule, layout: Layout) -> float:
     """Return the parameters that one rank updates."""
+    if layout.fsdp:
+        return sharded_params(params, layout)
     if not rule.distributed:
         return params.total
     return params.dense / (layout.dp * layout.cp) + params.routed_experts / layout.edp
+
+
+def sharded_params(params: StageParams, layout: Layout) -> float:
+    """Return the parameters that stay with one rank between layers; all without full sharding."""
+    return params.dense / layout.dense_shards + params.routed_experts / layout.expert_shards
 
 
 def state_bytes(params: StageParams, rule: OptimizerRule, layout: Layout) -> float:

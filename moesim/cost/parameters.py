@@ -57,11 +57,15 @@ class StageParams:
 
 def stage_params(architecture: Architecture, stage: list[Chunk], shard: Shard) -> StageParams:
     """Return what one rank of a stage holds."""
-    parts = [_layer(placed.layer, architecture.hidden, shard) for c in stage for placed in c.layers]
+    parts = [
+        rank_layer_params(placed.layer, architecture.hidden, shard)
+        for c in stage
+        for placed in c.layers
+    ]
     last = list(layers_of(architecture.decoder))[-1]
     for chunk in stage:
-        parts += [_mtp(architecture, last, shard) for _ in range(chunk.mtp_layers)]
-        parts.append(_ends(architecture, chunk, shard))
+        parts += [mtp_params(architecture, last, shard) for _ in range(chunk.mtp_layers)]
+        parts.append(end_params(architecture, chunk, shard))
     return add(parts)
 
 
@@ -77,7 +81,8 @@ def add(parts: list[StageParams]) -> StageParams:
     )
 
 
-def _layer(layer: Layer, hidden: int, shard: Shard) -> StageParams:
+def rank_layer_params(layer: Layer, hidden: int, shard: Shard) -> StageParams:
+    """Return what one rank holds of a layer."""
     attention = _attention(layer, hidden, shard)
     whole_attention = attention_params(layer.attention, hidden)
     if layer.cross_attention is not None:
@@ -120,10 +125,13 @@ def _attention(layer: Layer, hidden: int, shard: Shard) -> float:
     return down + (whole - down) / shard.tp
 
 
-def _mtp(architecture: Architecture, last: Layer, shard: Shard) -> StageParams:
-    """One more layer, two norms, and the projection from twice the hidden width."""
+def mtp_params(architecture: Architecture, last: Layer, shard: Shard) -> StageParams:
+    """Return what one rank holds of a multi-token-prediction module.
+
+    One more layer, two norms, and the projection from twice the hidden width.
+    """
     hidden = architecture.hidden
-    layer = _layer(last, hidden, shard)
+    layer = rank_layer_params(last, hidden, shard)
     projection = 2.0 * hidden * hidden / shard.tp
     norms = 3.0 * norm_params(architecture.norm, hidden)
     return add([layer, StageParams(dense_ffn=projection, router_and_norms=norms)])
@@ -138,7 +146,8 @@ def copies_embedding(architecture: Architecture) -> bool:
     return architecture.tied_embeddings or architecture.mtp_layers > 0
 
 
-def _ends(architecture: Architecture, chunk: Chunk, shard: Shard) -> StageParams:
+def end_params(architecture: Architecture, chunk: Chunk, shard: Shard) -> StageParams:
+    """Return what one rank holds of the ends of the network that lie with a chunk."""
     tables = 0.0
     if chunk.has_embedding:
         tables += embedding_params(architecture)

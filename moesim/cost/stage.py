@@ -1,14 +1,25 @@
 """Seconds of everything a pipeline stage does in a training step."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
 
-from moesim.cost.optimizer import update_s
-from moesim.cost.parameters import StageParams, copies_embedding, stage_params
+from moesim.cost.offload import copied_out, copies_s, fetched
+from moesim.cost.optimizer import OptimizerRule, update_s
+from moesim.cost.parameters import StageParams, copies_embedding, end_params, stage_params
 from moesim.cost.pipeline import Chunk
 from moesim.cost.pricing import Machine, price, transfer
 from moesim.cost.recomputation import again
-from moesim.cost.times import Part, PassCost, StageCost, pass_cost
+from moesim.cost.sharding import (
+    ShardedPass,
+    UnitTimes,
+    sharded_backward,
+    sharded_forward,
+    unit_times,
+)
+from moesim.cost.times import Known, Part, PassCost, StageCost, pass_cost
 from moesim.cost.work import Block, Job, Loads, blocks
+from moesim.hardware.device import host_link_bytes_per_s
 from moesim.model.backward import backward
 from moesim.model.operators import Collective, CollectiveKind, Exchange, Operator
 from moesim.model.parameters import embedding_params
@@ -44,36 +55,88 @@ TRANSFERS = {
 def stage_cost(job: Job, stage: list[Chunk], loads: Loads, on: Machine) -> StageCost:
     """Return how long everything takes that one rank of a stage does."""
     work = [blocks(job, chunk, loads) for chunk in stage]
+    beside = [_beside(job, chunk, found, on) for chunk, found in zip(stage, work, strict=True)]
     params = stage_params(job.architecture, stage, job.shard)
     rule = job.optimizer
+    reduce_s, gather_s = _between_steps_s(params, rule, on)
     return StageCost(
-        forward=tuple(forward_pass(found, on) for found in work),
-        backward=tuple(backward_pass(found, on, job.recompute) for found in work),
+        forward=tuple(
+            forward_pass(found, on, also) for found, also in zip(work, beside, strict=True)
+        ),
+        backward=tuple(
+            backward_pass(found, on, job.recompute, also)
+            for found, also in zip(work, beside, strict=True)
+        ),
         send_s=_send_s(job, on),
-        reduce_s=_over_replicas_s(params, rule.gradient_bytes, on, scatter_only=rule.distributed),
-        gather_s=_over_replicas_s(params, rule.gathered_bytes, on, scatter_only=True)
-        if rule.distributed
-        else 0.0,
+        reduce_s=reduce_s,
+        gather_s=gather_s,
         update_s=update_s(params, rule, on.layout, on.device, on.software),
         embedding_s=sum(price(one, on).seconds for one in _embedding_gradients(job, stage, on)),
     )
 
 
-def forward_pass(found: list[Block], on: Machine) -> PassCost:
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What else runs while a chunk does: copies to the host, gathers and scatters of its units."""
+
+    copies: list[float] | None = None
+    cut: ShardedPass | None = None
+
+
+_NOTHING = Beside()
+
+
+def _beside(job: Job, chunk: Chunk, found: list[Block], on: Machine) -> Beside:
+    copies = None
+    if job.offload_layers:
+        rate = host_link_bytes_per_s(on.device)
+        copies = copies_s(found, job.offload_layers, job.recompute, rate)
+    return Beside(copies, _cut(job, chunk, found, on))
+
+
+def _cut(job: Job, chunk: Chunk, found: list[Block], on: Machine) -> ShardedPass | None:
+    """Return the units that are gathered and scattered while a chunk runs; None without any."""
+    if on.layout.fsdp is None:
+        return None
+    rule = job.optimizer
+
+    def over(kind: CollectiveKind, payload_bytes: float, group: str) -> Known:
+        return transfer(kind, payload_bytes, on.networks[group], on)
+
+    def times(params: StageParams) -> UnitTimes:
+        return unit_times(params, rule.gathered_bytes, rule.gradient_bytes, over)
+
+    known = {id(block): times(block.params) for block in {id(b): b for b in found}.values()}
+    return ShardedPass(
+        rule=on.layout.fsdp,
+        root=times(end_params(job.architecture, chunk, job.shard)),
+        units=tuple(known[id(block)] for block in found),
+        stream="scale-out" if on.networks["fsdp"].domains > 1 else "scale-up",
+        rate=on.software.overlapped_fraction,
+    )
+
+
+def forward_pass(found: list[Block], on: Machine, beside: Beside = _NOTHING) -> PassCost:
     """Return the forward pass of one micro-batch through these blocks."""
     cache: dict[int, list[Part]] = {}
-    parts: list[Part] = []
+    parts: list[list[Part]] = []
     for block in found:
         if id(block) not in cache:
             cache[id(block)] = _parts(block.operators, on, block.skew)
-        parts += cache[id(block)]
-    return pass_cost(parts, sum(block.is_layer for block in found))
+        parts.append(cache[id(block)])
+    layers = sum(block.is_layer for block in found)
+    if beside.copies:
+        parts = copied_out(parts, beside.copies)
+    cut = beside.cut
+    return pass_cost(sharded_forward(parts, cut) if cut else list(chain(*parts)), layers)
 
 
-def backward_pass(found: list[Block], on: Machine, recompute: tuple[str, ...]) -> PassCost:
+def backward_pass(
+    found: list[Block], on: Machine, recompute: tuple[str, ...], beside: Beside = _NOTHING
+) -> PassCost:
     """Return the backward pass, with what is computed again before each block's gradients."""
     cache: dict[int, list[Part]] = {}
-    parts: list[Part] = []
+    parts: list[list[Part]] = []
     for block in reversed(found):
         if id(block) not in cache:
             repeated = again(block.operators, recompute) if block.is_layer else []
@@ -83,8 +146,12 @@ def backward_pass(found: list[Block], on: Machine, recompute: tuple[str, ...]) -
                   for p in _parts(repeated, on, block.skew)),
                 *_parts(grads, on, block.skew),
             ]  # fmt: skip
-        parts += cache[id(block)]
-    return pass_cost(parts, sum(block.is_layer for block in found))
+        parts.append(cache[id(block)])
+    layers = sum(block.is_layer for block in found)
+    if beside.copies:
+        parts = fetched(parts, beside.copies[::-1])
+    cut = beside.cut
+    return pass_cost(sharded_backward(parts, cut) if cut else list(chain(*parts)), layers)
 
 
 def _parts(operators: Iterable[Operator], on: Machine, skew: float) -> list[Part]:
@@ -133,6 +200,29 @@ def _embedding_gradients(job: Job, stage: list[Chunk], on: Machine) -> list[Coll
     table = embedding_params(job.architecture) / job.shard.tp
     payload = table * job.optimizer.gradient_bytes
     return [_transfer("embedding_all_reduce", "all_reduce", "embedding", payload)]
+
+
+def _between_steps_s(params: StageParams, rule: OptimizerRule, on: Machine) -> tuple[float, float]:
+    """Return the seconds of reducing gradients and of gathering weights, once per step.
+
+    Fully sharded, each pass gathers and scatters; what is left are the sums of the shards over
+    replicas, once per step (PyTorch: set_requires_all_reduce on the last micro-batch).
+    """
+    layout = on.layout
+    if layout.fsdp:
+        sizes = (
+            ("replicas", params.dense / layout.dense_shards),
+            ("expert_replicas", params.routed_experts / layout.expert_shards),
+        )
+        sums = [
+            transfer("all_reduce", size * rule.gradient_bytes, on.networks[name], on).seconds
+            for name, size in sizes
+        ]
+        return sum(sums), 0.0
+    reduce_s = _over_replicas_s(params, rule.gradient_bytes, on, scatter_only=rule.distributed)
+    if not rule.distributed:
+        return reduce_s, 0.0
+    return reduce_s, _over_replicas_s(params, rule.gathered_bytes, on, scatter_only=True)
 
 
 def _over_replicas_s(

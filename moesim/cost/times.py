@@ -7,8 +7,9 @@ Tag = Literal["measured", "fitted", "transferred", "roofline", "assumed"]
 """How well a time is known: measured on this very device, fitted to published measurements of its
 kind, transferred from another device, from the datasheet alone, or with an assumed efficiency."""
 
-Stream = Literal["compute", "scale-up", "scale-out"]
-"""What is busy meanwhile: the device, the network inside domains, the network between them."""
+Stream = Literal["compute", "scale-up", "scale-out", "host"]
+"""What is busy meanwhile: the device, the network inside domains, the network between them, the
+link to the host."""
 
 
 @dataclass(frozen=True, slots=True)

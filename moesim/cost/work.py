@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from moesim.cost.optimizer import OptimizerRule
+from moesim.cost.parameters import StageParams, mtp_params, rank_layer_params
 from moesim.cost.pipeline import Chunk, Placed
 from moesim.model.architecture import Architecture, MoeFfn, layers_of
 from moesim.model.layers import (
@@ -16,6 +17,8 @@ from moesim.model.layers import (
 from moesim.model.operators import Operator
 from moesim.model.shapes import Shape, Shard
 from moesim.moe.assignment import LayerLoad
+
+NO_PARAMS = StageParams()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,8 @@ class Block:
     is_layer: bool = True
     rank_rows: tuple[int, ...] = ()
     """Rows of the experts of every rank; empty where there are none."""
+    params: StageParams = NO_PARAMS
+    """What the rank holds of a layer; the ends of the network are counted by chunk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +52,8 @@ class Job:
     shard: Shard
     recompute: tuple[str, ...]
     optimizer: OptimizerRule
+    offload_layers: int = 0
+    """Layers of each chunk, the first ones, whose kept activations go to the host."""
 
 
 Loads = Mapping[int, LayerLoad]
@@ -100,7 +107,8 @@ def _layer(
     operators = layer_operators(
         placed.layer, architecture.hidden, shape, shard, rows=rows, copies=copies
     )
-    return Block(operators, skew, rank_rows=by_rank)
+    params = rank_layer_params(placed.layer, architecture.hidden, shard)
+    return Block(operators, skew, rank_rows=by_rank, params=params)
 
 
 def mtp_number(architecture: Architecture, module: int) -> int:
@@ -117,6 +125,10 @@ def _mtp(
     layer = _layer(architecture, Placed(number, last), batch, shard, loads.get(number))
     projection = mtp_operators(architecture, batch.decoder, shard)
     return [
-        replace(layer, operators=[*projection, *layer.operators]),
+        replace(
+            layer,
+            operators=[*projection, *layer.operators],
+            params=mtp_params(architecture, last, shard),
+        ),
         Block(logits_operators(architecture, batch.decoder, shard), is_layer=False),
     ]

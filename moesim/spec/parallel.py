@@ -24,6 +24,14 @@ class ParallelSpec(Spec):
     """Expert parallel: ranks over which the experts of a layer are spread."""
     etp: Degree | None = None
     """Tensor parallel inside an expert; left out it equals tp, as in Megatron-LM."""
+    fsdp: Degree = 1
+    """Data-parallel ranks over which weights, gradients and optimizer states are fully sharded
+    (FSDP, ZeRO-3); 1 shards none of the weights (optimizer.distributed is ZeRO-1), fewer than all
+    replicate the shard groups (HSDP). Context parallel ranks take part. training.overlap says
+    whether gathers and reductions run beside compute."""
+    reshard_after_forward: bool = True
+    """With fsdp above 1: give up a layer's weights after its forward pass and gather them again
+    for the backward pass; false keeps them, as ZeRO-2 does."""
     sequence_parallel: bool = True
     """With tp above 1: norms and residuals hold 1/tp of the tokens each."""
     schedule: Literal["1f1b", "gpipe"] = "1f1b"
@@ -42,6 +50,8 @@ class ParallelSpec(Spec):
             raise ValueError("vpp above 1 needs pp above 1: there is no pipeline to interleave")
         if self.vpp > 1 and self.schedule == "gpipe":
             raise ValueError("vpp above 1 needs schedule 1f1b: gpipe runs one chunk per stage")
+        if self.fsdp == 1 and not self.reshard_after_forward:
+            raise ValueError("reshard_after_forward: false needs fsdp above 1: nothing is sharded")
         return self
 
     @property

@@ -10,7 +10,9 @@ from moesim.spec.quantities import Tokens
 
 Batch = Annotated[int, Field(ge=1, le=10**8)]
 Length = Annotated[int, Field(ge=1, le=10**7)]
-Module = Literal["full", "layernorm", "core_attn", "mla_up_proj", "moe_act", "mlp", "moe"]
+Module = Literal[
+    "full", "layernorm", "qkv", "core_attn", "mla_up_proj", "proj", "moe_act", "mlp", "moe"
+]
 _MODULES = get_args(Module)
 
 
@@ -88,6 +90,9 @@ class TrainingSpec(Spec):
     recompute: Recompute = ()
     """What is computed again in the backward pass instead of kept: none, full (only the input of
     each layer is kept), or a list of modules."""
+    offload_layers: Annotated[int, Field(ge=0, le=2000)] = 0
+    """Layers of each pipeline chunk, the first ones, whose kept activations wait in the host's
+    memory between forward and backward pass; they cross the host link beside compute."""
     optimizer: OptimizerSpec = OptimizerSpec()
     """What updates the weights."""
     overlap: OverlapSpec = OverlapSpec()

@@ -53,6 +53,10 @@ def _candidates(run: Training) -> Iterator[tuple[str, Scenario]]:
         for factor in (2, 4, 8):
             value = getattr(layout, degree) * factor
             yield f"parallel.{degree}={value}", _parallel(scenario, layout.etp, {degree: value})
+    if layout.fsdp is None and layout.dp > 1:
+        yield f"parallel.fsdp={layout.dp}", _parallel(scenario, layout.etp, {"fsdp": layout.dp})
+    layers = run.architecture.num_layers
+    yield f"training.offload_layers={layers}", _training(scenario, {"offload_layers": layers})
     if scenario.training.micro_batch > 1:
         yield "training.micro_batch=1", _training(scenario, {"micro_batch": 1})
     modules = ("moe_act", "layernorm", "mla_up_proj", "mlp", "moe")

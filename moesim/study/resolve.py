@@ -16,6 +16,7 @@ from moesim.model.shapes import Shape
 from moesim.spec.parallel import ParallelSpec
 from moesim.spec.scenario import Scenario
 from moesim.study.router_rules import under_rule
+from moesim.study.sharding import full_sharding, offloaded_layers
 from moesim.study.validity import check_batch, check_effort, check_layout, check_model
 
 
@@ -92,6 +93,7 @@ def resolve_layout(scenario: Scenario, parallel: ParallelSpec, devices: int, key
         schedule="interleaved" if parallel.vpp > 1 else parallel.schedule,
         dispatcher=parallel.dispatcher,
         dispatch_dtype="fp8" if parallel.dispatch_dtype == "fp8" else None,
+        fsdp=full_sharding(scenario, parallel, dp, key),
     )  # fmt: skip
 
 
@@ -117,6 +119,7 @@ def _job(scenario: Scenario, architecture: Architecture, layout: Layout) -> Job:
         shard=shard(layout, spec.precision, fused_attention=spec.attention_kernel == "fused"),
         recompute=spec.recompute,
         optimizer=rule,
+        offload_layers=offloaded_layers(scenario, architecture.num_layers),
     )
 
 

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 DENSE = ("model=olmo-1b", "parallel={tp: 2, pp: 2, ep: 1, etp: 1}")
+SHARDED = ("model=olmo-1b", "parallel={tp: 1, pp: 1, ep: 1, etp: 1, fsdp: 8}")
 TWO_STACKS = (
     "model=switch-base-8",
     "training.target_length=64",
@@ -73,6 +74,8 @@ PARALLEL: dict[str, Change] = {
     "cp": Change("2"),
     "ep": Change("8"),
     "etp": Change("2"),
+    "fsdp": Change("4"),
+    "reshard_after_forward": Change("false", SHARDED),
     "sequence_parallel": Change("false", DENSE),
     "schedule": Change("gpipe"),
     "dispatcher": Change("allgather"),
@@ -94,6 +97,7 @@ CHANGES: dict[str, Change] = {
     "training.precision": Change("fp8"),
     "training.attention_kernel": Change("unfused"),
     "training.recompute": Change("full"),
+    "training.offload_layers": Change("4"),
     "training.optimizer.kind": Change("adafactor"),
     "training.optimizer.distributed": Change("false"),
     "training.optimizer.offload": Change("true"),
@@ -181,6 +185,8 @@ CHANGES: dict[str, Change] = {
             change.value,
             ("baseline={model: olmo-1b, parallel: {tp: 2}}",)
             if change.under == DENSE
+            else ("baseline={model: olmo-1b, parallel: {fsdp: 8}}",)
+            if change.under == SHARDED
             else OWN_LAYOUT,
         )
         for name, change in PARALLEL.items()

@@ -116,6 +116,7 @@ _MEMORY = {
     "embedding weights": "#5c677d",
     "gradients": "#e07a5f",
     "optimizer states": "#b08968",
+    "unsharded": "#e9c46a",
     "activations": "#6d597a",
     "working set": "#b09bbd",
     "fragmentation": "#cbd2d9",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moesim.spec.cases import Case
+from moesim.study.validate.maxtext import is_maxtext, remat
 from moesim.study.validate.skipped import SkippedError
 
 
@@ -20,6 +21,8 @@ class Reading:
     parallel: dict[str, Any] = field(default_factory=dict)
     routing: dict[str, Any] = field(default_factory=dict)
     assumed: list[str] = field(default_factory=list)
+    unstated: set[str] = field(default_factory=set)
+    """Keys that the case says nothing of."""
 
     def assume(self, text: str) -> None:
         """Note what was assumed."""
@@ -54,6 +57,10 @@ _MODULES = {
 def read_recompute(case: Case, reading: Reading) -> None:
     """Read what is computed again in the backward pass."""
     words = case.part("options").get("recompute")
+    if words is None and is_maxtext(case):
+        reading.training["recompute"], note = remat(case)
+        reading.assume(note)
+        return
     if isinstance(words, list):
         known = [_MODULES[word] for word in words if word in _MODULES]
         for word in words:
@@ -73,6 +80,8 @@ def read_recompute(case: Case, reading: Reading) -> None:
     else:
         reading.training["recompute"] = "none"
         reading.assume(f"recompute '{text or 'not stated'}' taken as none")
+        if text in ("", "unknown"):
+            reading.unstated.add("recompute")
 
 
 def read_dispatcher(case: Case, reading: Reading) -> None:
@@ -128,6 +137,8 @@ NATURAL_CV = 0.2
 
 _READ = {
     "recompute",
+    "activation_offload_layers",
+    "fsdp",
     "dispatcher",
     "overlap_grad_reduce",
     "overlap_param_gather",
@@ -164,7 +175,8 @@ def read_rest(case: Case, reading: Reading) -> None:
         raise SkippedError(f"{share} % of the optimizer offloaded: only all of it is modelled")
     if options.get("sequence_parallel") is False:
         reading.parallel["sequence_parallel"] = False
-    unread = [name for name in options if name not in _READ]
+    read = _READ | ({"activation_offload"} if is_maxtext(case) else set())
+    unread = [name for name in options if name not in read]
     if unread:
         reading.assume(f"not modelled: {', '.join(_said(unread, options))}")
 

@@ -12,9 +12,11 @@ from moesim.spec.cases import Case, CaseFile, Words
 from moesim.spec.scenario import Scenario
 from moesim.spec.validate import build
 from moesim.spec.yaml_text import Document
+from moesim.study.bound import bound
 from moesim.study.resolve import Training, training
 from moesim.study.validate.calibrated import calibration_of, with_calibration
 from moesim.study.validate.machines import cluster_of
+from moesim.study.validate.maxtext import is_maxtext
 from moesim.study.validate.models import architecture
 from moesim.study.validate.options import (
     Reading,
@@ -24,6 +26,12 @@ from moesim.study.validate.options import (
     read_recompute,
     read_rest,
     read_routing,
+)
+from moesim.study.validate.sharding import (
+    lighter,
+    read_offload,
+    read_sharding,
+    read_tpu_batch,
 )
 from moesim.study.validate.skipped import SkippedError
 from moesim.study.validate.trainers import trainer_of
@@ -54,17 +62,22 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
         reading.assume(trainer.note)
     machines = cluster_of(case, file)
     chips = read_layout(case, reading)
+    read_offload(case, reading, network.num_layers)
     data = {
         "name": "case",
         "model": case.text("model"),
         "cluster": {"profile": machines, "devices": chips},
+        "software": "maxtext" if is_maxtext(case) else "megatron",
         "parallel": reading.parallel,
         "training": reading.training,
         "routing": reading.routing,
     }
     try:
+        run = _run(data, network, calibration_of(case, file))
+        while not bound(run).fits and lighter(reading):
+            run = _run(data, network, calibration_of(case, file))
         return Mapped(
-            run=_run(data, network, calibration_of(case, file)),
+            run=run,
             chips=chips,
             assumed=tuple(reading.assumed),
         )
@@ -93,9 +106,6 @@ def _run(data: dict[str, Any], network: Architecture, measured: Words | None) ->
 def read_layout(case: Case, reading: Reading) -> int:
     """Read degrees and batches, and return the number of devices."""
     cut = case.part("parallel")
-    if cut.get("fsdp"):
-        reading.assume("fully sharded data parallelism is run as a distributed optimizer")
-    sharded = cut.get("fsdp")
     for name in ("tp", "pp", "vpp", "cp", "ep", "etp"):
         value = cut.get(name)
         if isinstance(value, int) and not isinstance(value, bool):
@@ -111,16 +121,18 @@ def read_layout(case: Case, reading: Reading) -> int:
         reading.assume(f"chips not stated: {chips}, so that no gradients are accumulated")
     if not isinstance(chips, int):
         raise SkippedError(f"chips '{chips}' is no number")
-    del sharded
+    read_sharding(case, reading, chips // model_parallel)
     return chips
 
 
 def _read_batch(case: Case, cut: Words, reading: Reading, chips: Any, model_parallel: int) -> None:
+    if read_tpu_batch(case, reading, chips):
+        return
     length = cut.get("seq")
     if not isinstance(length, int):
         raise SkippedError("no sequence length is given")
     reading.training["sequence_length"] = length
-    micro = cut.get("mbs") or cut.get("pdb")
+    micro = cut.get("mbs")
     batch = cut.get("gbs")
     if batch is None and micro and isinstance(chips, int):
         replicas = chips // model_parallel

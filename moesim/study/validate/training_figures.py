@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from moesim.cost.memory import StageMemory
-from moesim.spec.cases import Case
+from moesim.spec.cases import Case, Words
 from moesim.study.outcome import Outcome
 from moesim.study.validate.record import Record, ran
 from moesim.study.validate.training_case import Mapped
@@ -16,6 +16,9 @@ def compared(case: Case, mapped: Mapped, outcome: Outcome, record: Record) -> li
     known = replace(record, assumed=mapped.assumed)
     speed = speed_of(case)
     found = []
+    if speed is None and (speed := _from_own_flop(case, outcome)) is not None:
+        note = "tokens follow from the measured MFU and the FLOP per token counted here"
+        known = replace(known, assumed=(*known.assumed, note))
     if speed is not None:
         metric, measured = speed
         found.append(ran(known, metric, _predicted_speed(metric, outcome), measured))
@@ -46,11 +49,22 @@ def _from_flop(case: Case) -> tuple[str, float] | None:
     measured, derived = case.part("measured"), case.part("derived")
     per_token = derived.get("gflop_per_token_causal")
     rate = measured.get("model_tflops_per_gpu")
-    if rate is None and "mfu_pct" in measured and "mfu_peak_tflops" in measured:
-        rate = measured["mfu_pct"] / 100 * measured["mfu_peak_tflops"]
+    if rate is None:
+        rate = _mfu_tflops(measured)
     if rate is None or not per_token:
         return None
     return "tokens_per_s_per_gpu", float(rate) * 1e3 / float(per_token)
+
+
+def _mfu_tflops(measured: Words) -> float | None:
+    if "mfu_pct" in measured and "mfu_peak_tflops" in measured:
+        return float(measured["mfu_pct"] / 100 * measured["mfu_peak_tflops"])
+    return None
+
+
+def _from_own_flop(case: Case, outcome: Outcome) -> tuple[str, float] | None:
+    rate, per_token = _mfu_tflops(case.part("measured")), outcome.metrics.model_flop_per_token
+    return ("tokens_per_s_per_gpu", rate * 1e12 / per_token) if rate and per_token else None
 
 
 def _predicted_speed(metric: str, outcome: Outcome) -> float:
@@ -95,4 +109,4 @@ def _tensors(stage: StageMemory) -> float:
 
 def _steady(stage: StageMemory) -> float:
     """Return the bytes between steps: weights, gradients, optimizer states."""
-    return _tensors(stage) - stage.activations - stage.working_set
+    return _tensors(stage) - stage.activations - stage.working_set - stage.unsharded

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,16 @@ PARAMS = StageParams(attention=100.0, routed_experts=1000.0)
 
 
 def _layout(**degrees: int) -> Layout:
-    every = {"tp": 1, "pp": 1, "vpp": 1, "cp": 1, "ep": 1, "etp": 1, "dp": 8, **degrees}
+    every: dict[str, Any] = {
+        "tp": 1,
+        "pp": 1,
+        "vpp": 1,
+        "cp": 1,
+        "ep": 1,
+        "etp": 1,
+        "dp": 8,
+        **degrees,
+    }
     return Layout(
         sequence_parallel=True, schedule="1f1b", dispatcher="alltoall", dispatch_dtype=None, **every
     )
