@@ -40,8 +40,6 @@ class Mapped:
 
 def map_training(case: Case, file: CaseFile) -> Mapped:
     """Return the run that `case` describes; SkippedError with the reason where there is none."""
-    if case.kind != "train_step":
-        raise SkippedError(f"kind {case.kind} is not simulated yet")
     network = architecture(case, file)
     reading = Reading()
     for read in (read_precision, read_recompute, read_dispatcher, read_overlap, read_rest):
@@ -51,6 +49,9 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
     trainer = trainer_of(case)
     if trainer is not None and not trainer.fused_attention:
         reading.training["attention_kernel"] = "unfused"
+        reading.assume(trainer.note)
+    if trainer is not None and trainer.narrow_dispatch and reading.training["precision"] == "fp8":
+        reading.parallel["dispatch_dtype"] = "fp8"
         reading.assume(trainer.note)
     machines = cluster_of(case, file)
     chips = read_layout(case, reading)
