@@ -156,12 +156,10 @@ def read_rest(case: Case, reading: Reading) -> None:
     """Read the optimizer's place, and list the options that change nothing here."""
     options = case.part("options")
     share = options.get("optimizer_cpu_offload_pct")
-    if share in (0, None):
-        pass
-    elif share == 100:
-        reading.training["optimizer"] = {"offload": True}
-    else:
-        raise SkippedError(f"{share} % of the optimizer offloaded: only all of it is modelled")
+    if share is not None:
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 100:
+            raise SkippedError(f"optimizer_cpu_offload_pct '{share}' is no percentage")
+        reading.training["optimizer"] = {"offload": share / 100}
     if options.get("sequence_parallel") is False:
         reading.parallel["sequence_parallel"] = False
     unread = [name for name in options if name not in _READ]
