@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from moesim.spec.cases import Case, CaseFile, Words
+from moesim.study.validate.figures import number
 from moesim.study.validate.record import Record, blank, ran
 
 SPEEDS = ("step_time_s", "tokens_per_s_per_gpu", "examples_per_s", "forward_backward_ms")
@@ -16,12 +17,12 @@ def compared_pairs(file: CaseFile, cases: list[Case], records: list[Record]) -> 
     found = [
         _record(pair, ("dense", "moe"), "moe_vs_dense", asked, speed)
         for pair in file.pairs
-        if pair.get("dense") in asked and pair.get("moe") in asked
+        if {str(pair.get("dense")), str(pair.get("moe"))} <= asked.keys()
     ]
     return found + [
         _record(one, ("a", "b"), "contrast", asked, speed)
         for one in file.contrasts
-        if one.get("a") in asked and one.get("b") in asked
+        if {str(one.get("a")), str(one.get("b"))} <= asked.keys()
     ]
 
 
@@ -40,12 +41,16 @@ def _record(
     missing = [name for name in (before, after) if name not in speed]
     if missing:
         return replace(base, reason=f"{' and '.join(missing)} was skipped")
+    needed = (base.metric, *(["flop_ratio"] if kind == "moe_vs_dense" else []))
+    figures = [number(pair.get(name)) for name in needed]
+    if not all(figures):
+        return replace(base, reason=f"{' and '.join(needed)} must be there, as numbers but 0")
     ratio = per_device_rate(speed[after], asked[after]) / per_device_rate(
         speed[before], asked[before]
     )
     if kind == "moe_vs_dense":
-        ratio /= float(pair["flop_ratio"])
-    return ran(base, base.metric, ratio, float(pair[base.metric]))
+        ratio /= figures[1] or 1.0
+    return ran(base, base.metric, ratio, figures[0] or 1.0)
 
 
 def _worse(one: Case, other: Case) -> str:

@@ -55,8 +55,9 @@ def read_recompute(case: Case, reading: Reading) -> None:
     """Read what is computed again in the backward pass."""
     words = case.part("options").get("recompute")
     if isinstance(words, list):
-        known = [_MODULES[word] for word in words if word in _MODULES]
-        for word in words:
+        said = [str(word) for word in words]
+        known = [_MODULES[word] for word in said if word in _MODULES]
+        for word in said:
             if word not in _MODULES:
                 reading.assume(f"recomputation of {word} is not modelled")
         reading.training["recompute"] = list(dict.fromkeys(known)) or "none"
@@ -118,6 +119,8 @@ def read_routing(case: Case, reading: Reading) -> None:
     elif not text and case.text("cls") == "moe":
         reading.assume("routing not stated: taken as forced balance")
     if factor is not None:
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or factor <= 0:
+            raise SkippedError(f"capacity_factor '{factor}' is no factor above 0")
         reading.routing["capacity"] = {"factor": float(factor), "pad": True}
     elif "token drop" in text:
         raise SkippedError("tokens are dropped, but no capacity factor is given")
