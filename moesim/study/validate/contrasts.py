@@ -14,7 +14,7 @@ def compared_pairs(file: CaseFile, cases: list[Case], records: list[Record]) -> 
     """Return a record for each pair and contrast whose two cases were asked for."""
     asked = {case.id: case for case in cases}
     absent = not_in_file(file)
-    speed = {one.case: one for one in records if one.metric in SPEEDS and one.predicted}
+    speed = {one.case: one for one in [*records, *_both_ways(records)] if _is_speed(one)}
     found = []
     for kind, names, pairs in _LISTS:
         for pair in getattr(file, pairs):
@@ -23,6 +23,23 @@ def compared_pairs(file: CaseFile, cases: list[Case], records: list[Record]) -> 
                 found.append(_record(pair, (asked[one], asked[other]), kind, speed))
             elif missing := [name for name in (one, other) if name in absent]:
                 found.append(_lost(pair, f"{one} -> {other}", kind, missing))
+    return found
+
+
+def _is_speed(record: Record) -> bool:
+    return record.metric in SPEEDS and bool(record.predicted)
+
+
+def _both_ways(records: list[Record]) -> list[Record]:
+    """Return the speed of every case that was measured forward and backward: both together."""
+    times = {(one.case, one.metric): one for one in records if one.predicted and one.measured}
+    found = []
+    for (case, metric), one in times.items():
+        back = times.get((case, "backward_ms"))
+        if metric == "forward_ms" and back is not None:
+            total = (one.predicted or 0.0) + (back.predicted or 0.0)
+            measured = (one.measured or 0.0) + (back.measured or 0.0)
+            found.append(ran(one, "forward_backward_ms", total, measured))
     return found
 
 
