@@ -34,6 +34,9 @@ def grouped_gemm(case: Case, file: CaseFile, record: Record) -> list[Record]:
         "backward_ms": 1e3 * _seconds((g for one in products for g in backward(one)), on),
     }
     assumed = [one for one in mapped.assumed if one.startswith(("fp8", "mxfp8"))]
+    library = case.part("options").get("kernel")
+    if library is not None:
+        assumed.append(f"{library}: priced like the trainer's own grouped products")
     return compared_figures(case, predicted, replace(record, assumed=(*assumed, _ROWS)))
 
 

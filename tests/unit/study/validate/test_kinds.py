@@ -67,6 +67,11 @@ def test_grouped_products_in_fp8() -> None:
     )  # fmt: skip
 
 
+def test_library_of_a_kernel_is_said() -> None:
+    found = records_of(_kernel(options={"kernel": "cutlass 2"}), _file())
+    assert any(text.startswith("cutlass 2: priced like") for text in found[0].assumed)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
