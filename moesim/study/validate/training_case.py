@@ -50,11 +50,12 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
     if trainer is not None and not trainer.fused_attention:
         reading.training["attention_kernel"] = "unfused"
         reading.assume(trainer.note)
-    if trainer is not None and trainer.narrow_dispatch and reading.training["precision"] == "fp8":
-        reading.parallel["dispatch_dtype"] = "fp8"
-        reading.assume(trainer.note)
     machines = cluster_of(case, file)
     chips = read_layout(case, reading)
+    if trainer is not None and trainer.narrow_dispatch and reading.training["precision"] == "fp8":
+        reading.parallel["dispatch_dtype"] = "fp8"
+        if trainer.note not in reading.assumed:
+            reading.assume(trainer.note)
     data = {
         "name": "case",
         "model": case.text("model"),
