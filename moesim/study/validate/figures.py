@@ -10,11 +10,18 @@ from moesim.study.validate.record import Record, ran
 
 SAME_SPEED = frozenset(
     {"step_time_s", "tokens_per_s_per_gpu", "examples_per_s", "forward_ms", "backward_ms"}
-    | {"model_tflops_per_gpu", "mfu_pct", "mfu_peak_tflops"}
+    | {"model_tflops_per_gpu", "mfu_pct"}
 )
-"""One speed in several units, and the peak that a utilisation was counted against."""
+"""One speed in several units."""
+
+_NO_RESULTS = frozenset({"mfu_peak_tflops"})
+"""What stands beside a figure to say how it was counted."""
+
+_FLOP = "sources count FLOP in four ways: a rate of them needs the FLOP per token it was counted by"
 
 _NO_COUNTERPART = {
+    "model_tflops_per_gpu": _FLOP,
+    "mfu_pct": _FLOP,
     "training_days": "days of a whole campaign, with its failures and ramps inside",
     "per_layer_fbw_ms": "the span over the layers: compared as gpu_span_ms",
     "cached_notify_ms_total": "kernels that wait for other ranks are no operators of a run",
@@ -62,7 +69,7 @@ def not_compared(
             reason=reasons.get(str(name)) or _reason(str(name), value),
         )
         for name, value in case.part("measured").items()
-        if name not in have and not (fast and name in SAME_SPEED)
+        if name not in have | _NO_RESULTS and not (fast and name in SAME_SPEED)
     ]
 
 
