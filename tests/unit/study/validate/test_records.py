@@ -34,8 +34,8 @@ def test_json_has_the_promised_keys() -> None:
 
 def test_figures_are_compared_named_or_the_same_speed() -> None:
     measured = {
-        "step_time_s": 0.5, "mfu_pct": 40, "mfu_peak_tflops": 312, "training_days": 3.0, "peak_memory_gb": 60,
-        "loss_curve": [1, 2], "unheard_of": 7, "huge": 10**400,
+        "step_time_s": 0.5, "mfu_pct": 40, "mfu_peak_tflops": 312, "training_days": 3.0,
+        "peak_memory_gb": 60, "loss_curve": [1, 2], "unheard_of": 7, "huge": 10**400,
     }  # fmt: skip
     found_case = case(measured=measured)
     base = blank(found_case)
