@@ -19,7 +19,8 @@ class OptimizerRule:
 
     kind: str
     distributed: bool
-    offload: bool
+    offload: float
+    """Share of the states in the host's memory."""
     weight_bytes: float
     gradient_bytes: float
     master_bytes: float
@@ -36,7 +37,7 @@ class OptimizerRule:
 
 
 def optimizer_rule(
-    kind: str, precision: str, gradient_dtype: str, *, distributed: bool, offload: bool = False
+    kind: str, precision: str, gradient_dtype: str, *, distributed: bool, offload: float = 0.0
 ) -> OptimizerRule:
     """Return the bytes per parameter of mixed-precision training.
 
@@ -71,9 +72,7 @@ def sharded_params(params: StageParams, layout: Layout) -> float:
 
 def state_bytes(params: StageParams, rule: OptimizerRule, layout: Layout) -> float:
     """Return the bytes of master weights and moments in a rank's device memory."""
-    if rule.offload:
-        return 0.0
-    return rule.state_bytes * owned_params(params, rule, layout)
+    return (1 - rule.offload) * rule.state_bytes * owned_params(params, rule, layout)
 
 
 def update_s(
@@ -82,13 +81,23 @@ def update_s(
     """Return the seconds of an update: states read and written, gradient read, weight written.
 
     Offloaded, gradients go to the host and weights come back over the host link; what the host
-    computes meanwhile is not modelled.
+    computes meanwhile is not modelled. With a share x offloaded the device updates 1 - x of the
+    weights, then x of them cross the link; that one follows the other is assumed.
     """
     owned = owned_params(params, rule, layout)
     moved = rule.gradient_bytes + rule.weight_bytes
-    if rule.offload:
-        return owned * moved / host_link_bytes_per_s(device) + software.kernel_launch_s
-    streamed = owned * (2 * rule.state_bytes + moved)
+    seconds = 0.0
+    if rule.offload > 0:
+        crossing = rule.offload * owned * moved
+        seconds = crossing / host_link_bytes_per_s(device) + software.kernel_launch_s
+    if rule.offload < 1:
+        streamed = (1 - rule.offload) * owned * (2 * rule.state_bytes + moved)
+        seconds += _on_device_s(streamed, device, software)
+    return seconds
+
+
+def _on_device_s(streamed: float, device: Device, software: Software) -> float:
+    """Return the seconds in which the device reads and writes `streamed` bytes of an update."""
     known = fused_update(streamed, software.kernels) if software.kernels is not None else None
     if known is not None:
         return known.seconds

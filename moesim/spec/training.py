@@ -47,6 +47,24 @@ Recompute = Annotated[
 ]
 
 
+def _share(value: Any) -> Any:
+    """Read true and false as all and nothing."""
+    if isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError("must be true, false, or a share from 0 to 1")
+    return float(value)
+
+
+Share = Annotated[
+    float,
+    BeforeValidator(_share),
+    WithJsonSchema(
+        {"anyOf": [{"type": "boolean"}, {"type": "number", "minimum": 0, "maximum": 1}]}
+    ),
+]
+
+
 class OptimizerSpec(Spec):
     """What updates the weights, and where its state lies."""
 
@@ -54,9 +72,9 @@ class OptimizerSpec(Spec):
     """adam: two moments per weight; adafactor: row and column averages; sgd: no moments."""
     distributed: bool = True
     """Whether master weights and moments are spread over the data-parallel ranks (ZeRO-1)."""
-    offload: bool = False
-    """Whether master weights and moments lie in the host's memory; gradients and weights then
-    cross the host link at each update."""
+    offload: Share = 0.0
+    """Share of the master weights and moments that lie in the host's memory, or true for all of
+    them; their gradients and weights then cross the host link at each update."""
     gradient_dtype: Literal["fp32", "bf16"] = "fp32"
     """Type in which gradients are kept and reduced."""
 

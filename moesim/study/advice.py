@@ -64,9 +64,9 @@ def _candidates(run: Training) -> Iterator[tuple[str, Scenario]]:
         listed = ", ".join(names)
         yield f"training.recompute=[{listed}]", _training(scenario, {"recompute": names})
     yield "training.recompute=full", _training(scenario, {"recompute": ("full",)})
-    for key, value in (("distributed", True), ("gradient_dtype", "bf16"), ("offload", True)):
+    for key, value in (("distributed", True), ("gradient_dtype", "bf16"), ("offload", 1.0)):
         optimizer = scenario.training.optimizer.model_copy(update={key: value})
-        text = str(value).lower()
+        text = "true" if value == 1.0 else str(value)
         yield f"training.optimizer.{key}={text}", _training(scenario, {"optimizer": optimizer})
 
 

@@ -207,7 +207,7 @@ EXTREMES: dict[str, tuple[Any, ...]] = {
     "training.optimizer.kind": ("adam", "adafactor", "sgd"),
     "training.optimizer.distributed": (True, False),
     "training.optimizer.gradient_dtype": ("fp32", "bf16"),
-    "training.optimizer.offload": (True, False),
+    "training.optimizer.offload": (True, False, 0.5),
     "training.overlap.grad_reduce": (True, False),
     "training.overlap.param_gather": (True, False),
     "training.tokens": ("0 tokens", "1 tokens", "1e50 tokens", "1e-50 tokens"),

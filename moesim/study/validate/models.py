@@ -51,16 +51,27 @@ def _overridden(described: Words, overrides: Words) -> dict[str, Any]:
         *outer, last = _OVERRIDDEN.get(name, (name,))
         place = data
         for part in outer:
-            place = place.setdefault(part, {})
+            if not isinstance(place.setdefault(part, {}), dict):
+                raise SkippedError(f"{name} cannot be changed: the model's {part} is no mapping")
+            place = place[part]
+        as_many = name == "heads" and place.get("kv_heads") == place.get("heads")
         place[last] = value
-        if name == "heads" and data["attn"].get("kv_heads") == described["attn"].get("heads"):
-            data["attn"]["kv_heads"] = value
+        if as_many and "kv_heads" in place:
+            place["kv_heads"] = value
     return data
+
+
+def _whole(words: Words, name: str, *, least: int = 1) -> int:
+    value = words.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        said = f"not '{value}'" if name in words else "which is not there"
+        raise SkippedError(f"the model needs {name} as a whole number from {least} on, {said}")
+    return value
 
 
 def described_model(name: str, words: Words) -> dict[str, Any]:
     """Return a model in the words of a case file as one in moesim's own YAML."""
-    layers = words["layers"]
+    layers = _whole(words, "layers")
     data: dict[str, Any] = {
         "name": name,
         "source": str(words.get("src", "a case file"))[:2000],
@@ -79,24 +90,24 @@ def described_model(name: str, words: Words) -> dict[str, Any]:
 def _attention(words: Words) -> dict[str, Any]:
     attn = words.get("attn")
     if not isinstance(attn, Mapping):
-        hidden = words.get("hidden", 128)
-        return {"kind": "gqa", "heads": hidden // 128, "kv_heads": hidden // 128, "head_dim": 128}
+        heads = _whole(words, "hidden", least=128) // 128
+        return {"kind": "gqa", "heads": heads, "kv_heads": heads, "head_dim": 128}
     if attn.get("type") == "mla":
         return {
             "kind": "mla",
-            "heads": attn["heads"],
+            "heads": _whole(attn, "heads"),
             "q_lora_rank": attn.get("q_lora"),
-            "kv_lora_rank": attn["kv_lora"],
-            "qk_nope_head_dim": attn["qk_nope"],
-            "qk_rope_head_dim": attn["qk_rope"],
-            "v_head_dim": attn["v_dim"],
+            "kv_lora_rank": _whole(attn, "kv_lora"),
+            "qk_nope_head_dim": _whole(attn, "qk_nope", least=0),
+            "qk_rope_head_dim": _whole(attn, "qk_rope", least=0),
+            "v_head_dim": _whole(attn, "v_dim"),
         }
-    heads = attn["heads"]
+    heads = _whole(attn, "heads")
     return {
         "kind": "gqa",
         "heads": heads,
         "kv_heads": attn.get("kv_heads", heads),
-        "head_dim": attn.get("head_dim", words["hidden"] // heads),
+        "head_dim": attn.get("head_dim") or _whole(words, "hidden") // heads,
     }
 
 
@@ -104,12 +115,13 @@ def _ffn(words: Words, layers: int) -> dict[str, Any]:
     dense = {"width": words.get("dense_ffn"), "gated": bool(words.get("gated", True))}
     if not words.get("experts"):
         return {"ffn": dense}
-    first, every = words.get("dense_first_layers", 0), words.get("moe_every", 1)
+    numbers = {"dense_first_layers": 0, "moe_every": 1, **words}
+    first, every = _whole(numbers, "dense_first_layers", least=0), _whole(numbers, "moe_every")
     data: dict[str, Any] = {
         "moe": {
-            "num_experts": words["experts"],
-            "top_k": words["top_k"],
-            "expert_width": words["expert_ffn"],
+            "num_experts": _whole(words, "experts"),
+            "top_k": _whole(words, "top_k"),
+            "expert_width": _whole(words, "expert_ffn"),
             "gated": dense["gated"],
             "shared_expert_width": words.get("shared_expert_ffn", 0) or 0,
         },

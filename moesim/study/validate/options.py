@@ -62,8 +62,9 @@ def read_recompute(case: Case, reading: Reading) -> None:
         reading.assume(note)
         return
     if isinstance(words, list):
-        known = [_MODULES[word] for word in words if word in _MODULES]
-        for word in words:
+        said = [str(word) for word in words]
+        known = [_MODULES[word] for word in said if word in _MODULES]
+        for word in said:
             if word not in _MODULES:
                 reading.assume(f"recomputation of {word} is not modelled")
         reading.training["recompute"] = list(dict.fromkeys(known)) or "none"
@@ -127,6 +128,8 @@ def read_routing(case: Case, reading: Reading) -> None:
     elif not text and case.text("cls") == "moe":
         reading.assume("routing not stated: taken as forced balance")
     if factor is not None:
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or factor <= 0:
+            raise SkippedError(f"capacity_factor '{factor}' is no factor above 0")
         reading.routing["capacity"] = {"factor": float(factor), "pad": True}
     elif "token drop" in text:
         raise SkippedError("tokens are dropped, but no capacity factor is given")
@@ -167,12 +170,10 @@ def read_rest(case: Case, reading: Reading) -> None:
     """Read the optimizer's place, and list the options that change nothing here."""
     options = case.part("options")
     share = options.get("optimizer_cpu_offload_pct")
-    if share in (0, None):
-        pass
-    elif share == 100:
-        reading.training["optimizer"] = {"offload": True}
-    else:
-        raise SkippedError(f"{share} % of the optimizer offloaded: only all of it is modelled")
+    if share is not None:
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 100:
+            raise SkippedError(f"optimizer_cpu_offload_pct '{share}' is no percentage")
+        reading.training["optimizer"] = {"offload": share / 100}
     if options.get("sequence_parallel") is False:
         reading.parallel["sequence_parallel"] = False
     read = _READ | ({"activation_offload"} if is_maxtext(case) else set())

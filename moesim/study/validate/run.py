@@ -7,12 +7,10 @@ from functools import partial
 
 from moesim.errors import MoesimError
 from moesim.spec.cases import Case, CaseFile
-from moesim.study.simulate import simulate
 from moesim.study.validate.contrasts import compared_pairs
+from moesim.study.validate.kinds import compare
 from moesim.study.validate.record import Record, blank
 from moesim.study.validate.skipped import SkippedError
-from moesim.study.validate.training_case import map_training
-from moesim.study.validate.training_figures import compared
 
 Progress = Callable[[int, int], None]
 
@@ -43,8 +41,9 @@ def records_of(case: Case, file: CaseFile) -> list[Record]:
     """Return the records of one case; where nothing can be compared one that says why."""
     record = blank(case)
     try:
-        mapped = map_training(case, file)
-        found = compared(case, mapped, simulate(mapped.run), record)
+        found = compare(case, file, record)
     except (SkippedError, MoesimError) as error:
         return [replace(record, reason=str(error))]
+    except Exception as error:  # ours; one broken case must not cost the other hundreds
+        return [replace(record, reason=f"internal error: {type(error).__name__}: {error}")]
     return found or [replace(record, reason="nothing that was measured can be compared")]

@@ -105,10 +105,14 @@ def headline(records: Sequence[Record]) -> list[Score]:
         *of("MoE steps, forced balance", lambda r: _step(r) and r.cls == "moe" and not natural(r)),
         *of("MoE steps, natural routing", lambda r: _step(r) and r.cls == "moe" and natural(r)),
         *of("memory", lambda r: what(r.metric) == "memory"),
-        *of("layers and kernels", lambda r: r.kind in ("moe_layer_fwd_bwd", "kernel")),
+        *of("layers and kernels", _small),
         *of("MoE over dense", lambda r: r.kind == "moe_vs_dense"),
         *of("one change at a time", lambda r: r.kind == "contrast"),
     ]
+
+
+def _small(record: Record) -> bool:
+    return record.kind in ("moe_layer_fwd_bwd", "kernel") and what(record.metric) != "memory"
 
 
 def _step(record: Record) -> bool:

@@ -14,9 +14,16 @@ class Trainer:
     fused_attention: bool = True
     note: str = ""
     defaults: dict[str, str] = field(default_factory=dict)
+    narrow_dispatch: bool = False
+    """Whether fp8 training sends fp8 values to the experts."""
 
 
 TRAINERS: tuple[Trainer, ...] = (
+    Trainer(
+        words=("deepseek-ai/profile-data",),
+        narrow_dispatch=True,
+        note="tokens travel to their experts in fp8 (DeepSeek-V3, arXiv 2412.19437, section 3.3.3)",
+    ),
     Trainer(
         words=("2205.05198", "vTrain", "stanford-futuredata/megablocks", "2211.15841"),
         fused_attention=False,

@@ -48,8 +48,6 @@ class Mapped:
 
 def map_training(case: Case, file: CaseFile) -> Mapped:
     """Return the run that `case` describes; SkippedError with the reason where there is none."""
-    if case.kind != "train_step":
-        raise SkippedError(f"kind {case.kind} is not simulated yet")
     network = architecture(case, file)
     reading = Reading()
     for read in (read_precision, read_recompute, read_dispatcher, read_overlap, read_rest):
@@ -63,6 +61,10 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
     machines = cluster_of(case, file)
     chips = read_layout(case, reading)
     read_offload(case, reading, network.num_layers)
+    if trainer is not None and trainer.narrow_dispatch and reading.training["precision"] == "fp8":
+        reading.parallel["dispatch_dtype"] = "fp8"
+        if trainer.note not in reading.assumed:
+            reading.assume(trainer.note)
     data = {
         "name": "case",
         "model": case.text("model"),
