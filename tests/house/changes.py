@@ -53,17 +53,20 @@ PADDED = (*FAIRSEQ, "routing.capacity.padding_fraction=0.2")
 TWIN = ("baseline={equal: flop, parallel: {}}",)
 OTHER = ("baseline={model: olmo-1b, parallel: {}}",)
 OWN_LAYOUT = ("baseline={model: olmoe-1b-7b, parallel: {tp: 2, pp: 2, ep: 4, etp: 1}}",)
-CHECKPOINT = "{every: 30 min, bandwidth: 1 GB/s, mode: async, stall: 10 s}"
-RESTART = "{detect: 5 min, replace: 5 min}"
-CAMPAIGN = (
+UNSAVED = (
     "training.tokens=100 Gtokens",
-    f"campaign={{device_mtbf: 100 d, checkpoint: {CHECKPOINT}, restart: {RESTART}, "
+    "campaign={device_mtbf: 100 d, restart: {detect: 5 min, replace: 5 min}, "
     "spare_nodes: 1, repair: 4 d, step_spread: 0.1, seeds: 3, "
     "batch_ramp: [{until_tokens: 20 Gtokens, global_batch: 16}]}",
     "training.global_batch=32",
 )
-SYNC = (*CAMPAIGN, "campaign.checkpoint={every: 30 min, bandwidth: 1 GB/s}")
-STEPWISE = (*CAMPAIGN, "campaign.checkpoint={every_steps: 1000, bandwidth: 1 GB/s}")
+CHECKPOINT = "campaign.checkpoint"
+CAMPAIGN = (
+    *UNSAVED,
+    f"{CHECKPOINT}={{every: 30 min, bandwidth: 1 GB/s, mode: async, stall: 10 s}}",
+)
+SYNC = (*UNSAVED, f"{CHECKPOINT}={{every: 30 min, bandwidth: 1 GB/s}}")
+STEPWISE = (*UNSAVED, f"{CHECKPOINT}={{every_steps: 1000, bandwidth: 1 GB/s}}")
 RAMP = "campaign.batch_ramp"
 
 
@@ -192,7 +195,7 @@ CHANGES: dict[str, Change] = {
     "campaign.checkpoint.size": Change("1 TB", CAMPAIGN),
     "campaign.checkpoint.bandwidth": Change("2 GB/s", CAMPAIGN),
     "campaign.checkpoint.mode": Change(
-        "{every: 30 min, bandwidth: 1 GB/s, mode: async, stall: 0 s}", SYNC, "campaign.checkpoint"
+        "{every: 30 min, bandwidth: 1 GB/s, mode: async, stall: 0 s}", SYNC, CHECKPOINT
     ),
     "campaign.checkpoint.stall": Change("20 s", CAMPAIGN),
     "campaign.restart.detect": Change("1 h", CAMPAIGN),
