@@ -164,8 +164,8 @@ def _check_effort(
         longest_s = max(phase.step_s for phase in plan.phases)
         cycles = ceil(training_s / max(spec.checkpoint.every, longest_s))
     every_s = training_s / cycles
-    restart_s = plan.detect_s + plan.restore_s
-    wall_s = expected_wall_s(training_s, every_s, plan.blocked_s, restart_s, mtbf_s)
+    restart_s, saving_s = plan.detect_s + plan.restore_s, plan.blocked_s + plan.background_s
+    wall_s = expected_wall_s(training_s, every_s, saving_s, restart_s, mtbf_s)
     if spec.seeds * (cycles + wall_s / mtbf_s) <= MAX_CYCLES:
         return
     if spec.seeds * cycles > MAX_CYCLES:
@@ -177,7 +177,7 @@ def _check_effort(
     raise scenario.error(
         "campaign.device_mtbf",
         f"the job fails every {readable(mtbf_s, 's')}, and "
-        f"{readable(every_s + plan.blocked_s + restart_s, 's')} pass from a failure to the next "
+        f"{readable(every_s + saving_s + restart_s, 's')} pass from a failure to the next "
         f"checkpoint: more failures than the {MAX_CYCLES:,} that are simulated, or no end at all",
     )
 
