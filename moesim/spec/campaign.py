@@ -18,7 +18,7 @@ class CheckpointSpec(Spec):
     """Or steps between checkpoints."""
     size: Bytes | None = None
     """Bytes of a checkpoint; left out, weights, master weights and moments of all parameters."""
-    bandwidth: BytesPerS
+    storage_bandwidth: BytesPerS
     """Rate at which the whole job writes to its storage, and reads from it."""
     mode: Literal["sync", "async"] = "sync"
     """sync: training stands until all is written; async: it stands for `stall` and goes on while
@@ -32,8 +32,10 @@ class CheckpointSpec(Spec):
             raise ValueError("give exactly one of every and every_steps")
         if self.every == 0:
             raise ValueError("every must be longer than 0 s; every_steps: 1 saves after each step")
-        if self.bandwidth == 0:
-            raise ValueError("bandwidth must be above zero, or no checkpoint is ever written")
+        if self.storage_bandwidth == 0:
+            raise ValueError(
+                "storage_bandwidth must be above zero, or no checkpoint is ever written"
+            )
         if self.mode == "async" and self.stall is None:
             raise ValueError("mode async needs stall, the time that training stands for the copy")
         if self.mode == "sync" and self.stall is not None:
@@ -49,7 +51,7 @@ class RestartSpec(Spec):
     replace: Seconds
     """Until a healthy node is in the place of the failed one and the job has started again."""
     reload: Seconds | None = None
-    """Until the checkpoint is read; left out, its bytes over checkpoint.bandwidth."""
+    """Until the checkpoint is read; left out, its bytes over checkpoint.storage_bandwidth."""
 
 
 class RampStep(Spec):

@@ -72,7 +72,7 @@ def campaign(run: Training, outcome: Outcome, tell: Tell) -> Campaign | None:
     size = spec.checkpoint.size
     if size is None:
         size = checkpoint_bytes(total_params(run.architecture), run.job.optimizer)
-    write_s = storage_s(size, spec.checkpoint.bandwidth)
+    write_s = storage_s(size, spec.checkpoint.storage_bandwidth)
     mtbf_s = spec.device_mtbf / run.layout.devices
     plan = _plan(spec, _phases(run, spec, outcome.metrics), write_s, mtbf_s)
     _check_effort(scenario, plan, spec, mtbf_s)

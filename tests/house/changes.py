@@ -63,10 +63,10 @@ UNSAVED = (
 CHECKPOINT = "campaign.checkpoint"
 CAMPAIGN = (
     *UNSAVED,
-    f"{CHECKPOINT}={{every: 30 min, bandwidth: 1 GB/s, mode: async, stall: 10 s}}",
+    f"{CHECKPOINT}={{every: 30 min, storage_bandwidth: 1 GB/s, mode: async, stall: 10 s}}",
 )
-SYNC = (*UNSAVED, f"{CHECKPOINT}={{every: 30 min, bandwidth: 1 GB/s}}")
-STEPWISE = (*UNSAVED, f"{CHECKPOINT}={{every_steps: 1000, bandwidth: 1 GB/s}}")
+SYNC = (*UNSAVED, f"{CHECKPOINT}={{every: 30 min, storage_bandwidth: 1 GB/s}}")
+STEPWISE = (*UNSAVED, f"{CHECKPOINT}={{every_steps: 1000, storage_bandwidth: 1 GB/s}}")
 RAMP = "campaign.batch_ramp"
 
 
@@ -193,9 +193,9 @@ CHANGES: dict[str, Change] = {
     "campaign.checkpoint.every": Change("1 h", SYNC),
     "campaign.checkpoint.every_steps": Change("2000", STEPWISE),
     "campaign.checkpoint.size": Change("1 TB", CAMPAIGN),
-    "campaign.checkpoint.bandwidth": Change("2 GB/s", CAMPAIGN),
+    "campaign.checkpoint.storage_bandwidth": Change("2 GB/s", CAMPAIGN),
     "campaign.checkpoint.mode": Change(
-        "{every: 30 min, bandwidth: 1 GB/s, mode: async, stall: 0 s}", SYNC, CHECKPOINT
+        "{every: 30 min, storage_bandwidth: 1 GB/s, mode: async, stall: 0 s}", SYNC, CHECKPOINT
     ),
     "campaign.checkpoint.stall": Change("20 s", CAMPAIGN),
     "campaign.restart.detect": Change("1 h", CAMPAIGN),

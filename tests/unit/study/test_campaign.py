@@ -14,7 +14,7 @@ from tests.unit.study.scenarios import small
 CAMPAIGN = """
 campaign:
   device_mtbf: 1000 d
-  checkpoint: {every_steps: 500, size: 1 TB, bandwidth: 20 GB/s}
+  checkpoint: {every_steps: 500, size: 1 TB, storage_bandwidth: 20 GB/s}
   restart: {detect: 5 min, replace: 5 min}
   seeds: 5
 """
@@ -93,7 +93,7 @@ def test_without_a_campaign_nothing_is_said_of_one(tmp_path: Path) -> None:
                 "campaign.device_mtbf=1 d",
                 "campaign.checkpoint.mode=async",
                 "campaign.checkpoint.stall=1 s",
-                "campaign.checkpoint.bandwidth=5 MB/s",
+                "campaign.checkpoint.storage_bandwidth=5 MB/s",
             ),
             "campaign.device_mtbf",
             "no end at all",
@@ -103,7 +103,11 @@ def test_without_a_campaign_nothing_is_said_of_one(tmp_path: Path) -> None:
         ((TOKENS, "campaign.checkpoint.every_steps=null"), "campaign.checkpoint", "exactly one"),
         ((TOKENS, "campaign.checkpoint.stall=1 s"), "campaign.checkpoint", "mode async"),
         ((TOKENS, "campaign.checkpoint.mode=async"), "campaign.checkpoint", "needs stall"),
-        ((TOKENS, "campaign.checkpoint.bandwidth=0 B/s"), "campaign.checkpoint", "above zero"),
+        (
+            (TOKENS, "campaign.checkpoint.storage_bandwidth=0 B/s"),
+            "campaign.checkpoint",
+            "above zero",
+        ),
         ((TOKENS, "campaign.spare_nodes=2"), "campaign", "repair"),
         (
             (TOKENS, "campaign.checkpoint.every_steps=1"),
