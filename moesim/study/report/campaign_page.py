@@ -68,7 +68,9 @@ def _days(campaign: Campaign) -> Chart:
     line = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": ideal, "x1": ideal}
     layout = plain_layout(
         320,
-        xaxis={"title": {"text": "days"}, "gridcolor": "#e4e7eb", "range": [ideal - edge, end + edge]},
+        xaxis={
+            "title": {"text": "days"}, "gridcolor": "#e4e7eb", "range": [ideal - edge, end + edge],
+        },
         yaxis={
             "title": {"text": "campaigns done, %"}, "range": [0, 105], "gridcolor": "#e4e7eb",
             "automargin": True,
