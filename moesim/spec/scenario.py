@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from moesim.errors import Problem, ScenarioError
 from moesim.spec.base import Spec, or_one
+from moesim.spec.campaign import CampaignSpec
 from moesim.spec.parallel import ParallelSpec
 from moesim.spec.quantities import UsdPerDeviceHour
 from moesim.spec.routing import RoutingSpec
@@ -80,6 +81,9 @@ class Scenario(Spec):
     """What is trained."""
     routing: RoutingSpec = RoutingSpec()
     """How tokens find their experts."""
+    campaign: CampaignSpec | None = None
+    """Training on all of `training.tokens`, with failures, checkpoints and restarts; left out, days
+    and cost are those of a run that nothing interrupts."""
     baseline: Baselines = ()
     """The model to compare with, or a list of them."""
 

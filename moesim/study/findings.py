@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from moesim.spec.scenario import Scenario
 from moesim.study.advice import Change
+from moesim.study.campaign import Campaign
 from moesim.study.outcome import Outcome
 
 
@@ -24,6 +25,8 @@ class Findings:
     baselines: tuple[Baseline, ...]
     changes: tuple[Change, ...]
     """What would make the model fit, where it does not."""
+    campaign: Campaign | None = None
+    """The whole training run of the model, where the scenario asks for it."""
 
     @property
     def fits(self) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moesim.study.findings import Findings
-from moesim.study.report import charts, files, page, summary, tables
+from moesim.study.report import campaign_page, charts, files, page, summary, tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,8 @@ class Result(Findings):
         """The pictures of the report as plotly figures."""
         import plotly.graph_objects as go
 
-        return {name: go.Figure(chart) for name, chart in charts.charts(self).items()}
+        drawn = {**charts.charts(self), **campaign_page.pictures(self.campaign)}
+        return {name: go.Figure(chart) for name, chart in drawn.items()}
 
     def html(self) -> str:
         """Return the report: one page that needs no network."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from moesim.spec.scenario import Scenario
 from moesim.study.advice import advice
 from moesim.study.baseline import baseline
+from moesim.study.campaign import campaign
 from moesim.study.resolve import resolve
 from moesim.study.result import Result
 from moesim.study.router_rules import check_placement
@@ -24,6 +25,7 @@ def run(scenario: Scenario, progress: Progress | None = None) -> Result:
     check_placement(scenario)
     training = resolve(scenario)
     outcome = simulate(training, lambda done, total: tell("simulating steps", done, total))
+    whole = campaign(training, outcome, lambda done, total: tell("campaigns", done, total))
     dense = []
     for number in range(len(scenario.baseline)):
         tell("dense baselines", number, len(scenario.baseline))
@@ -33,4 +35,5 @@ def run(scenario: Scenario, progress: Progress | None = None) -> Result:
         outcome=outcome,
         baselines=tuple(dense),
         changes=() if outcome.fits else advice(training),
+        campaign=whole,
     )

@@ -54,6 +54,21 @@ PADDED = (*FAIRSEQ, "routing.capacity.padding_fraction=0.2")
 TWIN = ("baseline={equal: flop, parallel: {}}",)
 OTHER = ("baseline={model: olmo-1b, parallel: {}}",)
 OWN_LAYOUT = ("baseline={model: olmoe-1b-7b, parallel: {tp: 2, pp: 2, ep: 4, etp: 1}}",)
+UNSAVED = (
+    "training.tokens=100 Gtokens",
+    "campaign={device_mtbf: 100 d, restart: {detect: 5 min, replace: 5 min}, "
+    "spare_nodes: 1, repair: 4 d, step_spread: 0.1, seeds: 3, "
+    "batch_ramp: [{until_tokens: 20 Gtokens, global_batch: 16}]}",
+    "training.global_batch=32",
+)
+CHECKPOINT = "campaign.checkpoint"
+CAMPAIGN = (
+    *UNSAVED,
+    f"{CHECKPOINT}={{every: 30 min, storage_bandwidth: 1 GB/s, mode: async, stall: 10 s}}",
+)
+SYNC = (*UNSAVED, f"{CHECKPOINT}={{every: 30 min, storage_bandwidth: 1 GB/s}}")
+STEPWISE = (*UNSAVED, f"{CHECKPOINT}={{every_steps: 1000, storage_bandwidth: 1 GB/s}}")
+RAMP = "campaign.batch_ramp"
 
 
 class Change(NamedTuple):
@@ -178,6 +193,28 @@ CHANGES: dict[str, Change] = {
     "routing.capacity.min_slots": Change("1000", LIMITED),
     "routing.capacity.group_tokens": Change("64", LIMITED),
     "routing.capacity.pad": Change("true", LIMITED),
+    "campaign.device_mtbf": Change("50 d", CAMPAIGN),
+    "campaign.checkpoint.every": Change("1 h", SYNC),
+    "campaign.checkpoint.every_steps": Change("2000", STEPWISE),
+    "campaign.checkpoint.size": Change("1 TB", CAMPAIGN),
+    "campaign.checkpoint.storage_bandwidth": Change("2 GB/s", CAMPAIGN),
+    "campaign.checkpoint.mode": Change(
+        "{every: 30 min, storage_bandwidth: 1 GB/s, mode: async, stall: 0 s}", SYNC, CHECKPOINT
+    ),
+    "campaign.checkpoint.stall": Change("20 s", CAMPAIGN),
+    "campaign.restart.detect": Change("1 h", CAMPAIGN),
+    "campaign.restart.replace": Change("1 h", CAMPAIGN),
+    "campaign.restart.reload": Change("1 h", CAMPAIGN),
+    "campaign.spare_nodes": Change("2", CAMPAIGN),
+    "campaign.repair": Change("8 d", CAMPAIGN),
+    "campaign.batch_ramp.until_tokens": Change(
+        "[{until_tokens: 50 Gtokens, global_batch: 16}]", CAMPAIGN, RAMP
+    ),
+    "campaign.batch_ramp.global_batch": Change(
+        "[{until_tokens: 20 Gtokens, global_batch: 64}]", CAMPAIGN, RAMP
+    ),
+    "campaign.step_spread": Change("0.2", CAMPAIGN),
+    "campaign.seeds": Change("4", CAMPAIGN),
     "baseline.equal": Change("total_params", TWIN),
     "baseline.model": Change("mpt-7b", OTHER),
     **{

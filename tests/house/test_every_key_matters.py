@@ -130,6 +130,7 @@ def physics(result: Result) -> Any:
     return [
         summary["fits"],
         summary["changes_that_would_fit"],
+        summary["campaign"],
         [{key: one[key] for key in kept if key in one} for one in runs],
     ]
 

@@ -7,7 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 from moesim.study.findings import Findings
-from moesim.study.report import assumptions, charts, style, words
+from moesim.study.report import assumptions, campaign_page, charts, style, words
 from moesim.study.report.routing_words import expected_words
 from moesim.study.report.summary import summary
 from moesim.version import __version__
@@ -41,10 +41,12 @@ def html(result: Findings, figures: dict[str, Any] | None = None) -> str:
         _comparison(result),
         *(_picture(name) for name in pictures),
         _routing_words(figures),
+        campaign_page.section(result.campaign),
         _assumptions(result, figures),
         _reproduce(result),
     ]
-    return document(result.scenario.name, sections, pictures)
+    drawn = {**pictures, **campaign_page.pictures(result.campaign)}
+    return document(result.scenario.name, sections, drawn)
 
 
 def document(name: str, sections: list[str], pictures: dict[str, charts.Chart]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from moesim.model.parameters import active_params, routed_expert_params, total_params
 from moesim.study.findings import Findings
 from moesim.study.outcome import Outcome
-from moesim.study.report import assumptions
+from moesim.study.report import assumptions, campaign_figures
 from moesim.study.report.footing import footing
 from moesim.study.report.routing_tables import expected_columns
 from moesim.study.routing import expected_drop, moe_layers, router
@@ -32,6 +32,7 @@ def summary(result: Findings) -> dict[str, Any]:
             }
             for one in result.baselines
         ],
+        "campaign": campaign_figures.summary(result.campaign),
         "changes_that_would_fit": [asdict(change) for change in result.changes],
         "assumptions": assumptions.statements(result.outcome, model["operator_times"]["origins"]),
         "scenario": scenario.model_dump(mode="json"),

@@ -10,7 +10,7 @@ from moesim.model.backward import backward
 from moesim.model.operators import Collective, Exchange, Operator, flop, read_bytes, written_bytes
 from moesim.study.findings import Findings
 from moesim.study.outcome import Outcome
-from moesim.study.report import assumptions
+from moesim.study.report import assumptions, campaign_figures
 from moesim.study.split import stage_chunks
 
 Rows = list[dict[str, Any]]
@@ -27,10 +27,13 @@ def tables(result: Findings) -> dict[str, Rows]:
         "routing": _routing,
         "assumptions": assumptions.figures,
     }
-    return {
+    found = {
         name: [{"run": who, **row} for who, outcome in result.runs for row in make(outcome)]
         for name, make in makers.items()
     }
+    if result.campaign is not None:
+        found["campaign"] = campaign_figures.rows(result.campaign)
+    return found
 
 
 def _steps(outcome: Outcome) -> Rows:

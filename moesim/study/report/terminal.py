@@ -5,9 +5,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from moesim.study.campaign import Campaign
 from moesim.study.findings import Findings
 from moesim.study.outcome import Outcome
-from moesim.study.report import assumptions, words
+from moesim.study.report import assumptions, campaign_words, words
 from moesim.study.report.footing import footing
 from moesim.units import readable
 
@@ -23,6 +24,8 @@ def print_result(result: Findings, console: Console) -> None:
     console.print(_comparison(result))
     console.print(_breakdown(result.outcome))
     console.print(_memory(result.outcome))
+    if result.campaign is not None:
+        console.print(_campaign(result.campaign))
     console.print(_footing(result))
 
 
@@ -73,6 +76,16 @@ def _memory(outcome: Outcome) -> Table:
     table.add_row("total", words.binary(fullest.total), style="bold")
     table.add_row("device has", words.binary(outcome.capacity_bytes))
     return table
+
+
+def _campaign(campaign: Campaign) -> Group:
+    table = _titled("The whole campaign")
+    table.add_column("over the seeds")
+    for name in campaign_words.HEADS[1:]:
+        table.add_column(name, justify="right")
+    for row in campaign_words.rows(campaign):
+        table.add_row(*row)
+    return Group(table, *(Text(line) for line in campaign_words.sentences(campaign)))
 
 
 def _footing(result: Findings) -> Group:
