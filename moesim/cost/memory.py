@@ -51,7 +51,9 @@ def stage_memory(
     work = [blocks(job, chunk, loads) for chunk in stage]
     held = [(block, count) for chunk, count in in_flight.items() for block in work[chunk]]
     kept = _kept_by_fullest(held, job.recompute)
-    working = max(_working_set(block, job.recompute) for found in work for block in found)
+    working = max(
+        (_working_set(block, job.recompute) for found in work for block in found), default=0.0
+    )
     weight = rule.weight_bytes
     return StageMemory(
         attention_weights=weight * (params.attention + params.router_and_norms),

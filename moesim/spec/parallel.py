@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from moesim.spec.base import Spec
+from moesim.spec.pipeline_text import pipeline_chunks
 
 Degree = Annotated[int, Field(ge=1, le=100_000)]
 
@@ -28,6 +29,11 @@ class ParallelSpec(Spec):
     """With tp above 1: norms and residuals hold 1/tp of the tokens each."""
     schedule: Literal["1f1b", "gpipe"] = "1f1b"
     """Order of forward and backward passes on a stage; 1f1b with vpp above 1 is interleaved."""
+    layout: Annotated[str, Field(max_length=10_000)] | None = None
+    """Which layers lie on which chunk, in Megatron-LM's notation: `"Et|(tt|)*30mL"` has E
+    (embedding), t (layer), m (MTP module), L (logits), | between chunks, `(..)*n` to repeat. Left
+    out: equal chunks; where one or two layers are missing for that, logits, or embedding and
+    logits, take the place of a layer; else balanced by time."""
     dispatcher: Literal["alltoall", "allgather", "deepep"] = "alltoall"
     """How tokens travel to their experts: one copy per assignment, every token to every rank, or
     one copy per node and then per rank."""
@@ -42,7 +48,26 @@ class ParallelSpec(Spec):
             raise ValueError("vpp above 1 needs pp above 1: there is no pipeline to interleave")
         if self.vpp > 1 and self.schedule == "gpipe":
             raise ValueError("vpp above 1 needs schedule 1f1b: gpipe runs one chunk per stage")
+        chunks, positions = self.layout_chunks, self.pp * self.vpp
+        if chunks is not None and self.pp == 1:
+            raise ValueError("layout needs pp above 1: there is no pipeline to lay out")
+        if chunks is not None and len(chunks) != positions:
+            raise ValueError(
+                f"layout has {len(chunks)} chunks; pp * vpp = {self.pp} * {self.vpp} = {positions}"
+            )
         return self
+
+    @field_validator("layout")
+    @classmethod
+    def _readable(cls, text: str | None) -> str | None:
+        if text is not None:
+            pipeline_chunks(text)
+        return text
+
+    @property
+    def layout_chunks(self) -> tuple[str, ...] | None:
+        """The letters of each chunk of `layout`; None where it is left out."""
+        return None if self.layout is None else pipeline_chunks(self.layout)
 
     @property
     def expert_tp(self) -> int:

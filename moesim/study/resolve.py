@@ -86,12 +86,15 @@ def resolve_layout(scenario: Scenario, parallel: ParallelSpec, devices: int, key
             f"ep * etp = {experts} must divide tp * cp * dp = {stage}, the devices of a stage"
             + (" (etp left out equals tp)" if parallel.etp is None and parallel.tp > 1 else ""),
         )
+    given = parallel.layout_chunks
     return Layout(
         tp=parallel.tp, pp=parallel.pp, vpp=parallel.vpp, cp=parallel.cp, ep=parallel.ep,
         etp=parallel.expert_tp, dp=dp, sequence_parallel=parallel.sequence_parallel,
         schedule="interleaved" if parallel.vpp > 1 else parallel.schedule,
         dispatcher=parallel.dispatcher,
         dispatch_dtype="fp8" if parallel.dispatch_dtype == "fp8" else None,
+        chunk_layers=None if given is None else tuple(one.count("t") for one in given),
+        chunk_mtp=given[-1].count("m") if given else 0,
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from moesim import rng
-from moesim.cost.pipeline import Chunk, balanced, chunks
+from moesim.cost.pipeline import Chunk, balanced, chunks, equal_sizes
 from moesim.cost.pricing import Machine, machine
 from moesim.cost.stage import backward_pass, forward_pass
 from moesim.cost.work import Block, Loads, blocks
@@ -16,14 +16,15 @@ from moesim.study.routing import moe_layers, router
 def stage_chunks(run: Training) -> list[list[Chunk]]:
     """Return the model chunks of every stage of `run`.
 
-    Where the layers do not divide equally, the split is the one whose slowest chunk, forward and
-    backward under even loads, is fastest; logits and MTP count with the last chunk.
+    As the layout says; else equally, embedding and logits in the place of a layer where that makes
+    it equal; else the split whose slowest chunk, forward and backward under even loads, is fastest:
+    logits and MTP count with the last chunk.
     """
     layout, layers = run.layout, run.architecture.num_layers
     positions = layout.pp * layout.vpp
-    sizes = None
-    if layers % positions:
-        sizes = balanced(*_seconds(run, layers), positions)
+    sizes = layout.chunk_layers or equal_sizes(layers, positions)
+    if sizes is None:
+        sizes = tuple(balanced(*_seconds(run, layers), positions))
     return chunks(run.architecture, layout.pp, layout.vpp, sizes)
 
 

@@ -75,6 +75,7 @@ PARALLEL: dict[str, Change] = {
     "etp": Change("2"),
     "sequence_parallel": Change("false", DENSE),
     "schedule": Change("gpipe"),
+    "layout": Change('"E(t)*7|(t)*9L"'),
     "dispatcher": Change("allgather"),
     "dispatch_dtype": Change("fp8"),
 }

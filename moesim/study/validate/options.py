@@ -135,6 +135,7 @@ _READ = {
     "routing",
     "capacity_factor",
     "pad_to_capacity",
+    "pp_layout",
     "optimizer",
     "optimizer_cpu_offload_pct",
     "sequence_parallel",
@@ -162,6 +163,8 @@ def read_rest(case: Case, reading: Reading) -> None:
         reading.training["optimizer"] = {"offload": True}
     else:
         raise SkippedError(f"{share} % of the optimizer offloaded: only all of it is modelled")
+    if isinstance(options.get("pp_layout"), str):
+        reading.parallel["layout"] = options["pp_layout"]
     if options.get("sequence_parallel") is False:
         reading.parallel["sequence_parallel"] = False
     unread = [name for name in options if name not in _READ]

@@ -27,8 +27,10 @@ PARAMS = StageParams(attention=100.0, routed_experts=1000.0)
 def _layout(**degrees: int) -> Layout:
     every = {"tp": 1, "pp": 1, "vpp": 1, "cp": 1, "ep": 1, "etp": 1, "dp": 8, **degrees}
     return Layout(
-        sequence_parallel=True, schedule="1f1b", dispatcher="alltoall", dispatch_dtype=None, **every
-    )
+        tp=every["tp"], pp=every["pp"], vpp=every["vpp"], cp=every["cp"], ep=every["ep"],
+        etp=every["etp"], dp=every["dp"],
+        sequence_parallel=True, schedule="1f1b", dispatcher="alltoall", dispatch_dtype=None,
+    )  # fmt: skip
 
 
 def test_adam_takes_18_bytes_per_parameter() -> None:
