@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from moesim.cost.exchange_overlap import beside_each_other, beside_shared, interference
 from moesim.cost.optimizer import update_s
 from moesim.cost.parameters import StageParams, copies_embedding, stage_params
 from moesim.cost.pipeline import Chunk
@@ -46,9 +47,13 @@ def stage_cost(job: Job, stage: list[Chunk], loads: Loads, on: Machine) -> Stage
     work = [blocks(job, chunk, loads) for chunk in stage]
     params = stage_params(job.architecture, stage, job.shard)
     rule = job.optimizer
+    shared = job.exchange_overlap == "shared_expert"
+    forward = tuple(forward_pass(found, on, beside=shared) for found in work)
+    backward = tuple(backward_pass(found, on, job.recompute, beside=shared) for found in work)
     return StageCost(
-        forward=tuple(forward_pass(found, on) for found in work),
-        backward=tuple(backward_pass(found, on, job.recompute) for found in work),
+        forward=forward,
+        backward=backward,
+        joint=joint_passes(forward, backward, on) if job.exchange_overlap == "batch" else (),
         send_s=_send_s(job, on),
         reduce_s=_over_replicas_s(params, rule.gradient_bytes, on, scatter_only=rule.distributed),
         gather_s=_over_replicas_s(params, rule.gathered_bytes, on, scatter_only=True)
@@ -59,18 +64,23 @@ def stage_cost(job: Job, stage: list[Chunk], loads: Loads, on: Machine) -> Stage
     )
 
 
-def forward_pass(found: list[Block], on: Machine) -> PassCost:
-    """Return the forward pass of one micro-batch through these blocks."""
+def forward_pass(found: list[Block], on: Machine, *, beside: bool = False) -> PassCost:
+    """Return the forward pass of one micro-batch through these blocks.
+
+    `beside`: shared experts run while tokens are on their way.
+    """
     cache: dict[int, list[Part]] = {}
     parts: list[Part] = []
     for block in found:
         if id(block) not in cache:
-            cache[id(block)] = _parts(block.operators, on, block.skew)
+            cache[id(block)] = _beside(_parts(block.operators, on, block.skew), on, beside)
         parts += cache[id(block)]
     return pass_cost(parts, sum(block.is_layer for block in found))
 
 
-def backward_pass(found: list[Block], on: Machine, recompute: tuple[str, ...]) -> PassCost:
+def backward_pass(
+    found: list[Block], on: Machine, recompute: tuple[str, ...], *, beside: bool = False
+) -> PassCost:
     """Return the backward pass, with what is computed again before each block's gradients."""
     cache: dict[int, list[Part]] = {}
     parts: list[Part] = []
@@ -81,10 +91,22 @@ def backward_pass(found: list[Block], on: Machine, recompute: tuple[str, ...]) -
             cache[id(block)] = [
                 *(Part(p.stream, "recomputation" if p.stream == "compute" else p.name, p.seconds)
                   for p in _parts(repeated, on, block.skew)),
-                *_parts(grads, on, block.skew),
+                *_beside(_parts(grads, on, block.skew), on, beside),
             ]  # fmt: skip
         parts += cache[id(block)]
     return pass_cost(parts, sum(block.is_layer for block in found))
+
+
+def _beside(parts: list[Part], on: Machine, beside: bool) -> list[Part]:
+    return beside_shared(parts, interference(on.device, on.software)) if beside else parts
+
+
+def joint_passes(
+    forward: tuple[PassCost, ...], backward: tuple[PassCost, ...], on: Machine
+) -> tuple[tuple[PassCost, ...], ...]:
+    """Return each forward pass with each backward pass of another micro-batch beside it."""
+    cost = interference(on.device, on.software)
+    return tuple(tuple(beside_each_other(one, two, cost) for two in backward) for one in forward)
 
 
 def _parts(operators: Iterable[Operator], on: Machine, skew: float) -> list[Part]:

@@ -47,6 +47,8 @@ class Job:
     shard: Shard
     recompute: tuple[str, ...]
     optimizer: OptimizerRule
+    exchange_overlap: str = "none"
+    """What runs beside dispatch and combine: none, shared_expert or batch."""
 
 
 Loads = Mapping[int, LayerLoad]

@@ -45,4 +45,6 @@ def bound(run: Training) -> Bound:
 
 
 def _both_s(cost: StageCost) -> float:
+    if cost.joint:
+        return sum(cost.joint[number][number].seconds for number in range(len(cost.joint)))
     return sum(one.seconds for one in (*cost.forward, *cost.backward))

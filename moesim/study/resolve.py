@@ -120,6 +120,7 @@ def _job(scenario: Scenario, architecture: Architecture, layout: Layout) -> Job:
         shard=shard(layout, spec.precision, fused_attention=spec.attention_kernel == "fused"),
         recompute=spec.recompute,
         optimizer=rule,
+        exchange_overlap=spec.overlap.expert_exchange if architecture.is_moe else "none",
     )
 
 

@@ -13,7 +13,7 @@ from moesim.model.architecture import (
 from moesim.moe.groups import Tokens, group_tokens
 from moesim.spec.scenario import Scenario
 from moesim.study.router_rules import capacity_rule, check_routing
-from moesim.study.validity_chunks import check_chunks
+from moesim.study.validity_chunks import check_chunks, check_overlap
 
 MAX_LAYERS = 2000
 MAX_EXPERTS = 2**16
@@ -53,6 +53,7 @@ def check_layout(scenario: Scenario, architecture: Architecture, layout: Layout,
             f"{key}.cp", "context parallelism of encoder-decoder models is not modelled; use cp: 1"
         )
     check_chunks(scenario, architecture, layout, key)
+    check_overlap(scenario, architecture, layout, key)
     for run in (*architecture.encoder, *architecture.decoder):
         _check_attention(scenario, run.layer.attention, layout, key)
         _check_ffn(scenario, run, layout, key)

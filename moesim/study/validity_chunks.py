@@ -1,9 +1,9 @@
-"""Whether the layers of a model can be spread over the chunks of a pipeline as a layout says."""
+"""Whether layers can be spread over chunks, and passes paired, as layout and overlap say."""
 
 from moesim.cost.layout import Layout
 from moesim.cost.pipeline import equal_sizes
 from moesim.errors import ScenarioError
-from moesim.model.architecture import Architecture
+from moesim.model.architecture import Architecture, MoeFfn
 from moesim.spec.scenario import Scenario
 
 
@@ -33,3 +33,27 @@ def _check_layout(scenario: Scenario, architecture: Architecture, layout: Layout
 
 def _wrong(scenario: Scenario, key: str, message: str) -> ScenarioError:
     return scenario.error(f"{key}.layout", f"{message} are laid out")
+
+
+def check_overlap(scenario: Scenario, architecture: Architecture, layout: Layout, key: str) -> None:
+    """Raise ScenarioError where nothing can run beside the exchange of tokens as asked."""
+    overlap, where = scenario.training.overlap.expert_exchange, "training.overlap.expert_exchange"
+    if overlap == "shared_expert" and not _has_shared(architecture) and architecture.is_moe:
+        raise scenario.error(where, f"{architecture.name} has no shared experts; use batch or none")
+    if overlap != "batch" or not architecture.is_moe:
+        return
+    if layout.schedule == "gpipe":
+        raise scenario.error(f"{key}.schedule", "gpipe alternates no passes; use 1f1b or none")
+    if layout.pp > 1 and layout.vpp == 1:
+        raise scenario.error(
+            where,
+            "batch needs pp: 1, or vpp above 1: without it the two passes of a pair wait for each "
+            "other over the stages, as in Megatron-LM",
+        )
+
+
+def _has_shared(architecture: Architecture) -> bool:
+    return any(
+        isinstance(run.layer.ffn, MoeFfn) and run.layer.ffn.shared_width
+        for run in architecture.decoder
+    )

@@ -101,6 +101,7 @@ CHANGES: dict[str, Change] = {
     "training.optimizer.gradient_dtype": Change("bf16"),
     "training.overlap.grad_reduce": Change("false"),
     "training.overlap.param_gather": Change("false"),
+    "training.overlap.expert_exchange": Change("batch", ("parallel={pp: 1, ep: 8}",)),
     "training.steps": Change("2", UNIFORM),
     "training.tokens": Change("1 Ttokens"),
     "routing.gating.rule": Change("st_moe", UNIFORM),

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 import simpy
 
-from moesim.cost.times import StageCost
+from moesim.cost.times import PassCost, StageCost
 from moesim.sim.kernel import Clock, Slice, Steps
-from moesim.sim.training.schedules import Action, Order
+from moesim.sim.training.schedules import Action, Order, Pair, passes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,9 +93,10 @@ def _stage(step: _Step, stage: int) -> Steps:
         )
     reduce_from: list[float] = []
     for number, action in enumerate(plan.orders[stage]):
-        yield from _receive(step, stage, action)
+        for one in passes((action,)):
+            yield from _receive(step, stage, one)
         start_s = clock.now_s
-        work = (times.forward if action.kind == "F" else times.backward)[action.chunk]
+        work = work_of(times, action)
         if _is_last_backward(plan, stage, number, action):
             reduce_from.append(start_s)
         yield clock.after(work.seconds)
@@ -104,19 +105,28 @@ def _stage(step: _Step, stage: int) -> Steps:
         if number == 0 and plan.overlap_gather and gathered_s > clock.now_s:
             log.gather_exposed_s = gathered_s - clock.now_s
             yield clock.after(log.gather_exposed_s)
-        _send(step, stage, action)
+        for one in passes((action,)):
+            _send(step, stage, one)
     yield from _finish(step, stage, reduce_from)
 
 
-def _is_last_backward(plan: StepPlan, stage: int, number: int, action: Action) -> bool:
+def work_of(times: StageCost, action: Action | Pair) -> PassCost:
+    """Return the cost of a pass, or of a pair of passes."""
+    if isinstance(action, Pair):
+        return times.joint[action.forward.chunk][action.backward.chunk]
+    return (times.forward if action.kind == "F" else times.backward)[action.chunk]
+
+
+def _is_last_backward(plan: StepPlan, stage: int, number: int, item: Action | Pair) -> bool:
     """Tell whether this pass makes the gradients of a chunk final."""
+    action = passes((item,))[-1]
     if action.kind == "F":
         return False
     order, chunks = plan.orders[stage], len(plan.stages[stage].backward)
     if len(order) - number > chunks * len(plan.stages):
         return False  # the last pass of a chunk is among the last ones: spare the search
     return not any(
-        later.kind == "B" and later.chunk == action.chunk for later in order[number + 1 :]
+        later.kind == "B" and later.chunk == action.chunk for later in passes(order[number + 1 :])
     )
 
 
