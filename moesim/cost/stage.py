@@ -1,8 +1,14 @@
 """Seconds of everything a pipeline stage does in a training step."""
 
 from collections.abc import Iterable
+from typing import TypedDict
 
-from moesim.cost.exchange_overlap import beside_each_other, beside_shared, interference
+from moesim.cost.exchange_overlap import (
+    beside_each_other,
+    beside_shared,
+    interference,
+    one_after_the_other,
+)
 from moesim.cost.optimizer import update_s
 from moesim.cost.parameters import StageParams, copies_embedding, stage_params
 from moesim.cost.pipeline import Chunk
@@ -42,6 +48,13 @@ TRANSFERS = {
 """The names under which reports show the transfers of a parallel group."""
 
 
+class _Split(TypedDict):
+    """The two halves of the backward passes, by the names that StageCost gives them."""
+
+    inputs: tuple[PassCost, ...]
+    weights: tuple[PassCost, ...]
+
+
 def stage_cost(job: Job, stage: list[Chunk], loads: Loads, on: Machine) -> StageCost:
     """Return how long everything takes that one rank of a stage does."""
     work = [blocks(job, chunk, loads) for chunk in stage]
@@ -53,7 +66,8 @@ def stage_cost(job: Job, stage: list[Chunk], loads: Loads, on: Machine) -> Stage
     return StageCost(
         forward=forward,
         backward=backward,
-        joint=joint_passes(forward, backward, on) if job.exchange_overlap == "batch" else (),
+        joint=joint_passes(forward, backward, on, job.exchange_overlap == "batch"),
+        **_split(job, work, on, beside=shared),
         send_s=_send_s(job, on),
         reduce_s=_over_replicas_s(params, rule.gradient_bytes, on, scatter_only=rule.distributed),
         gather_s=_over_replicas_s(params, rule.gathered_bytes, on, scatter_only=True)
@@ -79,15 +93,24 @@ def forward_pass(found: list[Block], on: Machine, *, beside: bool = False) -> Pa
 
 
 def backward_pass(
-    found: list[Block], on: Machine, recompute: tuple[str, ...], *, beside: bool = False
-) -> PassCost:
-    """Return the backward pass, with what is computed again before each block's gradients."""
+    found: list[Block], on: Machine, recompute: tuple[str, ...], *,
+    beside: bool = False, weights: bool | None = None,
+) -> PassCost:  # fmt: skip
+    """Return the backward pass, with what is computed again before each block's gradients.
+
+    `weights`: only the gradients of weights, or all but those.
+    """
     cache: dict[int, list[Part]] = {}
     parts: list[Part] = []
     for block in reversed(found):
         if id(block) not in cache:
             repeated = again(block.operators, recompute) if block.is_layer else []
-            grads = [g for op in reversed(block.operators) for g in backward(op)]
+            grads = [
+                grad
+                for op in reversed(block.operators)
+                for grad in backward(op)
+                if weights is None or grad.name.endswith("_wgrad") is weights
+            ]
             cache[id(block)] = [
                 *(Part(p.stream, "recomputation" if p.stream == "compute" else p.name, p.seconds)
                   for p in _parts(repeated, on, block.skew)),
@@ -102,11 +125,34 @@ def _beside(parts: list[Part], on: Machine, beside: bool) -> list[Part]:
 
 
 def joint_passes(
-    forward: tuple[PassCost, ...], backward: tuple[PassCost, ...], on: Machine
+    forward: tuple[PassCost, ...], backward: tuple[PassCost, ...], on: Machine, overlap: bool
 ) -> tuple[tuple[PassCost, ...], ...]:
-    """Return each forward pass with each backward pass of another micro-batch beside it."""
+    """Return each forward pass with each backward pass of another micro-batch beside it.
+
+    None where no schedule pairs them; one after the other where pairs do not overlap.
+    """
+    if not overlap and on.layout.schedule != "dualpipe":
+        return ()
     cost = interference(on.device, on.software)
-    return tuple(tuple(beside_each_other(one, two, cost) for two in backward) for one in forward)
+    return tuple(
+        tuple(
+            beside_each_other(one, two, cost) if overlap else one_after_the_other(one, two)
+            for two in backward
+        )
+        for one in forward
+    )
+
+
+def _split(job: Job, work: list[list[Block]], on: Machine, *, beside: bool) -> _Split:
+    """Return the backward passes in two, where the schedule runs weight gradients apart."""
+    if on.layout.schedule not in {"zb_h1", "dualpipe"}:
+        return {"inputs": (), "weights": ()}
+    return {
+        "inputs": tuple(
+            backward_pass(found, on, job.recompute, beside=beside, weights=False) for found in work
+        ),
+        "weights": tuple(backward_pass(found, on, (), weights=True) for found in work),
+    }
 
 
 def _parts(operators: Iterable[Operator], on: Machine, skew: float) -> list[Part]:

@@ -27,8 +27,10 @@ class ParallelSpec(Spec):
     """Tensor parallel inside an expert; left out it equals tp, as in Megatron-LM."""
     sequence_parallel: bool = True
     """With tp above 1: norms and residuals hold 1/tp of the tokens each."""
-    schedule: Literal["1f1b", "gpipe"] = "1f1b"
-    """Order of forward and backward passes on a stage; 1f1b with vpp above 1 is interleaved."""
+    schedule: Literal["1f1b", "gpipe", "zb_h1", "dualpipe"] = "1f1b"
+    """Order of forward and backward passes on a stage; 1f1b with vpp above 1 is interleaved. zb_h1:
+    weight gradients fill the bubbles; dualpipe: micro-batches enter from both ends, every stage
+    holds the weights of two."""
     layout: Annotated[str, Field(max_length=10_000)] | None = None
     """Which layers lie on which chunk, in Megatron-LM's notation: `"Et|(tt|)*30mL"` has E
     (embedding), t (layer), m (MTP module), L (logits), | between chunks, `(..)*n` to repeat. Left
@@ -46,8 +48,10 @@ class ParallelSpec(Spec):
     def _check(self) -> "ParallelSpec":
         if self.vpp > 1 and self.pp == 1:
             raise ValueError("vpp above 1 needs pp above 1: there is no pipeline to interleave")
-        if self.vpp > 1 and self.schedule == "gpipe":
-            raise ValueError("vpp above 1 needs schedule 1f1b: gpipe runs one chunk per stage")
+        if self.vpp > 1 and self.schedule != "1f1b":
+            raise ValueError(
+                f"vpp above 1 needs schedule 1f1b: {self.schedule} cuts the model into pp chunks"
+            )
         chunks, positions = self.layout_chunks, self.pp * self.vpp
         if chunks is not None and self.pp == 1:
             raise ValueError("layout needs pp above 1: there is no pipeline to lay out")

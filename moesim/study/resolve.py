@@ -17,6 +17,7 @@ from moesim.spec.parallel import ParallelSpec
 from moesim.spec.scenario import Scenario
 from moesim.study.router_rules import under_rule
 from moesim.study.validity import check_batch, check_effort, check_layout, check_model
+from moesim.study.validity_chunks import check_schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,7 @@ def training(
     layout = resolve_layout(scenario, parallel, machines.topology.devices, key)
     check_layout(scenario, architecture, layout, key)
     micro_batches = check_batch(scenario, layout, key)
+    check_schedule(scenario, layout, micro_batches, key)
     check_effort(scenario, architecture, layout, micro_batches)
     return Training(
         title=architecture.name,

@@ -16,8 +16,8 @@ from moesim.model.flop import forward_flop, whole_layer
 from moesim.model.layers import mtp_operators
 from moesim.model.operators import flop
 from moesim.model.shapes import Shard
-from moesim.sim.training.joint import joined
-from moesim.sim.training.schedules import SCHEDULES, Order, Pair, most_in_flight
+from moesim.sim.training.registry import stage_order
+from moesim.sim.training.schedules import Order, Pair, most_in_flight
 from moesim.sim.training.step import StepPlan, StepResult, simulate_step, work_of
 from moesim.study.outcome import Metrics, Outcome, Share, Step
 from moesim.study.resolve import Training
@@ -71,10 +71,8 @@ def stage_orders(run: Training) -> tuple[Order, ...]:
 
 
 def _order(run: Training, stage: int, micro_batches: int) -> Order:
-    layout = run.layout
-    if run.job.exchange_overlap == "batch":
-        return joined(layout.schedule, stage, layout.pp, micro_batches, layout.vpp)
-    return SCHEDULES[layout.schedule](stage, layout.pp, micro_batches, layout.vpp)
+    layout, pairs = run.layout, run.job.exchange_overlap == "batch"
+    return stage_order(layout.schedule, stage, layout.pp, (micro_batches, layout.vpp), pairs)
 
 
 def stage_costs(
@@ -106,6 +104,7 @@ def plan(run: Training, orders: tuple[Order, ...], costs: tuple[StageCost, ...])
         overlap_reduce=overlap.grad_reduce,
         overlap_gather=overlap.param_gather,
         overlapped_rate=run.software.overlapped_fraction,
+        two_ways=run.layout.schedule == "dualpipe",
     )
 
 

@@ -18,14 +18,18 @@ def stage_chunks(run: Training) -> list[list[Chunk]]:
 
     As the layout says; else equally, embedding and logits in the place of a layer where that makes
     it equal; else the split whose slowest chunk, forward and backward under even loads, is fastest:
-    logits and MTP count with the last chunk.
+    logits and MTP count with the last chunk. With dualpipe a stage holds that of the stage opposite
+    too.
     """
     layout, layers = run.layout, run.architecture.num_layers
     positions = layout.pp * layout.vpp
     sizes = layout.chunk_layers or equal_sizes(layers, positions)
     if sizes is None:
         sizes = tuple(balanced(*_seconds(run, layers), positions))
-    return chunks(run.architecture, layout.pp, layout.vpp, sizes)
+    stages = chunks(run.architecture, layout.pp, layout.vpp, sizes)
+    if layout.schedule == "dualpipe":
+        return [[own, other] for (own,), (other,) in zip(stages, reversed(stages), strict=True)]
+    return stages
 
 
 def _seconds(run: Training, layers: int) -> tuple[list[float], float]:

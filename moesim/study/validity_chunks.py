@@ -42,9 +42,12 @@ def check_overlap(scenario: Scenario, architecture: Architecture, layout: Layout
         raise scenario.error(where, f"{architecture.name} has no shared experts; use batch or none")
     if overlap != "batch" or not architecture.is_moe:
         return
-    if layout.schedule == "gpipe":
-        raise scenario.error(f"{key}.schedule", "gpipe alternates no passes; use 1f1b or none")
-    if layout.pp > 1 and layout.vpp == 1:
+    if layout.schedule in {"gpipe", "zb_h1"}:
+        raise scenario.error(
+            f"{key}.schedule",
+            f"{layout.schedule} pairs no passes; use 1f1b or dualpipe, or overlap none",
+        )
+    if layout.schedule != "dualpipe" and layout.pp > 1 and layout.vpp == 1:
         raise scenario.error(
             where,
             "batch needs pp: 1, or vpp above 1: without it the two passes of a pair wait for each "
@@ -57,3 +60,19 @@ def _has_shared(architecture: Architecture) -> bool:
         isinstance(run.layer.ffn, MoeFfn) and run.layer.ffn.shared_width
         for run in architecture.decoder
     )
+
+
+def check_schedule(scenario: Scenario, layout: Layout, micro_batches: int, key: str) -> None:
+    """Raise ScenarioError where DualPipe cannot halve its stages and micro-batches."""
+    if layout.schedule != "dualpipe":
+        return
+    if layout.pp % 2:
+        raise scenario.error(
+            f"{key}.pp", f"dualpipe needs an even number of stages, not {layout.pp}"
+        )
+    if micro_batches % 2 or micro_batches < 2 * layout.pp:
+        raise scenario.error(
+            f"{key}.schedule",
+            f"dualpipe needs an even number of micro-batches, 2 * pp = {2 * layout.pp} or more; "
+            f"there are {micro_batches}",
+        )

@@ -74,7 +74,7 @@ PARALLEL: dict[str, Change] = {
     "ep": Change("8"),
     "etp": Change("2"),
     "sequence_parallel": Change("false", DENSE),
-    "schedule": Change("gpipe"),
+    "schedule": Change("zb_h1"),
     "layout": Change('"E(t)*7|(t)*9L"'),
     "dispatcher": Change("allgather"),
     "dispatch_dtype": Change("fp8"),

@@ -45,7 +45,7 @@ def test_overlap_stays_between_its_limits(tmp_path: Path, name: str) -> None:
     ("model", "parallel", "overlap", "says"),
     [
         ("olmoe-1b-7b", "{pp: 2, ep: 8}", "batch", "batch needs pp: 1, or vpp above 1"),
-        ("olmoe-1b-7b", "{pp: 1, ep: 8, schedule: gpipe}", "batch", "gpipe alternates no passes"),
+        ("olmoe-1b-7b", "{pp: 1, ep: 8, schedule: gpipe}", "batch", "gpipe pairs no passes"),
         ("olmoe-1b-7b", "{pp: 1, ep: 8}", "shared_expert", "has no shared experts"),
     ],
 )

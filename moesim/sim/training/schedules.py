@@ -7,9 +7,13 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """The forward or backward pass of one micro-batch through one model chunk of a stage."""
+    """A pass of one micro-batch through one model chunk of a stage.
 
-    kind: Literal["F", "B"]
+    F forward, B backward; or the backward pass in two, I for the gradients of the inputs, which
+    other stages wait for, and W for those of the weights.
+    """
+
+    kind: Literal["F", "B", "I", "W"]
     micro_batch: int
     chunk: int = 0
 
@@ -101,6 +105,10 @@ SCHEDULES: dict[str, Callable[[int, int, int, int], Order]] = {
 """The schedules by name."""
 
 
+_CHANGE = {"F": 1, "B": -1, "I": 0, "W": -1}
+"""Micro-batches that a pass adds to those held: gradients of weights need what was kept."""
+
+
 def most_in_flight(order: Order) -> dict[int, int]:
     """Return how many micro-batches of each chunk a stage holds at the moment of its fullest.
 
@@ -110,7 +118,7 @@ def most_in_flight(order: Order) -> dict[int, int]:
     held: dict[int, int] = {}
     fullest: dict[int, int] = {}
     for action in (one for item in order for one in reversed(passes((item,)))):
-        held[action.chunk] = held.get(action.chunk, 0) + (1 if action.kind == "F" else -1)
+        held[action.chunk] = held.get(action.chunk, 0) + _CHANGE[action.kind]
         if sum(held.values()) > sum(fullest.values()):
             fullest = dict(held)
     return fullest

@@ -19,6 +19,8 @@ class StepPlan:
     overlap_gather: bool
     overlapped_rate: float
     """Rate of communication beside compute, as a share of its rate alone."""
+    two_ways: bool = False
+    """Whether chunk 1 of a stage is that of the stage opposite, for micro-batches that go back."""
 
 
 @dataclass(slots=True)
@@ -55,7 +57,15 @@ class _Step:
 
     @property
     def depth(self) -> int:
-        return len(self.plan.stages) * len(self.plan.stages[0].forward)
+        stages = len(self.plan.stages)
+        return stages if self.plan.two_ways else stages * len(self.plan.stages[0].forward)
+
+    def position(self, stage: int, chunk: int) -> int:
+        """Return how many chunks of the network lie before this one."""
+        stages = len(self.plan.stages)
+        if self.plan.two_ways:
+            return stages - 1 - stage if chunk else stage
+        return chunk * stages + stage
 
     def arrival(self, kind: str, micro_batch: int, position: int) -> simpy.Event:
         """Return the event that the input of a pass at virtual stage `position` is there."""
@@ -114,44 +124,50 @@ def work_of(times: StageCost, action: Action | Pair) -> PassCost:
     """Return the cost of a pass, or of a pair of passes."""
     if isinstance(action, Pair):
         return times.joint[action.forward.chunk][action.backward.chunk]
-    return (times.forward if action.kind == "F" else times.backward)[action.chunk]
+    kinds = {"F": times.forward, "B": times.backward, "I": times.inputs, "W": times.weights}
+    return kinds[action.kind][action.chunk]
+
+
+_FINAL = {"B", "W"}
+"""Passes that make gradients of weights."""
 
 
 def _is_last_backward(plan: StepPlan, stage: int, number: int, item: Action | Pair) -> bool:
     """Tell whether this pass makes the gradients of a chunk final."""
     action = passes((item,))[-1]
-    if action.kind == "F":
+    if action.kind not in _FINAL:
         return False
     order, chunks = plan.orders[stage], len(plan.stages[stage].backward)
     if len(order) - number > chunks * len(plan.stages):
         return False  # the last pass of a chunk is among the last ones: spare the search
     return not any(
-        later.kind == "B" and later.chunk == action.chunk for later in passes(order[number + 1 :])
+        later.kind in _FINAL and later.chunk == action.chunk
+        for later in passes(order[number + 1 :])
     )
 
 
 def _receive(step: _Step, stage: int, action: Action) -> Steps:
-    position = action.chunk * len(step.plan.stages) + stage
-    if action.kind == "F" and position == 0:
+    position = step.position(stage, action.chunk)
+    if action.kind == "W" or (action.kind == "F" and position == 0):
         return
     name = f"stage {stage}"
     step.clock.waiting[name] = f"the input of {action}"
-    if action.kind == "B" and position == step.depth - 1:
+    if action.kind != "F" and position == step.depth - 1:
         yield step.arrival("done", action.micro_batch, position)
     else:
-        yield step.arrival(action.kind, action.micro_batch, position)
+        yield step.arrival("F" if action.kind == "F" else "B", action.micro_batch, position)
     step.clock.waiting[name] = f"the end of {action}"
 
 
 def _send(step: _Step, stage: int, action: Action) -> None:
     stages = len(step.plan.stages)
-    position = action.chunk * stages + stage
+    position = step.position(stage, action.chunk)
     delay_s = step.plan.stages[stage].send_s if stages > 1 else 0.0
     if action.kind == "F" and position == step.depth - 1:
         step.arrival("done", action.micro_batch, position).succeed()
     elif action.kind == "F":
         step.clock.trigger_after(step.arrival("F", action.micro_batch, position + 1), delay_s)
-    elif position > 0:
+    elif action.kind != "W" and position > 0:
         step.clock.trigger_after(step.arrival("B", action.micro_batch, position - 1), delay_s)
 
 
