@@ -131,7 +131,7 @@ def joint_passes(
 
     None where no schedule pairs them; one after the other where pairs do not overlap.
     """
-    if not overlap and on.layout.schedule != "dualpipe":
+    if not overlap and on.layout.schedule not in {"dualpipe", "dualpipe_v"}:
         return ()
     cost = interference(on.device, on.software)
     return tuple(
@@ -145,7 +145,7 @@ def joint_passes(
 
 def _split(job: Job, work: list[list[Block]], on: Machine, *, beside: bool) -> _Split:
     """Return the backward passes in two, where the schedule runs weight gradients apart."""
-    if on.layout.schedule not in {"zb_h1", "dualpipe"}:
+    if on.layout.schedule not in {"zb_h1", "dualpipe", "dualpipe_v"}:
         return {"inputs": (), "weights": ()}
     return {
         "inputs": tuple(
@@ -196,6 +196,8 @@ def _embedding_gradients(job: Job, stage: list[Chunk], on: Machine) -> list[Coll
     the summed gradients. Source: Megatron-LM core/distributed/finalize_model_grads.py.
     """
     at_an_end = any(chunk.has_embedding or chunk.has_logits for chunk in stage)
+    if on.layout.schedule == "dualpipe_v":
+        return []  # both ends lie on the first stage
     if on.layout.pp == 1 or not at_an_end or not copies_embedding(job.architecture):
         return []
     table = embedding_params(job.architecture) / job.shard.tp

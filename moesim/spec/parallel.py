@@ -27,10 +27,10 @@ class ParallelSpec(Spec):
     """Tensor parallel inside an expert; left out it equals tp, as in Megatron-LM."""
     sequence_parallel: bool = True
     """With tp above 1: norms and residuals hold 1/tp of the tokens each."""
-    schedule: Literal["1f1b", "gpipe", "zb_h1", "dualpipe"] = "1f1b"
+    schedule: Literal["1f1b", "gpipe", "zb_h1", "dualpipe", "dualpipe_v"] = "1f1b"
     """Order of forward and backward passes on a stage; 1f1b with vpp above 1 is interleaved. zb_h1:
     weight gradients fill the bubbles; dualpipe: micro-batches enter from both ends, every stage
-    holds the weights of two."""
+    holds the weights of two; dualpipe_v: the same with two chunks per stage (vpp: 2) in a V."""
     layout: Annotated[str, Field(max_length=10_000)] | None = None
     """Which layers lie on which chunk, in Megatron-LM's notation: `"Et|(tt|)*30mL"` has E
     (embedding), t (layer), m (MTP module), L (logits), | between chunks, `(..)*n` to repeat. Left
@@ -48,7 +48,9 @@ class ParallelSpec(Spec):
     def _check(self) -> "ParallelSpec":
         if self.vpp > 1 and self.pp == 1:
             raise ValueError("vpp above 1 needs pp above 1: there is no pipeline to interleave")
-        if self.vpp > 1 and self.schedule != "1f1b":
+        if self.schedule == "dualpipe_v" and self.vpp != 2:
+            raise ValueError("dualpipe_v has two chunks per stage: give vpp: 2")
+        if self.vpp > 1 and self.schedule not in {"1f1b", "dualpipe_v"}:
             raise ValueError(
                 f"vpp above 1 needs schedule 1f1b: {self.schedule} cuts the model into pp chunks"
             )

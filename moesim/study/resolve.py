@@ -92,7 +92,8 @@ def resolve_layout(scenario: Scenario, parallel: ParallelSpec, devices: int, key
     return Layout(
         tp=parallel.tp, pp=parallel.pp, vpp=parallel.vpp, cp=parallel.cp, ep=parallel.ep,
         etp=parallel.expert_tp, dp=dp, sequence_parallel=parallel.sequence_parallel,
-        schedule="interleaved" if parallel.vpp > 1 else parallel.schedule,
+        schedule="interleaved" if parallel.vpp > 1 and parallel.schedule == "1f1b"
+        else parallel.schedule,
         dispatcher=parallel.dispatcher,
         dispatch_dtype="fp8" if parallel.dispatch_dtype == "fp8" else None,
         chunk_layers=None if given is None else tuple(one.count("t") for one in given),

@@ -16,7 +16,7 @@ from moesim.model.flop import forward_flop, whole_layer
 from moesim.model.layers import mtp_operators
 from moesim.model.operators import flop
 from moesim.model.shapes import Shard
-from moesim.sim.training.registry import stage_order
+from moesim.sim.training.registry import ROUTES, stage_order
 from moesim.sim.training.schedules import Order, Pair, most_in_flight
 from moesim.sim.training.step import StepPlan, StepResult, simulate_step, work_of
 from moesim.study.outcome import Metrics, Outcome, Share, Step
@@ -104,7 +104,7 @@ def plan(run: Training, orders: tuple[Order, ...], costs: tuple[StageCost, ...])
         overlap_reduce=overlap.grad_reduce,
         overlap_gather=overlap.param_gather,
         overlapped_rate=run.software.overlapped_fraction,
-        two_ways=run.layout.schedule == "dualpipe",
+        route=ROUTES.get(run.layout.schedule, "loop"),
     )
 
 

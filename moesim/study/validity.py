@@ -140,7 +140,7 @@ def check_batch(scenario: Scenario, layout: Layout, key: str) -> int:
                 f"{key}.tp", f"must divide the {local} tokens of a micro-batch (sequence_parallel)"
             )
     micro_batches = spec.global_batch // at_once
-    if layout.vpp > 1 and micro_batches % layout.pp:
+    if layout.schedule == "interleaved" and micro_batches % layout.pp:
         raise scenario.error(
             f"{key}.vpp",
             f"interleaving needs micro-batches in multiples of pp = {layout.pp}; there are "

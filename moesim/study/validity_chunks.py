@@ -47,7 +47,7 @@ def check_overlap(scenario: Scenario, architecture: Architecture, layout: Layout
             f"{key}.schedule",
             f"{layout.schedule} pairs no passes; use 1f1b or dualpipe, or overlap none",
         )
-    if layout.schedule != "dualpipe" and layout.pp > 1 and layout.vpp == 1:
+    if layout.schedule not in {"dualpipe", "dualpipe_v"} and layout.pp > 1 and layout.vpp == 1:
         raise scenario.error(
             where,
             "batch needs pp: 1, or vpp above 1: without it the two passes of a pair wait for each "
@@ -64,6 +64,12 @@ def _has_shared(architecture: Architecture) -> bool:
 
 def check_schedule(scenario: Scenario, layout: Layout, micro_batches: int, key: str) -> None:
     """Raise ScenarioError where DualPipe cannot halve its stages and micro-batches."""
+    if layout.schedule == "dualpipe_v" and micro_batches < 2 * layout.pp:
+        raise scenario.error(
+            f"{key}.schedule",
+            f"dualpipe_v needs 2 * pp = {2 * layout.pp} micro-batches or more; there are "
+            f"{micro_batches}",
+        )
     if layout.schedule != "dualpipe":
         return
     if layout.pp % 2:

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 from random import Random
+from typing import Literal
 
 import pytest
 
 from moesim.cost.times import StageCost
 from moesim.errors import ScenarioError
-from moesim.sim.training.dualpipe import dualpipe
+from moesim.sim.training.dualpipe import dualpipe, dualpipe_v
 from moesim.sim.training.schedules import Action, Order, most_in_flight, passes
 from moesim.sim.training.step import StepPlan, StepResult, simulate_step
 from moesim.sim.training.zero_bubble import zb_h1
@@ -15,10 +16,14 @@ from moesim.spec.load import load_scenario
 from moesim.study.outcome import Outcome
 from moesim.study.resolve import resolve
 from moesim.study.simulate import simulate
+from moesim.study.split import stage_chunks
 from tests.laws.test_clock import one_pass
 
+Route = Literal["loop", "two_ways", "v"]
 
-def _run(orders: tuple[Order, ...], times: dict[str, float], chunks: int) -> StepResult:
+
+def _run(orders: tuple[Order, ...], times: dict[str, float], route: Route = "loop") -> StepResult:
+    chunks = 1 if route == "loop" else 2
     cost = StageCost(
         forward=(one_pass(times["f"]),) * chunks,
         backward=(one_pass(times["b"] + times["w"]),) * chunks,
@@ -29,7 +34,7 @@ def _run(orders: tuple[Order, ...], times: dict[str, float], chunks: int) -> Ste
     )  # fmt: skip
     plan = StepPlan(
         orders=orders, stages=(cost,) * len(orders), overlap_reduce=False, overlap_gather=False,
-        overlapped_rate=1.0, two_ways=chunks == 2,
+        overlapped_rate=1.0, route=route,
     )  # fmt: skip
     return simulate_step(plan)
 
@@ -43,7 +48,7 @@ def test_500_shapes_of_zb_h1() -> None:
         f, b = random.uniform(0.1, 3), random.uniform(0.1, 3)
         w = random.uniform(0.05, 1) * min(f, b)
         orders = tuple(zb_h1(stage, p, m) for stage in range(p))
-        found_s = _run(orders, {"f": f, "b": b, "w": w, "both": 0.0}, 1).seconds
+        found_s = _run(orders, {"f": f, "b": b, "w": w, "both": 0.0}).seconds
         expected_s = m * (f + b + w) + (p - 1) * (f + b - w)
         assert found_s == pytest.approx(expected_s, rel=1e-9), (p, m, f, b, w)
 
@@ -62,16 +67,36 @@ def test_500_shapes_of_dualpipe() -> None:
         w = f * random.uniform(0.3, 1)
         both = random.uniform(f + w, 2 * f + w)
         orders = tuple(dualpipe(stage, p, m) for stage in range(p))
-        result = _run(orders, {"f": f, "b": f, "w": w, "both": both}, 2)
+        result = _run(orders, {"f": f, "b": f, "w": w, "both": both}, "two_ways")
         idle_s = result.seconds - result.stages[p // 2].busy_s
         expected_s = (p / 2 - 1) * (both + f + w - 3 * w)
         assert idle_s == pytest.approx(expected_s, abs=1e-9), (p, m, f, w, both)
 
 
+def test_500_shapes_of_dualpipe_v() -> None:
+    """DualPipe's bubble with 2 p chunks: (p - 1)(F&B + B - 3W) (deepseek-ai/DualPipe, README.md).
+
+    On the last stage, where the V turns: it has most pairs.
+    """
+    random = Random(17)
+    for _ in range(500):
+        p = random.randint(1, 6)
+        m = random.randint(2 * p, 4 * p)
+        f = random.uniform(0.5, 1.5)
+        w = f * random.uniform(0.3, 1)
+        both = random.uniform(f + w, 2 * f + w)
+        orders = tuple(dualpipe_v(stage, p, m) for stage in range(p))
+        result = _run(orders, {"f": f, "b": f, "w": w, "both": both}, "v")
+        idle_s = result.seconds - result.stages[-1].busy_s
+        assert idle_s == pytest.approx((p - 1) * (both + f + w - 3 * w), abs=1e-9), (p, m, f, w)
+
+
 def test_dualpipe_by_hand() -> None:
     # p = 4, m = 8 of one second each, nothing hidden: work 8 * 3, bubble (4/2 - 1)(3 + 2 - 3) = 2
     orders = tuple(dualpipe(stage, 4, 8) for stage in range(4))
-    assert _run(orders, {"f": 1, "b": 1, "w": 1, "both": 3}, 2).seconds == pytest.approx(26)
+    assert _run(orders, {"f": 1, "b": 1, "w": 1, "both": 3}, "two_ways").seconds == pytest.approx(
+        26
+    )
     # the first stage: two forward passes from its end, then one each way, then pairs
     names = [str(one) for one in orders[0][:6]]
     assert names == ["F0.0", "F1.0", "F2.0", "F4.1", "I4.1", "W4.1"]
@@ -133,6 +158,9 @@ def test_zero_bubbles_are_smaller_and_nothing_is_lost(tmp_path: Path) -> None:
     for outcome in (split, both_ways, paired):
         parts_s = sum(share.seconds for share in outcome.breakdown)
         assert parts_s == pytest.approx(outcome.steps[0].seconds, rel=1e-6)
+    folded = _outcome(tmp_path, "{pp: 4, vpp: 2, ep: 4, schedule: dualpipe_v}")
+    assert folded.metrics.step_s < plain.metrics.step_s
+    assert [placed.number for placed in stage_chunks(folded.run)[1][1].layers] == [12, 13]
     # both copies of the weights
     assert both_ways.memory[1].expert_weights == 2 * plain.memory[1].expert_weights
 
@@ -141,6 +169,7 @@ def test_zero_bubbles_are_smaller_and_nothing_is_lost(tmp_path: Path) -> None:
     ("parallel", "says"),
     [
         ("{pp: 2, vpp: 2, ep: 4, schedule: zb_h1}", "vpp above 1 needs schedule 1f1b"),
+        ("{pp: 4, ep: 4, schedule: dualpipe_v}", "give vpp: 2"),
         ("{pp: 1, ep: 8, schedule: dualpipe}", "even number of stages"),
     ],
 )

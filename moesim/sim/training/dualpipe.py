@@ -16,20 +16,37 @@ def dualpipe(stage: int, stages: int, micro_batches: int, chunks: int = 1) -> Or
     del chunks
     half, near = stages // 2, min(stage, stages - 1 - stage)
     run = _Writer(stage >= half, micro_batches // 2)
-    for _ in range((half - near - 1) * 2):
+    return _order(run, near, half, micro_batches // 2)
+
+
+def dualpipe_v(stage: int, stages: int, micro_batches: int, chunks: int = 2) -> Order:
+    """Return DualPipeV: DualPipe's one half, its 2 p chunks folded over p stages in a V.
+
+    Chunk 0 of stage s is number s of the network, chunk 1 number 2 p - 1 - s. Bubble
+    (p - 1)(F&B + B - 3W); needs 2 p micro-batches at least. Source: deepseek-ai/DualPipe, README.md
+    and dualpipe/dualpipev.py, step.
+    """
+    del chunks
+    return _order(_Writer(False, 0), stage, stages, micro_batches)
+
+
+def _order(run: "_Writer", near: int, half: int, per_way: int) -> Order:
+    """Return what the stage `near` to its end does, of `half` stages to the turning point."""
+    outer = half - near - 1
+    for _ in range(outer * 2):
         run.forward(0)
     for _ in range(near + 1):
         run.forward(0)
         run.forward(1)
-    for _ in range(half - near - 1):
+    for _ in range(outer):
         run.backward(1, apart=True)
         run.weights()
         run.forward(1)
-    _middle(run, near == half - 1, micro_batches // 2 - stages + near + 1)
-    for _ in range(half - near - 1):
+    _middle(run, outer == 0, per_way - 2 * half + near + 1)
+    for _ in range(outer):
         run.backward(1)
         run.pair(1, 0)
-    _end(run, near, half - near - 1)
+    _end(run, near, outer)
     return tuple(run.order)
 
 

@@ -1,6 +1,7 @@
 """One optimizer step: every pipeline stage is a process that follows its schedule."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import simpy
 
@@ -19,8 +20,10 @@ class StepPlan:
     overlap_gather: bool
     overlapped_rate: float
     """Rate of communication beside compute, as a share of its rate alone."""
-    two_ways: bool = False
-    """Whether chunk 1 of a stage is that of the stage opposite, for micro-batches that go back."""
+    route: Literal["loop", "two_ways", "v"] = "loop"
+    """Which chunk follows which: loop: chunk c of stage s is number c p + s of the network;
+    two_ways: chunk 1 is that of the stage opposite, for micro-batches that go back; v: chunk 1 is
+    number 2 p - 1 - s."""
 
 
 @dataclass(slots=True)
@@ -58,13 +61,15 @@ class _Step:
     @property
     def depth(self) -> int:
         stages = len(self.plan.stages)
-        return stages if self.plan.two_ways else stages * len(self.plan.stages[0].forward)
+        return (
+            stages if self.plan.route == "two_ways" else stages * len(self.plan.stages[0].forward)
+        )
 
     def position(self, stage: int, chunk: int) -> int:
         """Return how many chunks of the network lie before this one."""
         stages = len(self.plan.stages)
-        if self.plan.two_ways:
-            return stages - 1 - stage if chunk else stage
+        if self.plan.route != "loop":
+            return self.depth - 1 - stage if chunk else stage
         return chunk * stages + stage
 
     def arrival(self, kind: str, micro_batch: int, position: int) -> simpy.Event:
@@ -162,7 +167,8 @@ def _receive(step: _Step, stage: int, action: Action) -> Steps:
 def _send(step: _Step, stage: int, action: Action) -> None:
     stages = len(step.plan.stages)
     position = step.position(stage, action.chunk)
-    delay_s = step.plan.stages[stage].send_s if stages > 1 else 0.0
+    turns = step.plan.route == "v" and stage == stages - 1 and (action.kind == "F") != action.chunk
+    delay_s = step.plan.stages[stage].send_s if stages > 1 and not turns else 0.0
     if action.kind == "F" and position == step.depth - 1:
         step.arrival("done", action.micro_batch, position).succeed()
     elif action.kind == "F":
