@@ -37,6 +37,10 @@ class Layout:
     dispatcher: str
     dispatch_dtype: str | None = None
     fsdp: FullSharding | None = None
+    chunk_layers: tuple[int, ...] | None = None
+    """Layers of each chunk in the order of the network, where the user gave them."""
+    chunk_mtp: int = 0
+    """MTP modules in the last of them."""
 
     @property
     def edp(self) -> int:

@@ -58,7 +58,9 @@ def stage_memory(
         for one in on_device(work[chunk], job.offload_layers, count)
     ]
     kept = _kept_by_fullest(held, job.recompute)
-    working = max(_working_set(block, job.recompute) for found in work for block in found)
+    working = max(
+        (_working_set(block, job.recompute) for found in work for block in found), default=0.0
+    )
     weight = rule.weight_bytes / layout.dense_shards
     return StageMemory(
         attention_weights=weight * (params.attention + params.router_and_norms),

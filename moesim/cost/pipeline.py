@@ -1,5 +1,6 @@
 """Which layers lie on which stage, and what else stands before the first and after the last."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -26,11 +27,12 @@ class Chunk:
 
 
 def chunks(
-    architecture: Architecture, stages: int, per_stage: int = 1, sizes: list[int] | None = None
+    architecture: Architecture, stages: int, per_stage: int = 1, sizes: Sequence[int] | None = None
 ) -> list[list[Chunk]]:
     """Return chunks[stage][chunk]; chunk c of stage s is number c * stages + s of the network.
 
-    `sizes` are the layers of each chunk in the order of the network; left out, all are equal.
+    `sizes` are the layers of each chunk in the order of the network, none for a chunk with nothing
+    but an end of the network; left out, all are equal.
     Multi-token-prediction layers lie on the last chunk.
     """
     placed = _placed(architecture)
@@ -41,6 +43,23 @@ def chunks(
         [_chunk(architecture, parts, c * stages + s) for c in range(per_stage)]
         for s in range(stages)
     ]
+
+
+def equal_sizes(layers: int, positions: int) -> tuple[int, ...] | None:
+    """Return the layers of each chunk where they come out equal; None where they do not.
+
+    L = n P: n each. L + 1 = n P: the last chunk has one fewer, its place is that of the logits.
+    L + 2 = n P: the first one too, for the embedding. A chunk may then hold no layer. Source:
+    Megatron-LM, --account-for-loss-in-pipeline-split, --account-for-embedding-in-pipeline-split.
+    """
+    for missing in (0, 1, 2) if positions > 1 else (0,):
+        each, rest = divmod(layers + missing, positions)
+        if not rest:
+            sizes = [each] * positions
+            sizes[-1] -= missing > 0
+            sizes[0] -= missing > 1
+            return tuple(sizes)
+    return None
 
 
 def balanced(weights: list[float], after: float, parts: int) -> list[int]:

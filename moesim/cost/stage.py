@@ -3,7 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
+from typing import TypedDict
 
+from moesim.cost.exchange_overlap import (
+    beside_each_other,
+    beside_shared,
+    interference,
+    one_after_the_other,
+)
 from moesim.cost.offload import copied_out, copies_s, fetched
 from moesim.cost.optimizer import OptimizerRule, update_s
 from moesim.cost.parameters import StageParams, copies_embedding, end_params, stage_params
@@ -52,6 +59,13 @@ TRANSFERS = {
 """The names under which reports show the transfers of a parallel group."""
 
 
+class _Split(TypedDict):
+    """The two halves of the backward passes, by the names that StageCost gives them."""
+
+    inputs: tuple[PassCost, ...]
+    weights: tuple[PassCost, ...]
+
+
 def stage_cost(job: Job, stage: list[Chunk], loads: Loads, on: Machine) -> StageCost:
     """Return how long everything takes that one rank of a stage does."""
     work = [blocks(job, chunk, loads) for chunk in stage]
@@ -59,14 +73,14 @@ def stage_cost(job: Job, stage: list[Chunk], loads: Loads, on: Machine) -> Stage
     params = stage_params(job.architecture, stage, job.shard)
     rule = job.optimizer
     reduce_s, gather_s = _between_steps_s(params, rule, on)
+    pairs = tuple(zip(work, beside, strict=True))
+    forward = tuple(forward_pass(found, on, also) for found, also in pairs)
+    backward = tuple(backward_pass(found, on, job.recompute, also) for found, also in pairs)
     return StageCost(
-        forward=tuple(
-            forward_pass(found, on, also) for found, also in zip(work, beside, strict=True)
-        ),
-        backward=tuple(
-            backward_pass(found, on, job.recompute, also)
-            for found, also in zip(work, beside, strict=True)
-        ),
+        forward=forward,
+        backward=backward,
+        joint=joint_passes(forward, backward, on, job.exchange_overlap == "batch"),
+        **_split(job, pairs, on),
         send_s=_send_s(job, on),
         reduce_s=reduce_s,
         gather_s=gather_s,
@@ -81,6 +95,8 @@ class Beside:
 
     copies: list[float] | None = None
     cut: ShardedPass | None = None
+    shared: bool = False
+    """Whether shared experts run while tokens are on their way."""
 
 
 _NOTHING = Beside()
@@ -91,7 +107,8 @@ def _beside(job: Job, chunk: Chunk, found: list[Block], on: Machine) -> Beside:
     if job.offload_layers:
         rate = host_link_bytes_per_s(on.device)
         copies = copies_s(found, job.offload_layers, job.recompute, rate)
-    return Beside(copies, _cut(job, chunk, found, on))
+    shared = job.exchange_overlap == "shared_expert"
+    return Beside(copies, _cut(job, chunk, found, on), shared)
 
 
 def _cut(job: Job, chunk: Chunk, found: list[Block], on: Machine) -> ShardedPass | None:
@@ -122,7 +139,7 @@ def forward_pass(found: list[Block], on: Machine, beside: Beside = _NOTHING) -> 
     parts: list[list[Part]] = []
     for block in found:
         if id(block) not in cache:
-            cache[id(block)] = _parts(block.operators, on, block.skew)
+            cache[id(block)] = _with_shared(_parts(block.operators, on, block.skew), on, beside)
         parts.append(cache[id(block)])
     layers = sum(block.is_layer for block in found)
     if beside.copies:
@@ -132,19 +149,28 @@ def forward_pass(found: list[Block], on: Machine, beside: Beside = _NOTHING) -> 
 
 
 def backward_pass(
-    found: list[Block], on: Machine, recompute: tuple[str, ...], beside: Beside = _NOTHING
-) -> PassCost:
-    """Return the backward pass, with what is computed again before each block's gradients."""
+    found: list[Block], on: Machine, recompute: tuple[str, ...], beside: Beside = _NOTHING,
+    *, weights: bool | None = None,
+) -> PassCost:  # fmt: skip
+    """Return the backward pass, with what is computed again before each block's gradients.
+
+    `weights`: only the gradients of weights, or all but those.
+    """
     cache: dict[int, list[Part]] = {}
     parts: list[list[Part]] = []
     for block in reversed(found):
         if id(block) not in cache:
             repeated = again(block.operators, recompute) if block.is_layer else []
-            grads = [g for op in reversed(block.operators) for g in backward(op)]
+            grads = [
+                grad
+                for op in reversed(block.operators)
+                for grad in backward(op)
+                if weights is None or grad.name.endswith("_wgrad") is weights
+            ]
             cache[id(block)] = [
                 *(Part(p.stream, "recomputation" if p.stream == "compute" else p.name, p.seconds)
                   for p in _parts(repeated, on, block.skew)),
-                *_parts(grads, on, block.skew),
+                *_with_shared(_parts(grads, on, block.skew), on, beside),
             ]  # fmt: skip
         parts.append(cache[id(block)])
     layers = sum(block.is_layer for block in found)
@@ -152,6 +178,41 @@ def backward_pass(
         parts = fetched(parts, beside.copies[::-1])
     cut = beside.cut
     return pass_cost(sharded_backward(parts, cut) if cut else list(chain(*parts)), layers)
+
+
+def _with_shared(parts: list[Part], on: Machine, beside: Beside) -> list[Part]:
+    return beside_shared(parts, interference(on.device, on.software)) if beside.shared else parts
+
+
+def joint_passes(
+    forward: tuple[PassCost, ...], backward: tuple[PassCost, ...], on: Machine, overlap: bool
+) -> tuple[tuple[PassCost, ...], ...]:
+    """Return each forward pass with each backward pass of another micro-batch beside it.
+
+    None where no schedule pairs them; one after the other where pairs do not overlap.
+    """
+    if not overlap and on.layout.schedule not in {"dualpipe", "dualpipe_v"}:
+        return ()
+    cost = interference(on.device, on.software)
+    return tuple(
+        tuple(
+            beside_each_other(one, two, cost) if overlap else one_after_the_other(one, two)
+            for two in backward
+        )
+        for one in forward
+    )
+
+
+def _split(job: Job, work: tuple[tuple[list[Block], Beside], ...], on: Machine) -> _Split:
+    """Return the backward passes in two, where the schedule runs weight gradients apart."""
+    if on.layout.schedule not in {"zb_h1", "dualpipe", "dualpipe_v"}:
+        return {"inputs": (), "weights": ()}
+    return {
+        "inputs": tuple(
+            backward_pass(found, on, job.recompute, beside, weights=False) for found, beside in work
+        ),
+        "weights": tuple(backward_pass(found, on, (), weights=True) for found, _ in work),
+    }
 
 
 def _parts(operators: Iterable[Operator], on: Machine, skew: float) -> list[Part]:
@@ -195,6 +256,8 @@ def _embedding_gradients(job: Job, stage: list[Chunk], on: Machine) -> list[Coll
     the summed gradients. Source: Megatron-LM core/distributed/finalize_model_grads.py.
     """
     at_an_end = any(chunk.has_embedding or chunk.has_logits for chunk in stage)
+    if on.layout.schedule == "dualpipe_v":
+        return []  # both ends lie on the first stage
     if on.layout.pp == 1 or not at_an_end or not copies_embedding(job.architecture):
         return []
     table = embedding_params(job.architecture) / job.shard.tp

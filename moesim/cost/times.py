@@ -75,6 +75,13 @@ class StageCost:
     """Gathering of the updated weights."""
     update_s: float
     """Optimizer update."""
+    joint: tuple[tuple[PassCost, ...], ...] = ()
+    """joint[f][b]: the forward pass of chunk f and the backward pass of chunk b, of two
+    micro-batches, as one; empty where no schedule runs them so."""
+    inputs: tuple[PassCost, ...] = ()
+    """The backward pass without the gradients of weights, where a schedule runs them apart."""
+    weights: tuple[PassCost, ...] = ()
+    """The gradients of weights alone."""
     embedding_s: float = 0.0
     """Summing the gradients of an embedding that the first and the last stage both hold."""
 

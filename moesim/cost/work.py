@@ -54,6 +54,8 @@ class Job:
     optimizer: OptimizerRule
     offload_layers: int = 0
     """Layers of each chunk, the first ones, whose kept activations go to the host."""
+    exchange_overlap: str = "none"
+    """What runs beside dispatch and combine: none, shared_expert or batch."""
 
 
 Loads = Mapping[int, LayerLoad]

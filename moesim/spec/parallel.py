@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from moesim.spec.base import Spec
+from moesim.spec.pipeline_text import pipeline_chunks
 
 Degree = Annotated[int, Field(ge=1, le=100_000)]
 
@@ -34,8 +35,15 @@ class ParallelSpec(Spec):
     for the backward pass; false keeps them, as ZeRO-2 does."""
     sequence_parallel: bool = True
     """With tp above 1: norms and residuals hold 1/tp of the tokens each."""
-    schedule: Literal["1f1b", "gpipe"] = "1f1b"
-    """Order of forward and backward passes on a stage; 1f1b with vpp above 1 is interleaved."""
+    schedule: Literal["1f1b", "gpipe", "zb_h1", "dualpipe", "dualpipe_v"] = "1f1b"
+    """Order of forward and backward passes on a stage; 1f1b with vpp above 1 is interleaved. zb_h1:
+    weight gradients fill the bubbles; dualpipe: micro-batches enter from both ends, every stage
+    holds the weights of two; dualpipe_v: the same with two chunks per stage (vpp: 2) in a V."""
+    layout: Annotated[str, Field(max_length=10_000)] | None = None
+    """Which layers lie on which chunk, in Megatron-LM's notation: `"Et|(tt|)*30mL"` has E
+    (embedding), t (layer), m (MTP module), L (logits), | between chunks, `(..)*n` to repeat. Left
+    out: equal chunks; where one or two layers are missing for that, logits, or embedding and
+    logits, take the place of a layer; else balanced by time."""
     dispatcher: Literal["alltoall", "allgather", "deepep"] = "alltoall"
     """How tokens travel to their experts: one copy per assignment, every token to every rank, or
     one copy per node and then per rank."""
@@ -48,11 +56,36 @@ class ParallelSpec(Spec):
     def _check(self) -> "ParallelSpec":
         if self.vpp > 1 and self.pp == 1:
             raise ValueError("vpp above 1 needs pp above 1: there is no pipeline to interleave")
-        if self.vpp > 1 and self.schedule == "gpipe":
-            raise ValueError("vpp above 1 needs schedule 1f1b: gpipe runs one chunk per stage")
         if self.fsdp == 1 and not self.reshard_after_forward:
             raise ValueError("reshard_after_forward: false needs fsdp above 1: nothing is sharded")
+        if self.fsdp > 1 and self.schedule in {"zb_h1", "dualpipe", "dualpipe_v"}:
+            raise ValueError(f"schedule {self.schedule} with fsdp above 1 is not modelled")
+        if self.schedule == "dualpipe_v" and self.vpp != 2:
+            raise ValueError("dualpipe_v has two chunks per stage: give vpp: 2")
+        if self.vpp > 1 and self.schedule not in {"1f1b", "dualpipe_v"}:
+            raise ValueError(
+                f"vpp above 1 needs schedule 1f1b: {self.schedule} cuts the model into pp chunks"
+            )
+        chunks, positions = self.layout_chunks, self.pp * self.vpp
+        if chunks is not None and self.pp == 1:
+            raise ValueError("layout needs pp above 1: there is no pipeline to lay out")
+        if chunks is not None and len(chunks) != positions:
+            raise ValueError(
+                f"layout has {len(chunks)} chunks; pp * vpp = {self.pp} * {self.vpp} = {positions}"
+            )
         return self
+
+    @field_validator("layout")
+    @classmethod
+    def _readable(cls, text: str | None) -> str | None:
+        if text is not None:
+            pipeline_chunks(text)
+        return text
+
+    @property
+    def layout_chunks(self) -> tuple[str, ...] | None:
+        """The letters of each chunk of `layout`; None where it is left out."""
+        return None if self.layout is None else pipeline_chunks(self.layout)
 
     @property
     def expert_tp(self) -> int:

@@ -86,6 +86,10 @@ class OverlapSpec(Spec):
     """Reduce gradients while the last backward passes still run."""
     param_gather: bool = True
     """Gather the updated weights while the first forward passes run."""
+    expert_exchange: Literal["none", "shared_expert", "batch"] = "none"
+    """What runs while tokens travel to their experts and back. shared_expert: shared experts;
+    batch: another micro-batch's pass, forward beside backward, where the 1F1B schedule alternates
+    them."""
 
 
 class TrainingSpec(Spec):

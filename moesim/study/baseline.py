@@ -109,7 +109,8 @@ def _candidates(
         seen.add((tp, pp, vpp))
         parallel = ParallelSpec(
             tp=tp, pp=pp, vpp=vpp, cp=own.cp, ep=1, etp=1,
-            sequence_parallel=own.sequence_parallel, schedule=own.schedule,
+            sequence_parallel=own.sequence_parallel,
+            schedule="1f1b" if own.schedule == "dualpipe_v" and vpp != own.vpp else own.schedule,
         )  # fmt: skip
         try:
             yield training(

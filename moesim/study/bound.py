@@ -34,7 +34,8 @@ def bound(run: Training) -> Bound:
     loads = draw(run, 0)
     on = machine(run.cluster.device, run.cluster.topology, run.software, run.layout)
     costs = stage_costs(run, stages, loads, on)
-    both = [_both_s(cost) for cost in costs]
+    share = 0.5 if run.layout.schedule == "dualpipe" else 1.0  # of the micro-batches, each way
+    both = [share * _both_s(cost) for cost in costs]
     ramp_s = (run.layout.pp - 1) / run.layout.vpp * sum(both) / len(both)
     after_s = max(cost.reduce_s + cost.embedding_s + cost.update_s for cost in costs)
     return Bound(
@@ -45,4 +46,6 @@ def bound(run: Training) -> Bound:
 
 
 def _both_s(cost: StageCost) -> float:
+    if cost.joint:
+        return sum(cost.joint[number][number].seconds for number in range(len(cost.joint)))
     return sum(one.seconds for one in (*cost.forward, *cost.backward))

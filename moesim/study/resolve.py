@@ -18,6 +18,7 @@ from moesim.spec.scenario import Scenario
 from moesim.study.router_rules import under_rule
 from moesim.study.sharding import full_sharding, offloaded_layers
 from moesim.study.validity import check_batch, check_effort, check_layout, check_model
+from moesim.study.validity_chunks import check_schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,7 @@ def training(
     layout = resolve_layout(scenario, parallel, machines.topology.devices, key)
     check_layout(scenario, architecture, layout, key)
     micro_batches = check_batch(scenario, layout, key)
+    check_schedule(scenario, layout, micro_batches, key)
     check_effort(scenario, architecture, layout, micro_batches)
     return Training(
         title=architecture.name,
@@ -87,13 +89,17 @@ def resolve_layout(scenario: Scenario, parallel: ParallelSpec, devices: int, key
             f"ep * etp = {experts} must divide tp * cp * dp = {stage}, the devices of a stage"
             + (" (etp left out equals tp)" if parallel.etp is None and parallel.tp > 1 else ""),
         )
+    given = parallel.layout_chunks
     return Layout(
         tp=parallel.tp, pp=parallel.pp, vpp=parallel.vpp, cp=parallel.cp, ep=parallel.ep,
         etp=parallel.expert_tp, dp=dp, sequence_parallel=parallel.sequence_parallel,
-        schedule="interleaved" if parallel.vpp > 1 else parallel.schedule,
+        schedule="interleaved" if parallel.vpp > 1 and parallel.schedule == "1f1b"
+        else parallel.schedule,
         dispatcher=parallel.dispatcher,
         dispatch_dtype="fp8" if parallel.dispatch_dtype == "fp8" else None,
         fsdp=full_sharding(scenario, parallel, dp, key),
+        chunk_layers=None if given is None else tuple(one.count("t") for one in given),
+        chunk_mtp=given[-1].count("m") if given else 0,
     )  # fmt: skip
 
 
@@ -120,6 +126,7 @@ def _job(scenario: Scenario, architecture: Architecture, layout: Layout) -> Job:
         recompute=spec.recompute,
         optimizer=rule,
         offload_layers=offloaded_layers(scenario, architecture.num_layers),
+        exchange_overlap=spec.overlap.expert_exchange if architecture.is_moe else "none",
     )
 
 

@@ -8,7 +8,7 @@ from moesim.cost.pipeline import Chunk
 from moesim.cost.pricing import Machine, machine
 from moesim.cost.recomputation import again
 from moesim.cost.stage import stage_cost
-from moesim.cost.times import StageCost
+from moesim.cost.times import PassCost, StageCost
 from moesim.cost.work import Loads
 from moesim.hardware.device import peak
 from moesim.model.architecture import layers_of
@@ -16,8 +16,9 @@ from moesim.model.flop import forward_flop, whole_layer
 from moesim.model.layers import mtp_operators
 from moesim.model.operators import flop
 from moesim.model.shapes import Shard
-from moesim.sim.training.schedules import SCHEDULES, Order, most_in_flight
-from moesim.sim.training.step import StepPlan, StepResult, simulate_step
+from moesim.sim.training.registry import ROUTES, stage_order
+from moesim.sim.training.schedules import Order, Pair, most_in_flight
+from moesim.sim.training.step import StepPlan, StepResult, simulate_step, work_of
 from moesim.study.outcome import Metrics, Outcome, Share, Step
 from moesim.study.resolve import Training
 from moesim.study.routing import draw, moe_layers
@@ -66,10 +67,12 @@ def simulate(run: Training, progress: Callable[[int, int], None] | None = None) 
 def stage_orders(run: Training) -> tuple[Order, ...]:
     """Return the schedule of every stage."""
     layout = run.layout
-    schedule = SCHEDULES[layout.schedule]
-    return tuple(
-        schedule(stage, layout.pp, run.micro_batches, layout.vpp) for stage in range(layout.pp)
-    )
+    return tuple(_order(run, stage, run.micro_batches) for stage in range(layout.pp))
+
+
+def _order(run: Training, stage: int, micro_batches: int) -> Order:
+    layout, pairs = run.layout, run.job.exchange_overlap == "batch"
+    return stage_order(layout.schedule, stage, layout.pp, (micro_batches, layout.vpp), pairs)
 
 
 def stage_costs(
@@ -101,6 +104,7 @@ def plan(run: Training, orders: tuple[Order, ...], costs: tuple[StageCost, ...])
         overlap_reduce=overlap.grad_reduce,
         overlap_gather=overlap.param_gather,
         overlapped_rate=run.software.overlapped_fraction,
+        route=ROUTES.get(run.layout.schedule, "loop"),
     )
 
 
@@ -121,7 +125,7 @@ def in_flight(run: Training, stage: int) -> dict[int, int]:
     if layout.schedule == "gpipe":
         return {0: micro_batches}
     few = min(micro_batches, 4 * layout.pp)
-    return most_in_flight(SCHEDULES[layout.schedule](stage, layout.pp, few, layout.vpp))
+    return most_in_flight(_order(run, stage, few))
 
 
 def _step(number: int, result: StepResult, loads: Loads) -> Step:
@@ -140,11 +144,11 @@ def _breakdown(
 ) -> tuple[Share, ...]:
     """Return where the time of a step goes, averaged over stages; idle is what is left."""
     seconds: dict[tuple[str, str], float] = defaultdict(float)
-    for cost, log in zip(costs, result.stages, strict=True):
-        for one in (*cost.forward, *cost.backward):
+    for cost, log, order in zip(costs, result.stages, stage_orders(run), strict=True):
+        for one, times in _works(cost, order):
             for part in one.parts:
                 kind = "compute" if part.stream == "compute" else "exposed"
-                seconds[part.name, kind] += part.seconds * run.micro_batches
+                seconds[part.name, kind] += part.seconds * times
         seconds["gradient reduction", "exposed"] += log.reduce_exposed_s
         seconds["weight gathering", "exposed"] += log.gather_exposed_s
         seconds["optimizer", "compute"] += log.update_s
@@ -154,6 +158,20 @@ def _breakdown(
     if run.layout.pp > 1:
         shares.append(Share("pipeline bubble", "idle", max(0.0, idle)))
     return tuple(shares)
+
+
+def _works(cost: StageCost, order: Order) -> list[tuple[PassCost, int]]:
+    """Return what a stage does in a step, and how often."""
+    first: dict[object, tuple[PassCost, int]] = {}
+    for item in order:
+        key = (
+            (item.forward.chunk, item.backward.chunk)
+            if isinstance(item, Pair)
+            else (item.kind, item.chunk)
+        )
+        work, times = first.get(key) or (work_of(cost, item), 0)
+        first[key] = (work, times + 1)
+    return list(first.values())
 
 
 def _metrics(

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from moesim import rng
-from moesim.cost.pipeline import Chunk, balanced, chunks
+from moesim.cost.pipeline import Chunk, balanced, chunks, equal_sizes
 from moesim.cost.pricing import Machine, machine
 from moesim.cost.stage import backward_pass, forward_pass
 from moesim.cost.work import Block, Loads, blocks
@@ -16,15 +16,23 @@ from moesim.study.routing import moe_layers, router
 def stage_chunks(run: Training) -> list[list[Chunk]]:
     """Return the model chunks of every stage of `run`.
 
-    Where the layers do not divide equally, the split is the one whose slowest chunk, forward and
-    backward under even loads, is fastest; logits and MTP count with the last chunk.
+    As the layout says; else equally, embedding and logits in the place of a layer where that makes
+    it equal; else the split whose slowest chunk, forward and backward under even loads, is fastest:
+    logits and MTP count with the last chunk. With dualpipe a stage holds that of the stage opposite
+    too, with dualpipe_v chunks s and 2 p - 1 - s.
     """
     layout, layers = run.layout, run.architecture.num_layers
     positions = layout.pp * layout.vpp
-    sizes = None
-    if layers % positions:
-        sizes = balanced(*_seconds(run, layers), positions)
-    return chunks(run.architecture, layout.pp, layout.vpp, sizes)
+    sizes = layout.chunk_layers or equal_sizes(layers, positions)
+    if sizes is None:
+        sizes = tuple(balanced(*_seconds(run, layers), positions))
+    stages = chunks(run.architecture, layout.pp, layout.vpp, sizes)
+    if layout.schedule == "dualpipe":
+        return [[own, other] for (own,), (other,) in zip(stages, reversed(stages), strict=True)]
+    if layout.schedule == "dualpipe_v":
+        flat = [stage[chunk] for chunk in range(2) for stage in stages]
+        return [[flat[s], flat[-1 - s]] for s in range(layout.pp)]
+    return stages
 
 
 def _seconds(run: Training, layers: int) -> tuple[list[float], float]:

@@ -13,6 +13,7 @@ from moesim.model.architecture import (
 from moesim.moe.groups import Tokens, group_tokens
 from moesim.spec.scenario import Scenario
 from moesim.study.router_rules import capacity_rule, check_routing
+from moesim.study.validity_chunks import check_chunks, check_overlap
 
 MAX_LAYERS = 2000
 MAX_EXPERTS = 2**16
@@ -51,13 +52,8 @@ def check_layout(scenario: Scenario, architecture: Architecture, layout: Layout,
         raise scenario.error(
             f"{key}.cp", "context parallelism of encoder-decoder models is not modelled; use cp: 1"
         )
-    positions = layout.pp * layout.vpp
-    if positions > architecture.num_layers:
-        raise scenario.error(
-            f"{key}.pp",
-            f"pp * vpp = {positions} chunks, but {architecture.name} has "
-            f"{architecture.num_layers} layers",
-        )
+    check_chunks(scenario, architecture, layout, key)
+    check_overlap(scenario, architecture, layout, key)
     for run in (*architecture.encoder, *architecture.decoder):
         _check_attention(scenario, run.layer.attention, layout, key)
         _check_ffn(scenario, run, layout, key)
@@ -144,7 +140,7 @@ def check_batch(scenario: Scenario, layout: Layout, key: str) -> int:
                 f"{key}.tp", f"must divide the {local} tokens of a micro-batch (sequence_parallel)"
             )
     micro_batches = spec.global_batch // at_once
-    if layout.vpp > 1 and micro_batches % layout.pp:
+    if layout.schedule == "interleaved" and micro_batches % layout.pp:
         raise scenario.error(
             f"{key}.vpp",
             f"interleaving needs micro-batches in multiples of pp = {layout.pp}; there are "

@@ -92,7 +92,8 @@ PARALLEL: dict[str, Change] = {
     "fsdp": Change("4"),
     "reshard_after_forward": Change("false", SHARDED),
     "sequence_parallel": Change("false", DENSE),
-    "schedule": Change("gpipe"),
+    "schedule": Change("zb_h1"),
+    "layout": Change('"E(t)*7|(t)*9L"'),
     "dispatcher": Change("allgather"),
     "dispatch_dtype": Change("fp8"),
 }
@@ -119,6 +120,7 @@ CHANGES: dict[str, Change] = {
     "training.optimizer.gradient_dtype": Change("bf16"),
     "training.overlap.grad_reduce": Change("false"),
     "training.overlap.param_gather": Change("false"),
+    "training.overlap.expert_exchange": Change("batch", ("parallel={pp: 1, ep: 8}",)),
     "training.steps": Change("2", UNIFORM),
     "training.tokens": Change("1 Ttokens"),
     "routing.gating.rule": Change("st_moe", UNIFORM),

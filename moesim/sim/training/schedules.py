@@ -7,9 +7,13 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """The forward or backward pass of one micro-batch through one model chunk of a stage."""
+    """A pass of one micro-batch through one model chunk of a stage.
 
-    kind: Literal["F", "B"]
+    F forward, B backward; or the backward pass in two, I for the gradients of the inputs, which
+    other stages wait for, and W for those of the weights.
+    """
+
+    kind: Literal["F", "B", "I", "W"]
     micro_batch: int
     chunk: int = 0
 
@@ -17,7 +21,27 @@ class Action:
         return f"{self.kind}{self.micro_batch}.{self.chunk}"
 
 
-Order = tuple[Action, ...]
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A forward and a backward pass of two micro-batches that a stage runs as one."""
+
+    forward: Action
+    backward: Action
+
+    def __str__(self) -> str:
+        return f"{self.forward}&{self.backward}"
+
+
+Order = tuple[Action | Pair, ...]
+
+
+def passes(order: Order) -> list[Action]:
+    """Return the passes of a stage, the forward pass of a pair first."""
+    return [
+        one
+        for item in order
+        for one in ((item,) if isinstance(item, Action) else (item.forward, item.backward))
+    ]
 
 
 def gpipe(stage: int, stages: int, micro_batches: int, chunks: int = 1) -> Order:
@@ -34,7 +58,7 @@ def one_f_one_b(stage: int, stages: int, micro_batches: int, chunks: int = 1) ->
     """
     del chunks
     ahead = min(stages - stage - 1, micro_batches)
-    return _alternate(
+    return alternate(
         [Action("F", i) for i in range(micro_batches)],
         [Action("B", i) for i in range(micro_batches)],
         ahead,
@@ -49,7 +73,7 @@ def interleaved(stage: int, stages: int, micro_batches: int, chunks: int) -> Ord
     """
     total = micro_batches * chunks
     ahead = min((stages - stage - 1) * 2 + (chunks - 1) * stages, total)
-    return _alternate(
+    return alternate(
         [Action("F", *_virtual(k, stages, chunks)) for k in range(total)],
         [Action("B", *_virtual(k, stages, chunks, backward=True)) for k in range(total)],
         ahead,
@@ -63,11 +87,13 @@ def _virtual(k: int, stages: int, chunks: int, *, backward: bool = False) -> tup
     return group * stages + position, chunks - 1 - chunk if backward else chunk
 
 
-def _alternate(forward: list[Action], backward: list[Action], ahead: int) -> Order:
-    """Return `ahead` forward passes, then forward and backward in turn, then the rest."""
-    order = forward[:ahead]
+def alternate(
+    forward: list[Action], backward: list[Action], ahead: int, *, pairs: bool = False
+) -> Order:
+    """Return `ahead` forward passes, then forward and backward in turn or paired, then the rest."""
+    order: list[Action | Pair] = [*forward[:ahead]]
     for next_forward, next_backward in zip(forward[ahead:], backward, strict=False):
-        order += [next_forward, next_backward]
+        order += [Pair(next_forward, next_backward)] if pairs else [next_forward, next_backward]
     return (*order, *backward[len(forward) - ahead :])
 
 
@@ -79,15 +105,20 @@ SCHEDULES: dict[str, Callable[[int, int, int, int], Order]] = {
 """The schedules by name."""
 
 
+_CHANGE = {"F": 1, "B": -1, "I": 0, "W": -1}
+"""Micro-batches that a pass adds to those held: gradients of weights need what was kept."""
+
+
 def most_in_flight(order: Order) -> dict[int, int]:
     """Return how many micro-batches of each chunk a stage holds at the moment of its fullest.
 
-    The moment is the one at which the sum over chunks is largest.
+    The moment is the one at which the sum over chunks is largest. In a pair the backward pass frees
+    layer by layer what the forward pass takes; the one layer in between is not counted.
     """
     held: dict[int, int] = {}
     fullest: dict[int, int] = {}
-    for action in order:
-        held[action.chunk] = held.get(action.chunk, 0) + (1 if action.kind == "F" else -1)
+    for action in (one for item in order for one in reversed(passes((item,)))):
+        held[action.chunk] = held.get(action.chunk, 0) + _CHANGE[action.kind]
         if sum(held.values()) > sum(fullest.values()):
             fullest = dict(held)
     return fullest

@@ -1,12 +1,13 @@
 """One optimizer step: every pipeline stage is a process that follows its schedule."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import simpy
 
-from moesim.cost.times import StageCost
+from moesim.cost.times import PassCost, StageCost
 from moesim.sim.kernel import Clock, Slice, Steps
-from moesim.sim.training.schedules import Action, Order
+from moesim.sim.training.schedules import Action, Order, Pair, passes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +20,10 @@ class StepPlan:
     overlap_gather: bool
     overlapped_rate: float
     """Rate of communication beside compute, as a share of its rate alone."""
+    route: Literal["loop", "two_ways", "v"] = "loop"
+    """Which chunk follows which: loop: chunk c of stage s is number c p + s of the network;
+    two_ways: chunk 1 is that of the stage opposite, for micro-batches that go back; v: chunk 1 is
+    number 2 p - 1 - s."""
 
 
 @dataclass(slots=True)
@@ -55,7 +60,17 @@ class _Step:
 
     @property
     def depth(self) -> int:
-        return len(self.plan.stages) * len(self.plan.stages[0].forward)
+        stages = len(self.plan.stages)
+        return (
+            stages if self.plan.route == "two_ways" else stages * len(self.plan.stages[0].forward)
+        )
+
+    def position(self, stage: int, chunk: int) -> int:
+        """Return how many chunks of the network lie before this one."""
+        stages = len(self.plan.stages)
+        if self.plan.route != "loop":
+            return self.depth - 1 - stage if chunk else stage
+        return chunk * stages + stage
 
     def arrival(self, kind: str, micro_batch: int, position: int) -> simpy.Event:
         """Return the event that the input of a pass at virtual stage `position` is there."""
@@ -93,9 +108,10 @@ def _stage(step: _Step, stage: int) -> Steps:
         )
     reduce_from: list[float] = []
     for number, action in enumerate(plan.orders[stage]):
-        yield from _receive(step, stage, action)
+        for one in passes((action,)):
+            yield from _receive(step, stage, one)
         start_s = clock.now_s
-        work = (times.forward if action.kind == "F" else times.backward)[action.chunk]
+        work = work_of(times, action)
         if _is_last_backward(plan, stage, number, action):
             reduce_from.append(start_s)
         yield clock.after(work.seconds)
@@ -104,44 +120,60 @@ def _stage(step: _Step, stage: int) -> Steps:
         if number == 0 and plan.overlap_gather and gathered_s > clock.now_s:
             log.gather_exposed_s = gathered_s - clock.now_s
             yield clock.after(log.gather_exposed_s)
-        _send(step, stage, action)
+        for one in passes((action,)):
+            _send(step, stage, one)
     yield from _finish(step, stage, reduce_from)
 
 
-def _is_last_backward(plan: StepPlan, stage: int, number: int, action: Action) -> bool:
+def work_of(times: StageCost, action: Action | Pair) -> PassCost:
+    """Return the cost of a pass, or of a pair of passes."""
+    if isinstance(action, Pair):
+        return times.joint[action.forward.chunk][action.backward.chunk]
+    kinds = {"F": times.forward, "B": times.backward, "I": times.inputs, "W": times.weights}
+    return kinds[action.kind][action.chunk]
+
+
+_FINAL = {"B", "W"}
+"""Passes that make gradients of weights."""
+
+
+def _is_last_backward(plan: StepPlan, stage: int, number: int, item: Action | Pair) -> bool:
     """Tell whether this pass makes the gradients of a chunk final."""
-    if action.kind == "F":
+    action = passes((item,))[-1]
+    if action.kind not in _FINAL:
         return False
     order, chunks = plan.orders[stage], len(plan.stages[stage].backward)
     if len(order) - number > chunks * len(plan.stages):
         return False  # the last pass of a chunk is among the last ones: spare the search
     return not any(
-        later.kind == "B" and later.chunk == action.chunk for later in order[number + 1 :]
+        later.kind in _FINAL and later.chunk == action.chunk
+        for later in passes(order[number + 1 :])
     )
 
 
 def _receive(step: _Step, stage: int, action: Action) -> Steps:
-    position = action.chunk * len(step.plan.stages) + stage
-    if action.kind == "F" and position == 0:
+    position = step.position(stage, action.chunk)
+    if action.kind == "W" or (action.kind == "F" and position == 0):
         return
     name = f"stage {stage}"
     step.clock.waiting[name] = f"the input of {action}"
-    if action.kind == "B" and position == step.depth - 1:
+    if action.kind != "F" and position == step.depth - 1:
         yield step.arrival("done", action.micro_batch, position)
     else:
-        yield step.arrival(action.kind, action.micro_batch, position)
+        yield step.arrival("F" if action.kind == "F" else "B", action.micro_batch, position)
     step.clock.waiting[name] = f"the end of {action}"
 
 
 def _send(step: _Step, stage: int, action: Action) -> None:
     stages = len(step.plan.stages)
-    position = action.chunk * stages + stage
-    delay_s = step.plan.stages[stage].send_s if stages > 1 else 0.0
+    position = step.position(stage, action.chunk)
+    turns = step.plan.route == "v" and stage == stages - 1 and (action.kind == "F") != action.chunk
+    delay_s = step.plan.stages[stage].send_s if stages > 1 and not turns else 0.0
     if action.kind == "F" and position == step.depth - 1:
         step.arrival("done", action.micro_batch, position).succeed()
     elif action.kind == "F":
         step.clock.trigger_after(step.arrival("F", action.micro_batch, position + 1), delay_s)
-    elif position > 0:
+    elif action.kind != "W" and position > 0:
         step.clock.trigger_after(step.arrival("B", action.micro_batch, position - 1), delay_s)
 
 

@@ -27,6 +27,17 @@ def figures(outcome: Outcome) -> list[dict[str, Any]]:
     ]
 
 
+_EXPOSED = {
+    "none": "Tensor, context and expert parallel transfers are fully exposed; only gradient "
+    "reduction and weight gathering run beside compute where `overlap` says so.",
+    "shared_expert": "Dispatch and combine run beside shared experts and slow them; tensor and "
+    "context parallel transfers are fully exposed.",
+    "batch": "In paired passes dispatch and combine run beside the other micro-batch's compute and "
+    "slow it; tensor and context parallel transfers are fully exposed.",
+}
+"""What is said of transfers, by what runs beside the exchange of tokens."""
+
+
 def statements(outcome: Outcome, origins: Mapping[str, float]) -> list[str]:
     """Return, in sentences, what the model of this run leaves out or takes for granted.
 
@@ -38,8 +49,7 @@ def statements(outcome: Outcome, origins: Mapping[str, float]) -> list[str]:
         "A kernel without a measured curve takes the longer of its FLOP at an assumed share of "
         "peak and its bytes at an assumed share of the memory bandwidth, plus a launch; small and "
         "odd shapes are not told apart beyond whole tiles per compute unit.",
-        "Tensor, context and expert parallel transfers are fully exposed; only gradient reduction "
-        "and weight gathering run beside compute where `overlap` says so.",
+        _EXPOSED[run.job.exchange_overlap],
         "Transfers between pipeline stages delay the receiver and do not slow compute.",
         "Host time, data loading and stragglers are left out.",
     ]

@@ -79,11 +79,15 @@ def detailed(outcome: Outcome) -> Iterator[Slice]:
 def _pass(outcome: Outcome, one: Slice) -> PassCost | None:
     """Return what the pass "F3.1" of a stage's compute track consists of."""
     _, stage, stream = one.track.split(" ", 2)
-    if stream != "compute" or one.name[0] not in "FB" or "." not in one.name:
+    if stream != "compute" or one.name[0] not in "FBIW" or "." not in one.name:
         return None
     chunk = int(one.name.rpartition(".")[2])
     cost = outcome.stages[int(stage)]
-    return (cost.forward if one.name[0] == "F" else cost.backward)[chunk]
+    if "&" in one.name:
+        forward = int(one.name.partition("&")[0].rpartition(".")[2])
+        return cost.joint[forward][chunk]
+    kinds = {"F": cost.forward, "B": cost.backward, "I": cost.inputs, "W": cost.weights}
+    return kinds[one.name[0]][chunk]
 
 
 def _parts(one: Slice, work: PassCost) -> Iterator[Slice]:

@@ -101,15 +101,27 @@ def read_dispatcher(case: Case, reading: Reading) -> None:
 def read_overlap(case: Case, reading: Reading) -> None:
     """Read what communication runs beside compute."""
     options = case.part("options")
-    overlap = {
+    overlap: dict[str, Any] = {
         name: bool(options[f"overlap_{key}"])
         for name, key in (("grad_reduce", "grad_reduce"), ("param_gather", "param_gather"))
         if f"overlap_{key}" in options
     }
+    _read_exchange_overlap(case, overlap, reading)
     if overlap:
         reading.training["overlap"] = overlap
-    if options.get("ep_overlap") not in (None, False, "unknown"):
-        reading.assume("overlap of the expert exchange is not modelled: it is exposed")
+
+
+def _read_exchange_overlap(case: Case, overlap: dict[str, Any], reading: Reading) -> None:
+    """Read what runs beside the exchange of tokens: Megatron-LM pairs passes with vpp, or pp 1."""
+    options, cut = case.part("options"), case.part("parallel")
+    if options.get("shared_expert_overlap") is True:
+        overlap["expert_exchange"] = "shared_expert"
+    if options.get("ep_overlap") in (None, False, "unknown"):
+        return
+    if cut.get("pp", 1) in (None, 1) or (cut.get("vpp") or 1) > 1:
+        overlap["expert_exchange"] = "batch"
+    else:
+        reading.assume("overlap of the expert exchange needs vpp above 1: taken as none")
 
 
 def read_routing(case: Case, reading: Reading) -> None:
@@ -146,9 +158,11 @@ _READ = {
     "overlap_grad_reduce",
     "overlap_param_gather",
     "ep_overlap",
+    "shared_expert_overlap",
     "routing",
     "capacity_factor",
     "pad_to_capacity",
+    "pp_layout",
     "optimizer",
     "optimizer_cpu_offload_pct",
     "sequence_parallel",
@@ -174,6 +188,8 @@ def read_rest(case: Case, reading: Reading) -> None:
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 100:
             raise SkippedError(f"optimizer_cpu_offload_pct '{share}' is no percentage")
         reading.training["optimizer"] = {"offload": share / 100}
+    if isinstance(options.get("pp_layout"), str):
+        reading.parallel["layout"] = options["pp_layout"]
     if options.get("sequence_parallel") is False:
         reading.parallel["sequence_parallel"] = False
     read = _READ | ({"activation_offload"} if is_maxtext(case) else set())

@@ -37,8 +37,10 @@ def _layout(**degrees: int) -> Layout:
         **degrees,
     }
     return Layout(
-        sequence_parallel=True, schedule="1f1b", dispatcher="alltoall", dispatch_dtype=None, **every
-    )
+        tp=every["tp"], pp=every["pp"], vpp=every["vpp"], cp=every["cp"], ep=every["ep"],
+        etp=every["etp"], dp=every["dp"],
+        sequence_parallel=True, schedule="1f1b", dispatcher="alltoall", dispatch_dtype=None,
+    )  # fmt: skip
 
 
 def test_adam_takes_18_bytes_per_parameter() -> None:

@@ -15,9 +15,15 @@ def _pass(seconds: float, layers: int = 1) -> PassCost:
     return PassCost((Part("compute", "work", seconds),), seconds, layers)
 
 
-def _cost(forward_s: float, backward_s: float, **others: float) -> StageCost:
-    times = {"send_s": 0.0, "reduce_s": 0.0, "gather_s": 0.0, "update_s": 0.0, **others}
-    return StageCost(forward=(_pass(forward_s),), backward=(_pass(backward_s, 4),), **times)
+def _cost(
+    forward_s: float, backward_s: float, *, send_s: float = 0.0, reduce_s: float = 0.0,
+    gather_s: float = 0.0, update_s: float = 0.0, embedding_s: float = 0.0,
+) -> StageCost:  # fmt: skip
+    return StageCost(
+        forward=(_pass(forward_s),), backward=(_pass(backward_s, 4),),
+        send_s=send_s, reduce_s=reduce_s, gather_s=gather_s, update_s=update_s,
+        embedding_s=embedding_s,
+    )  # fmt: skip
 
 
 def _plan(costs: tuple[StageCost, ...], micro_batches: int, **others: object) -> StepPlan:

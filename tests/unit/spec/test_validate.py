@@ -98,9 +98,14 @@ def test_the_good_scenario_is_good() -> None:
         (
             "tp: 2",
             "schedule: 1f1",
-            "must be one of '1f1b' or 'gpipe', not '1f1'. Did you mean '1f1b",
+            "must be one of '1f1b', 'gpipe', 'zb_h1', 'dualpipe' or 'dualpipe_v', not '1f1'. "
+            "Did you mean '1f1b",
         ),
-        ("tp: 2", "schedule: 8", "must be one of '1f1b' or 'gpipe', not 8."),
+        (
+            "tp: 2",
+            "schedule: 8",
+            "must be one of '1f1b', 'gpipe', 'zb_h1', 'dualpipe' or 'dualpipe_v', not 8.",
+        ),
         # quantities
         (
             "64",

@@ -1,0 +1,28 @@
+"""The pipeline schedules by the names that scenarios give them."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from moesim.sim.training.dualpipe import dualpipe, dualpipe_v
+from moesim.sim.training.joint import joined
+from moesim.sim.training.schedules import SCHEDULES, Order
+from moesim.sim.training.zero_bubble import zb_h1
+
+SPLIT: dict[str, Callable[[int, int, int, int], Order]] = {
+    "zb_h1": zb_h1,
+    "dualpipe": dualpipe,
+    "dualpipe_v": dualpipe_v,
+}
+"""Schedules that run weight gradients apart."""
+
+ROUTES: dict[str, Literal["loop", "two_ways", "v"]] = {"dualpipe": "two_ways", "dualpipe_v": "v"}
+"""How the chunks follow each other, where they do not go round the stages in a loop."""
+
+
+def stage_order(name: str, stage: int, stages: int, size: tuple[int, int], pairs: bool) -> Order:
+    """Return what a stage does; `size` is micro-batches and chunks, `pairs` joins passes."""
+    if name in SPLIT:
+        return SPLIT[name](stage, stages, *size)
+    if pairs:
+        return joined(name, stage, stages, *size)
+    return SCHEDULES[name](stage, stages, *size)

@@ -1,0 +1,84 @@
+"""Whether layers can be spread over chunks, and passes paired, as layout and overlap say."""
+
+from moesim.cost.layout import Layout
+from moesim.cost.pipeline import equal_sizes
+from moesim.errors import ScenarioError
+from moesim.model.architecture import Architecture, MoeFfn
+from moesim.spec.scenario import Scenario
+
+
+def check_chunks(scenario: Scenario, architecture: Architecture, layout: Layout, key: str) -> None:
+    """Raise ScenarioError where there are too few layers, or others than the layout names."""
+    if layout.chunk_layers is not None:
+        _check_layout(scenario, architecture, layout, key)
+        return
+    positions, layers = layout.pp * layout.vpp, architecture.num_layers
+    if positions > layers and equal_sizes(layers, positions) is None:
+        raise scenario.error(
+            f"{key}.pp",
+            f"pp * vpp = {positions} chunks, but {architecture.name} has {layers} layers",
+        )
+
+
+def _check_layout(scenario: Scenario, architecture: Architecture, layout: Layout, key: str) -> None:
+    assert layout.chunk_layers is not None
+    found = (("t", "layers", sum(layout.chunk_layers), architecture.num_layers),
+             ("m", "MTP modules", layout.chunk_mtp, architecture.mtp_layers))  # fmt: skip
+    for letter, what, given, has in found:
+        if given != has:
+            raise _wrong(
+                scenario, key, f"{architecture.name} has {has} {what}, but {given} {letter}"
+            )
+
+
+def _wrong(scenario: Scenario, key: str, message: str) -> ScenarioError:
+    return scenario.error(f"{key}.layout", f"{message} are laid out")
+
+
+def check_overlap(scenario: Scenario, architecture: Architecture, layout: Layout, key: str) -> None:
+    """Raise ScenarioError where nothing can run beside the exchange of tokens as asked."""
+    overlap, where = scenario.training.overlap.expert_exchange, "training.overlap.expert_exchange"
+    if overlap == "shared_expert" and not _has_shared(architecture) and architecture.is_moe:
+        raise scenario.error(where, f"{architecture.name} has no shared experts; use batch or none")
+    if overlap != "batch" or not architecture.is_moe:
+        return
+    if layout.schedule in {"gpipe", "zb_h1"}:
+        raise scenario.error(
+            f"{key}.schedule",
+            f"{layout.schedule} pairs no passes; use 1f1b or dualpipe, or overlap none",
+        )
+    if layout.schedule not in {"dualpipe", "dualpipe_v"} and layout.pp > 1 and layout.vpp == 1:
+        raise scenario.error(
+            where,
+            "batch needs pp: 1, or vpp above 1: without it the two passes of a pair wait for each "
+            "other over the stages, as in Megatron-LM",
+        )
+
+
+def _has_shared(architecture: Architecture) -> bool:
+    return any(
+        isinstance(run.layer.ffn, MoeFfn) and run.layer.ffn.shared_width
+        for run in architecture.decoder
+    )
+
+
+def check_schedule(scenario: Scenario, layout: Layout, micro_batches: int, key: str) -> None:
+    """Raise ScenarioError where DualPipe cannot halve its stages and micro-batches."""
+    if layout.schedule == "dualpipe_v" and micro_batches < 2 * layout.pp:
+        raise scenario.error(
+            f"{key}.schedule",
+            f"dualpipe_v needs 2 * pp = {2 * layout.pp} micro-batches or more; there are "
+            f"{micro_batches}",
+        )
+    if layout.schedule != "dualpipe":
+        return
+    if layout.pp % 2:
+        raise scenario.error(
+            f"{key}.pp", f"dualpipe needs an even number of stages, not {layout.pp}"
+        )
+    if micro_batches % 2 or micro_batches < 2 * layout.pp:
+        raise scenario.error(
+            f"{key}.schedule",
+            f"dualpipe needs an even number of micro-batches, 2 * pp = {2 * layout.pp} or more; "
+            f"there are {micro_batches}",
+        )
