@@ -6,6 +6,7 @@ from moesim.cost.collectives import Network, network
 from moesim.cost.software import Software
 from moesim.hardware.groups import Group, parallel_groups
 from moesim.hardware.topology import Topology
+from moesim.model.cross_entropy import CrossEntropy
 from moesim.model.shapes import Shard
 
 
@@ -36,7 +37,10 @@ class Layout:
         return self.tp * self.cp * self.dp * self.pp
 
 
-def shard(layout: Layout, dtype: str, *, fused_attention: bool = True) -> Shard:
+def shard(
+    layout: Layout, dtype: str, *, fused_attention: bool = True,
+    cross_entropy: CrossEntropy = "fused",
+) -> Shard:  # fmt: skip
     """Return the share of a layer that one rank of `layout` holds."""
     return Shard(
         tp=layout.tp,
@@ -47,6 +51,7 @@ def shard(layout: Layout, dtype: str, *, fused_attention: bool = True) -> Shard:
         dtype=dtype,
         dispatch_dtype=layout.dispatch_dtype,
         fused_attention=fused_attention,
+        cross_entropy=cross_entropy,
     )
 
 

@@ -8,6 +8,7 @@ from moesim.model.attention import (
     cross_attention_operators,
     entry_width,
 )
+from moesim.model.cross_entropy import loss_operators
 from moesim.model.ffn import ffn_operators
 from moesim.model.operators import Collective, CollectiveKind, Gemm, Operator, Pointwise
 from moesim.model.sampling import REJECTION_ROUNDS, Sampling, SamplingMethod
@@ -119,11 +120,7 @@ def logits_operators(architecture: Architecture, shape: Shape, shard: Shard) -> 
             name="logits", module="logits", input_from="layernorm", m=tokens, n=vocab, k=hidden,
             dtype=shard.wide, input_share=shard.gathered_share,
         ),
-        Pointwise(
-            name="cross_entropy", module="logits", input_from="logits", rows=float(tokens),
-            elements_read=float(tokens * vocab), elements_written=float(tokens * vocab),
-            elements_saved=float(tokens * vocab), dtype="fp32",
-        ),
+        *loss_operators(shard.cross_entropy, tokens, vocab, dtype=shard.wide, tp=shard.tp),
     ]  # fmt: skip
 
 

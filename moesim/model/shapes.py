@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from moesim.model.cross_entropy import CrossEntropy
 from moesim.model.operators import DTYPE_BYTES
 
 
@@ -29,6 +30,8 @@ class Shard:
     """Compute type of the projections and experts."""
     fused_attention: bool = True
     """Whether attention is one kernel, which leaves no scores in memory."""
+    cross_entropy: CrossEntropy = "fused"
+    """Whether the loss is one pass over the logits, or kernel after kernel in fp32."""
 
     @property
     def wide(self) -> str:

@@ -85,6 +85,11 @@ class TrainingSpec(Spec):
     attention_kernel: Literal["fused", "unfused"] = "fused"
     """fused: FlashAttention and its like; unfused: scores, softmax and dropout one after the other
     through memory, as trainers before 2023 did."""
+    cross_entropy: Literal["fused", "native", "unfused"] = "fused"
+    """fused: one kernel reads the logits and one writes their gradients in the same place; unfused:
+    cast to fp32, maximum, subtraction, exponential, sum and division one after the other, as
+    Megatron-LM without --cross-entropy-loss-fusion; native: these compiled to three kernels, as
+    Megatron-LM's own fusion."""
     recompute: Recompute = ()
     """What is computed again in the backward pass instead of kept: none, full (only the input of
     each layer is kept), or a list of modules."""

@@ -114,7 +114,12 @@ def _job(scenario: Scenario, architecture: Architecture, layout: Layout) -> Job:
     return Job(
         architecture=architecture,
         batch=Batch(decoder=decoder, encoder=encoder),
-        shard=shard(layout, spec.precision, fused_attention=spec.attention_kernel == "fused"),
+        shard=shard(
+            layout,
+            spec.precision,
+            fused_attention=spec.attention_kernel == "fused",
+            cross_entropy=spec.cross_entropy,
+        ),
         recompute=spec.recompute,
         optimizer=rule,
     )

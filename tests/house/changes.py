@@ -93,6 +93,7 @@ CHANGES: dict[str, Change] = {
     "training.micro_batch": Change("2"),
     "training.precision": Change("fp8"),
     "training.attention_kernel": Change("unfused"),
+    "training.cross_entropy": Change("unfused"),
     "training.recompute": Change("full"),
     "training.optimizer.kind": Change("adafactor"),
     "training.optimizer.distributed": Change("false"),

@@ -102,6 +102,20 @@ def read_overlap(case: Case, reading: Reading) -> None:
         reading.assume("overlap of the expert exchange is not modelled: it is exposed")
 
 
+def read_loss(case: Case, reading: Reading, *, fused: bool) -> None:
+    """Read whether cross-entropy is one pass; `fused` is the trainer's habit."""
+    said = case.part("options").get("cross_entropy_fusion")
+    if said is None:
+        said = fused
+        if fused:
+            reading.assume("cross-entropy not stated: taken as fused")
+    elif said:
+        reading.training["cross_entropy"] = "native"
+        reading.assume("cross-entropy fusion: Megatron-LM's native one, its default")
+    if not said:
+        reading.training["cross_entropy"] = "unfused"
+
+
 def read_routing(case: Case, reading: Reading) -> None:
     """Read how evenly experts are loaded and whether they drop tokens."""
     options = case.part("options")

@@ -12,6 +12,8 @@ class Trainer:
     words: tuple[str, ...]
     """Any of these in a case's source or framework means it."""
     fused_attention: bool = True
+    fused_loss: bool = True
+    """Whether cross-entropy is one pass where a case does not say."""
     note: str = ""
     defaults: dict[str, str] = field(default_factory=dict)
 
@@ -20,7 +22,14 @@ TRAINERS: tuple[Trainer, ...] = (
     Trainer(
         words=("2205.05198", "vTrain", "stanford-futuredata/megablocks", "2211.15841"),
         fused_attention=False,
-        note="Megatron-LM of 2022 has no FlashAttention: scores go through memory",
+        fused_loss=False,
+        note="Megatron-LM of 2022 has no FlashAttention: scores go through memory; cross-entropy "
+        "is not fused",
+    ),
+    Trainer(
+        words=("NVIDIA/Megatron-LM:tests", "2504.14960"),
+        fused_loss=False,
+        note="cross-entropy not stated: Megatron-LM's default, not fused",
     ),
 )
 
