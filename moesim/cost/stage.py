@@ -12,7 +12,7 @@ from moesim.cost.work import Block, Job, Loads, blocks
 from moesim.model.backward import backward
 from moesim.model.operators import Collective, CollectiveKind, Exchange, Operator
 from moesim.model.parameters import embedding_params
-from moesim.model.shapes import sequence_shard_tokens
+from moesim.model.shapes import Shard, sequence_shard_tokens
 
 PARTS = {
     "layernorm": "norms",
@@ -54,7 +54,8 @@ def stage_cost(job: Job, stage: list[Chunk], loads: Loads, on: Machine) -> Stage
         gather_s=_over_replicas_s(params, rule.gathered_bytes, on, scatter_only=True)
         if rule.distributed
         else 0.0,
-        update_s=update_s(params, rule, on.layout, on.device, on.software),
+        update_s=update_s(params, rule, on.layout, on.device, on.software)
+        + weight_casts_s(params, job.shard, on),
         embedding_s=sum(price(one, on).seconds for one in _embedding_gradients(job, stage, on)),
     )
 
@@ -102,6 +103,15 @@ def part_name(operator: Operator) -> str:
     if isinstance(operator, Collective):
         return TRANSFERS.get(operator.group, operator.group)
     return PARTS[operator.module]
+
+
+def weight_casts_s(params: StageParams, shard: Shard, on: Machine) -> float:
+    """Return the seconds of casting a rank's weights to fp8, once for all micro-batches."""
+    if shard.quantisation is None:
+        return 0.0
+    cast = params.attention + params.dense_ffn + params.shared_experts + params.routed_experts
+    rate = on.device.memory_bandwidth_bytes_per_s * on.software.memory_fraction
+    return cast * shard.quantisation.passes_bytes / rate
 
 
 def _send_s(job: Job, on: Machine) -> float:

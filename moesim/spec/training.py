@@ -82,6 +82,10 @@ class TrainingSpec(Spec):
     precision: Literal["bf16", "fp16", "fp8", "fp32", "tf32"] = "bf16"
     """Type of the matrix products; with tf32 all tensors are fp32, and the matrix units round what
     they read."""
+    fp8_recipe: Literal["delayed", "tensorwise", "mxfp8", "blockwise"] | None = None
+    """How fp8 products get their scales, and so what is cast before each: delayed (from earlier
+    steps), tensorwise (of the tensor itself), mxfp8 (of 32 values), blockwise (of 128 values or
+    128 x 128); left out: tensorwise."""
     attention_kernel: Literal["fused", "unfused"] = "fused"
     """fused: FlashAttention and its like; unfused: scores, softmax and dropout one after the other
     through memory, as trainers before 2023 did."""
@@ -104,6 +108,8 @@ class TrainingSpec(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> "TrainingSpec":
+        if self.fp8_recipe is not None and self.precision != "fp8":
+            raise ValueError(f"fp8_recipe needs precision: fp8, not {self.precision}")
         if self.micro_batch > self.global_batch:
             raise ValueError(
                 f"micro_batch {self.micro_batch} is larger than global_batch {self.global_batch}"

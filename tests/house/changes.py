@@ -94,6 +94,7 @@ CHANGES: dict[str, Change] = {
     "training.precision": Change("fp8"),
     "training.attention_kernel": Change("unfused"),
     "training.cross_entropy": Change("unfused"),
+    "training.fp8_recipe": Change("blockwise", ("training.precision=fp8",)),
     "training.recompute": Change("full"),
     "training.optimizer.kind": Change("adafactor"),
     "training.optimizer.distributed": Change("false"),

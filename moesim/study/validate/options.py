@@ -31,7 +31,7 @@ _PRECISIONS = (("fp32", "fp32"), ("mxfp8", "fp8"), ("fp8", "fp8"), ("nvfp4", "")
 
 
 def read_precision(case: Case, reading: Reading) -> None:
-    """Read the type of the matrix products; recipes of fp8 are all fp8 here."""
+    """Read the type of the matrix products and the recipe of fp8."""
     text = case.text("precision").casefold()
     for word, precision in _PRECISIONS:
         if text.startswith(word):
@@ -39,9 +39,25 @@ def read_precision(case: Case, reading: Reading) -> None:
                 raise SkippedError(f"training in {word} is not modelled")
             reading.training["precision"] = precision
             if precision == "fp8":
-                reading.assume(f"{text.split(' ')[0]}: fp8 products; casts are not charged")
+                reading.training["fp8_recipe"] = _recipe(case, text, reading)
             return
     raise SkippedError(f"precision '{text}' is not known" if text else "no precision is given")
+
+
+_RECIPES = (("mxfp8", "mxfp8"), ("delayed", "delayed"), ("block", "blockwise"),
+            ("current", "tensorwise"), ("tensorwise", "tensorwise"))  # fmt: skip
+_HOPPER = ("h100", "h200", "h800", "h20", "gh200")
+
+
+def _recipe(case: Case, text: str, reading: Reading) -> str:
+    recipe = next((name for word, name in _RECIPES if word in text), None)
+    if recipe is None:
+        reading.assume("fp8 recipe not stated: current scaling")
+        return "tensorwise"
+    if recipe == "mxfp8" and case.text("hardware").casefold().startswith(_HOPPER):
+        reading.assume("mxfp8 on Hopper: taken as block scales of 128")
+        return "blockwise"
+    return recipe
 
 
 _MODULES = {
