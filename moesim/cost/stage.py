@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from moesim.cost.optimizer import update_s
+from moesim.cost.host import host_parts
+from moesim.cost.optimizer import norm_s, update_s
 from moesim.cost.parameters import StageParams, copies_embedding, stage_params
 from moesim.cost.pipeline import Chunk
 from moesim.cost.pricing import Machine, price, transfer
@@ -54,8 +55,7 @@ def stage_cost(job: Job, stage: list[Chunk], loads: Loads, on: Machine) -> Stage
         gather_s=_over_replicas_s(params, rule.gathered_bytes, on, scatter_only=True)
         if rule.distributed
         else 0.0,
-        update_s=update_s(params, rule, on.layout, on.device, on.software)
-        + weight_casts_s(params, job.shard, on),
+        update_s=clipped_update_s(params, job, on),
         embedding_s=sum(price(one, on).seconds for one in _embedding_gradients(job, stage, on)),
     )
 
@@ -66,7 +66,7 @@ def forward_pass(found: list[Block], on: Machine) -> PassCost:
     parts: list[Part] = []
     for block in found:
         if id(block) not in cache:
-            cache[id(block)] = _parts(block.operators, on, block.skew)
+            cache[id(block)] = _with_host(block, block.operators, on)
         parts += cache[id(block)]
     return pass_cost(parts, sum(block.is_layer for block in found))
 
@@ -79,13 +79,28 @@ def backward_pass(found: list[Block], on: Machine, recompute: tuple[str, ...]) -
         if id(block) not in cache:
             repeated = again(block.operators, recompute) if block.is_layer else []
             grads = [g for op in reversed(block.operators) for g in backward(op)]
-            cache[id(block)] = [
-                *(Part(p.stream, "recomputation" if p.stream == "compute" else p.name, p.seconds)
-                  for p in _parts(repeated, on, block.skew)),
-                *_parts(grads, on, block.skew),
-            ]  # fmt: skip
+            cache[id(block)] = _backward_parts(block, repeated, grads, on)
         parts += cache[id(block)]
     return pass_cost(parts, sum(block.is_layer for block in found))
+
+
+def _backward_parts(
+    block: Block, repeated: list[Operator], grads: list[Operator], on: Machine
+) -> list[Part]:
+    found = [
+        *(Part(p.stream, "recomputation" if p.stream == "compute" else p.name, p.seconds)
+          for p in _parts(repeated, on, block.skew)),
+        *_parts(grads, on, block.skew),
+    ]  # fmt: skip
+    stops = block.dropless and any(isinstance(one, Exchange) for one in repeated)
+    device_s = sum(part.seconds for part in found)
+    return found + host_parts([*repeated, *grads], device_s, int(stops), on.software)
+
+
+def _with_host(block: Block, operators: list[Operator], on: Machine) -> list[Part]:
+    found = _parts(operators, on, block.skew)
+    device_s = sum(part.seconds for part in found)
+    return found + host_parts(operators, device_s, int(block.dropless), on.software)
 
 
 def _parts(operators: Iterable[Operator], on: Machine, skew: float) -> list[Part]:
@@ -103,6 +118,21 @@ def part_name(operator: Operator) -> str:
     if isinstance(operator, Collective):
         return TRANSFERS.get(operator.group, operator.group)
     return PARTS[operator.module]
+
+
+def clipped_update_s(params: StageParams, job: Job, on: Machine) -> float:
+    """Return the gradients' norm, its sum over all ranks, the update and the casts to fp8.
+
+    The sum is of 4 bytes, over the replicas and over the ranks that cut the model.
+    """
+    rule, parts = job.optimizer, (on.layout, on.device, on.software)
+    summed = sum(
+        transfer("all_reduce", 4.0, on.networks[group], on).seconds
+        for group in ("dp_cp", "tp", "pp")
+        if on.networks[group].size > 1
+    )
+    norm = norm_s(params, rule, *parts) + summed
+    return norm + update_s(params, rule, *parts) + weight_casts_s(params, job.shard, on)
 
 
 def weight_casts_s(params: StageParams, shard: Shard, on: Machine) -> float:

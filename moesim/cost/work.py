@@ -36,6 +36,8 @@ class Block:
     is_layer: bool = True
     rank_rows: tuple[int, ...] = ()
     """Rows of the experts of every rank; empty where there are none."""
+    dropless: bool = False
+    """Whether buffers of experts have the size of what was routed, so that the host must know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,14 +95,15 @@ def _layer(
     shape = batch.encoder if placed.in_encoder and batch.encoder else batch.decoder
     rows: tuple[int, ...] = ()
     by_rank: tuple[int, ...] = ()
-    copies, skew = None, 1.0
+    copies, skew, dropless = None, 1.0, False
     if isinstance(placed.layer.ffn, MoeFfn) and load is not None:
         rows, copies, skew = load.fullest_rows, load.copies, load.rank_imbalance
         by_rank = load.rank_rows
+        dropless = load.padded_slots is None and placed.layer.ffn.num_experts > 1
     operators = layer_operators(
         placed.layer, architecture.hidden, shape, shard, rows=rows, copies=copies
     )
-    return Block(operators, skew, rank_rows=by_rank)
+    return Block(operators, skew, rank_rows=by_rank, dropless=dropless)
 
 
 def mtp_number(architecture: Architecture, module: int) -> int:

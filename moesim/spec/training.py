@@ -94,6 +94,9 @@ class TrainingSpec(Spec):
     cast to fp32, maximum, subtraction, exponential, sum and division one after the other, as
     Megatron-LM without --cross-entropy-loss-fusion; native: these compiled to three kernels, as
     Megatron-LM's own fusion."""
+    cuda_graph: Literal["none", "attention_router", "full"] = "none"
+    """What is launched as a CUDA graph instead of kernel by kernel: none, attention and router of
+    each layer, or whole passes, which need no synchronisation for experts either."""
     recompute: Recompute = ()
     """What is computed again in the backward pass instead of kept: none, full (only the input of
     each layer is kept), or a list of modules."""

@@ -66,7 +66,7 @@ def training(
         scenario=scenario,
         architecture=architecture,
         cluster=machines,
-        software=software,
+        software=replace(software, cuda_graph=scenario.training.cuda_graph),
         layout=layout,
         job=_job(scenario, architecture, layout, machines.device),
         micro_batches=micro_batches,

@@ -132,6 +132,20 @@ def read_loss(case: Case, reading: Reading, *, fused: bool) -> None:
         reading.training["cross_entropy"] = "unfused"
 
 
+def read_graphs(case: Case, reading: Reading, *, compiled: bool) -> None:
+    """Read what is launched at once; `compiled` trainers launch whole steps."""
+    said = case.part("options").get("cuda_graph")
+    text = "" if said is None else str(said).casefold()
+    if compiled or "full" in text:
+        reading.training["cuda_graph"] = "full"
+    elif "attn" in text or "scoped" in text or text == "on":
+        reading.training["cuda_graph"] = "attention_router"
+        if "attn" not in text:
+            reading.assume(f"cuda_graph '{text}' taken as graphs of attention and router")
+    elif text and text != "none":
+        reading.assume(f"cuda_graph '{text}' taken as none: router alone")
+
+
 def read_routing(case: Case, reading: Reading) -> None:
     """Read how evenly experts are loaded and whether they drop tokens."""
     options = case.part("options")
@@ -171,6 +185,7 @@ _READ = {
     "schedule",
     "framework",
     "cross_entropy_fusion",
+    "cuda_graph",
     "grouped_gemm",
     "permute_fusion",
     "router_fusion",

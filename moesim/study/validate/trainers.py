@@ -14,6 +14,10 @@ class Trainer:
     fused_attention: bool = True
     fused_loss: bool = True
     """Whether cross-entropy is one pass where a case does not say."""
+    compiled: bool = False
+    """Whether a step is one program, launched at once."""
+    family: str = "megatron"
+    """Trainers that share host code."""
     note: str = ""
     defaults: dict[str, str] = field(default_factory=dict)
 
@@ -25,6 +29,17 @@ TRAINERS: tuple[Trainer, ...] = (
         fused_loss=False,
         note="Megatron-LM of 2022 has no FlashAttention: scores go through memory; cross-entropy "
         "is not fused",
+    ),
+    Trainer(
+        words=("maxtext", "MaxText", "tpu-recipes", "2101.03961"),
+        compiled=True,
+        family="xla",
+        note="XLA compiles the step: the host launches it once",
+    ),
+    Trainer(
+        words=("FSDP", "mosaicml/llm-foundry", "allenai/OLMoE", "nnscaler"),
+        family="fsdp",
+        note="host time of a trainer of PyTorch FSDP taken as Megatron's",
     ),
     Trainer(
         words=("NVIDIA/Megatron-LM:tests", "2504.14960"),

@@ -19,6 +19,7 @@ from moesim.study.validate.models import architecture
 from moesim.study.validate.options import (
     Reading,
     read_dispatcher,
+    read_graphs,
     read_loss,
     read_overlap,
     read_precision,
@@ -55,6 +56,7 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
             reading.training["attention_kernel"] = "unfused"
         reading.assume(trainer.note)
     read_loss(case, reading, fused=trainer is None or trainer.fused_loss)
+    read_graphs(case, reading, compiled=trainer is not None and trainer.compiled)
     machines = cluster_of(case, file)
     chips = read_layout(case, reading)
     data = {
