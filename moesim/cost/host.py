@@ -28,10 +28,10 @@ _UNFUSED_FORWARD, _UNFUSED_BACKWARD = 4, 6
 
 
 def kernels_of(operator: Operator) -> int:
-    """Return the kernels of `operator`; products of experts are launched expert by expert.
+    """Return the kernels of `operator`; products of experts count expert by expert.
 
-    Transformer Engine's GroupedLinear loops over cuBLAS products
-    (common/gemm/cublaslt_gemm.cu, nvte_multi_stream_cublas_gemm).
+    Transformer Engine's GroupedLinear (pytorch/module/grouped_linear.py) loops over cuBLAS products
+    and has one weight per expert, each with its own quantiser, gradient and hooks in Python.
     """
     match operator:
         case GroupedGemm():
