@@ -8,6 +8,7 @@ import typer
 
 from moesim.cli.guard import AsJson, Debug, guard
 from moesim.cli.profile_import import import_tables
+from moesim.cli.profile_software import fit_software
 from moesim.cli.profile_transfer import Tables, transfer
 from moesim.cli.progress import progress
 from moesim.cli.tables import print_json, print_table
@@ -24,6 +25,8 @@ app = typer.Typer(
 )
 app.command("import")(import_tables)
 app.command("transfer")(transfer)
+app.command("fit-software")(fit_software)
+app.command("fit-software")(fit_software)
 
 
 @app.command()

@@ -27,7 +27,7 @@ POINTWISE = {
     "attention_norm": "norm", "cross_attention_norm": "norm", "ffn_norm": "norm",
     "final_norm": "norm", "encoder_norm": "norm", "mtp_norm": "norm", "rope": "rope",
     "ffn_activation": "activation", "expert_activation": "activation", "embedding": "embedding",
-    "cross_entropy": "cross_entropy", "permute": "permute", "unpermute": "unpermute",
+    "permute": "permute", "unpermute": "unpermute",
     "sort_by_expert": "permute", "sort_by_source": "permute", "short_convolution": "add",
 }  # fmt: skip
 """Which piece of the suite an operator is."""

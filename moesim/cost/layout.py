@@ -6,6 +6,8 @@ from moesim.cost.collectives import Network, network
 from moesim.cost.software import Software
 from moesim.hardware.groups import Group, parallel_groups
 from moesim.hardware.topology import Topology
+from moesim.model.cross_entropy import CrossEntropy
+from moesim.model.quantisation import Quantisation
 from moesim.model.shapes import Shard
 
 
@@ -63,7 +65,10 @@ class Layout:
         return self.tp * self.dense_shards // (self.ep * self.etp) if self.fsdp else 1
 
 
-def shard(layout: Layout, dtype: str, *, fused_attention: bool = True) -> Shard:
+def shard(
+    layout: Layout, dtype: str, *, fused_attention: bool = True,
+    cross_entropy: CrossEntropy = "fused", quantisation: Quantisation | None = None,
+) -> Shard:  # fmt: skip
     """Return the share of a layer that one rank of `layout` holds."""
     return Shard(
         tp=layout.tp,
@@ -74,6 +79,8 @@ def shard(layout: Layout, dtype: str, *, fused_attention: bool = True) -> Shard:
         dtype=dtype,
         dispatch_dtype=layout.dispatch_dtype,
         fused_attention=fused_attention,
+        cross_entropy=cross_entropy,
+        quantisation=quantisation,
     )
 
 

@@ -117,9 +117,12 @@ def _kept(block: Block, recompute: tuple[str, ...]) -> float:
 def _working_set(block: Block, recompute: tuple[str, ...]) -> float:
     """Return what a block needs while it runs, beyond what is kept.
 
-    A layer: what recomputing it brings back. The end of the network: the logits and their gradient.
+    A layer: what recomputing it brings back. The end of the network: the logits and their gradient;
+    a fused loss writes the gradient over the logits, which are kept already.
     """
     if not block.is_layer:
+        if any(op.name == "cross_entropy" for op in block.operators):
+            return 0.0
         logits = [op for op in block.operators if isinstance(op, Gemm)]
         return sum(2 * written_bytes(op) for op in logits)
     return kept_bytes(block.operators, ()) - kept_bytes(block.operators, recompute)

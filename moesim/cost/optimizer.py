@@ -75,6 +75,20 @@ def state_bytes(params: StageParams, rule: OptimizerRule, layout: Layout) -> flo
     return (1 - rule.offload) * rule.state_bytes * owned_params(params, rule, layout)
 
 
+def norm_s(
+    params: StageParams, rule: OptimizerRule, layout: Layout, device: Device, software: Software
+) -> float:
+    """Return the seconds of the gradients' norm, for clipping: a rank's own gradients read once.
+
+    What the sum over all ranks takes is in the stage's cost. Gradients are scaled only where the
+    norm exceeds the limit, which steady training does not.
+    Source: Megatron-LM core/optimizer/clip_grads.py, `get_grad_norm_fp32`.
+    """
+    read = owned_params(params, rule, layout) * rule.gradient_bytes
+    rate = device.memory_bandwidth_bytes_per_s * software.memory_fraction
+    return read / rate + software.kernel_launch_s
+
+
 def update_s(
     params: StageParams, rule: OptimizerRule, layout: Layout, device: Device, software: Software
 ) -> float:

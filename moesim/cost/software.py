@@ -27,6 +27,10 @@ class Software:
     kernel_launch_s: float
     reserved_memory_bytes: float
     fragmentation_fraction: float
+    host_per_kernel_s: float = 0.0
+    host_sync_s: float = 0.0
+    cuda_graph: str = "none"
+    """What of a layer is launched at once, as the run says."""
     figures: tuple[SourcedFigure, ...] = ()
     libraries: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Libraries whose measured kernels come first, for each kind of kernel."""
@@ -63,6 +67,8 @@ def software(spec: SoftwareSpec, beside: Path = Path()) -> Software:
         kernel_launch_s=spec.kernel_launch.value,
         reserved_memory_bytes=spec.reserved_memory.value,
         fragmentation_fraction=spec.fragmentation.value,
+        host_per_kernel_s=spec.host_per_kernel.value if spec.host_per_kernel else 0.0,
+        host_sync_s=spec.host_sync.value if spec.host_sync else 0.0,
         figures=_figures(spec),
         libraries=_libraries(spec, beside),
         kernels_reason=spec.kernels.reason if spec.kernels else "",
@@ -93,6 +99,9 @@ def _figures(spec: SoftwareSpec) -> tuple[SourcedFigure, ...]:
     for name in EfficiencySpec.model_fields:
         found += sourced(subject, f"efficiency.{name}", getattr(spec.efficiency, name))
     found += sourced(subject, "kernel_launch", spec.kernel_launch, "s")
+    for name in ("host_per_kernel", "host_sync"):
+        if (figure := getattr(spec, name)) is not None:
+            found += sourced(subject, name, figure, "s")
     found += sourced(subject, "reserved_memory", spec.reserved_memory, "bytes")
     found += sourced(subject, "fragmentation", spec.fragmentation)
     return tuple(found)

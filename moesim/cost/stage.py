@@ -11,8 +11,9 @@ from moesim.cost.exchange_overlap import (
     interference,
     one_after_the_other,
 )
+from moesim.cost.host import host_parts
 from moesim.cost.offload import copied_out, copies_s, fetched
-from moesim.cost.optimizer import OptimizerRule, update_s
+from moesim.cost.optimizer import OptimizerRule, norm_s, update_s
 from moesim.cost.parameters import StageParams, copies_embedding, end_params, stage_params
 from moesim.cost.pipeline import Chunk
 from moesim.cost.pricing import Machine, price, transfer
@@ -30,7 +31,7 @@ from moesim.hardware.device import host_link_bytes_per_s
 from moesim.model.backward import backward
 from moesim.model.operators import Collective, CollectiveKind, Exchange, Operator
 from moesim.model.parameters import embedding_params
-from moesim.model.shapes import sequence_shard_tokens
+from moesim.model.shapes import Shard, sequence_shard_tokens
 
 PARTS = {
     "layernorm": "norms",
@@ -84,7 +85,7 @@ def stage_cost(job: Job, stage: list[Chunk], loads: Loads, on: Machine) -> Stage
         send_s=_send_s(job, on),
         reduce_s=reduce_s,
         gather_s=gather_s,
-        update_s=update_s(params, rule, on.layout, on.device, on.software),
+        update_s=clipped_update_s(params, job, on),
         embedding_s=sum(price(one, on).seconds for one in _embedding_gradients(job, stage, on)),
     )
 
@@ -139,7 +140,7 @@ def forward_pass(found: list[Block], on: Machine, beside: Beside = _NOTHING) -> 
     parts: list[list[Part]] = []
     for block in found:
         if id(block) not in cache:
-            cache[id(block)] = _with_shared(_parts(block.operators, on, block.skew), on, beside)
+            cache[id(block)] = _with_host(block, block.operators, on, beside)
         parts.append(cache[id(block)])
     layers = sum(block.is_layer for block in found)
     if beside.copies:
@@ -167,11 +168,7 @@ def backward_pass(
                 for grad in backward(op)
                 if weights is None or grad.name.endswith("_wgrad") is weights
             ]
-            cache[id(block)] = [
-                *(Part(p.stream, "recomputation" if p.stream == "compute" else p.name, p.seconds)
-                  for p in _parts(repeated, on, block.skew)),
-                *_with_shared(_parts(grads, on, block.skew), on, beside),
-            ]  # fmt: skip
+            cache[id(block)] = _backward_parts(block, (repeated, grads), on, beside)
         parts.append(cache[id(block)])
     layers = sum(block.is_layer for block in found)
     if beside.copies:
@@ -215,6 +212,27 @@ def _split(job: Job, work: tuple[tuple[list[Block], Beside], ...], on: Machine) 
     }
 
 
+def _backward_parts(
+    block: Block, work: tuple[list[Operator], list[Operator]], on: Machine, beside: Beside
+) -> list[Part]:
+    """Return what a block's backward pass does: what is computed again, then the gradients."""
+    repeated, grads = work
+    found = [
+        *(Part(p.stream, "recomputation" if p.stream == "compute" else p.name, p.seconds)
+          for p in _parts(repeated, on, block.skew)),
+        *_with_shared(_parts(grads, on, block.skew), on, beside),
+    ]  # fmt: skip
+    stops = block.dropless and any(isinstance(one, Exchange) for one in repeated)
+    device_s = sum(part.seconds for part in found)
+    return found + host_parts([*repeated, *grads], device_s, int(stops), on.software)
+
+
+def _with_host(block: Block, operators: list[Operator], on: Machine, beside: Beside) -> list[Part]:
+    found = _with_shared(_parts(operators, on, block.skew), on, beside)
+    device_s = sum(part.seconds for part in found)
+    return found + host_parts(operators, device_s, int(block.dropless), on.software)
+
+
 def _parts(operators: Iterable[Operator], on: Machine, skew: float) -> list[Part]:
     parts = []
     for operator in operators:
@@ -230,6 +248,30 @@ def part_name(operator: Operator) -> str:
     if isinstance(operator, Collective):
         return TRANSFERS.get(operator.group, operator.group)
     return PARTS[operator.module]
+
+
+def clipped_update_s(params: StageParams, job: Job, on: Machine) -> float:
+    """Return the gradients' norm, its sum over all ranks, the update and the casts to fp8.
+
+    The sum is of 4 bytes, over the replicas and over the ranks that cut the model.
+    """
+    rule, parts = job.optimizer, (on.layout, on.device, on.software)
+    summed = sum(
+        transfer("all_reduce", 4.0, on.networks[group], on).seconds
+        for group in ("dp_cp", "tp", "pp")
+        if on.networks[group].size > 1
+    )
+    norm = norm_s(params, rule, *parts) + summed
+    return norm + update_s(params, rule, *parts) + weight_casts_s(params, job.shard, on)
+
+
+def weight_casts_s(params: StageParams, shard: Shard, on: Machine) -> float:
+    """Return the seconds of casting a rank's weights to fp8, once for all micro-batches."""
+    if shard.quantisation is None:
+        return 0.0
+    cast = params.attention + params.dense_ffn + params.shared_experts + params.routed_experts
+    rate = on.device.memory_bandwidth_bytes_per_s * on.software.memory_fraction
+    return cast * shard.quantisation.passes_bytes / rate
 
 
 def _send_s(job: Job, on: Machine) -> float:

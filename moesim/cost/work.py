@@ -41,6 +41,8 @@ class Block:
     """Rows of the experts of every rank; empty where there are none."""
     params: StageParams = NO_PARAMS
     """What the rank holds of a layer; the ends of the network are counted by chunk."""
+    dropless: bool = False
+    """Whether buffers of experts have the size of what was routed, so that the host must know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,15 +104,16 @@ def _layer(
     shape = batch.encoder if placed.in_encoder and batch.encoder else batch.decoder
     rows: tuple[int, ...] = ()
     by_rank: tuple[int, ...] = ()
-    copies, skew = None, 1.0
+    copies, skew, dropless = None, 1.0, False
     if isinstance(placed.layer.ffn, MoeFfn) and load is not None:
         rows, copies, skew = load.fullest_rows, load.copies, load.rank_imbalance
         by_rank = load.rank_rows
+        dropless = load.padded_slots is None and placed.layer.ffn.num_experts > 1
     operators = layer_operators(
         placed.layer, architecture.hidden, shape, shard, rows=rows, copies=copies
     )
     params = rank_layer_params(placed.layer, architecture.hidden, shard)
-    return Block(operators, skew, rank_rows=by_rank, params=params)
+    return Block(operators, skew, rank_rows=by_rank, params=params, dropless=dropless)
 
 
 def mtp_number(architecture: Architecture, module: int) -> int:

@@ -34,6 +34,8 @@ def backward(operator: Operator) -> tuple[Operator, ...]:
     parallelism gathers an input a second time, that hides behind the gradient of the input.
     """
     if isinstance(operator, Collective):
+        if operator.forward_only:
+            return ()
         mirrored = replace(operator, name=f"{operator.name}_grad", kind=_MIRROR[operator.kind])
         # a rank keeps its own keys and values only, so it gathers the others once more
         return (operator, mirrored) if operator.group == "cp" else (mirrored,)
@@ -67,12 +69,18 @@ def _compute_backward(operator: Compute) -> tuple[Compute, ...]:
         case Sampling():
             return ()
         case Pointwise():
-            # reads the incoming gradient beside what was saved
-            return (
-                replace(
-                    operator,
-                    name=f"{operator.name}_grad",
-                    elements_read=operator.elements_saved + operator.elements_written,
-                    elements_written=operator.elements_read,
-                ),
-            )
+            return _pointwise_backward(operator)
+
+
+def _pointwise_backward(operator: Pointwise) -> tuple[Pointwise, ...]:
+    """Return the kernel that reads the incoming gradient beside what was saved, or its own."""
+    read, written = operator.elements_saved + operator.elements_written, operator.elements_read
+    if operator.gradient is not None:
+        read, written = operator.gradient
+    if not read + written and operator.gradient is not None:
+        return ()
+    return (
+        replace(
+            operator, name=f"{operator.name}_grad", elements_read=read, elements_written=written
+        ),
+    )

@@ -8,8 +8,10 @@ from moesim.model.attention import (
     cross_attention_operators,
     entry_width,
 )
+from moesim.model.cross_entropy import loss_operators
 from moesim.model.ffn import ffn_operators
 from moesim.model.operators import Collective, CollectiveKind, Gemm, Operator, Pointwise
+from moesim.model.quantisation import with_casts
 from moesim.model.sampling import REJECTION_ROUNDS, Sampling, SamplingMethod
 from moesim.model.shapes import Shape, Shard, local_tokens, sequence_shard_tokens
 
@@ -38,7 +40,8 @@ def layer_operators(
             *_leave(hidden, shape, shard),
         ]
     operators.append(norm("ffn_norm", hidden, shape, shard))
-    return operators + _ffn_block(layer, hidden, shape, shard, rows, copies)
+    operators += _ffn_block(layer, hidden, shape, shard, rows, copies)
+    return with_casts(operators, shard.quantisation)
 
 
 def _ffn_block(
@@ -119,11 +122,7 @@ def logits_operators(architecture: Architecture, shape: Shape, shard: Shard) -> 
             name="logits", module="logits", input_from="layernorm", m=tokens, n=vocab, k=hidden,
             dtype=shard.wide, input_share=shard.gathered_share,
         ),
-        Pointwise(
-            name="cross_entropy", module="logits", input_from="logits", rows=float(tokens),
-            elements_read=float(tokens * vocab), elements_written=float(tokens * vocab),
-            elements_saved=float(tokens * vocab), dtype="fp32",
-        ),
+        *loss_operators(shard.cross_entropy, tokens, vocab, dtype=shard.wide, tp=shard.tp),
     ]  # fmt: skip
 
 
@@ -152,7 +151,7 @@ def mtp_operators(architecture: Architecture, shape: Shape, shard: Shard) -> lis
     Source: DeepSeek-V3 technical report, arXiv 2412.19437, equation 21.
     """
     tokens, hidden = local_tokens(shape, shard), architecture.hidden
-    return [
+    operators = [
         norm("mtp_norm", hidden, shape, shard),
         *_enter(2 * hidden, shape, shard),
         Gemm(
@@ -162,6 +161,7 @@ def mtp_operators(architecture: Architecture, shape: Shape, shard: Shard) -> lis
         ),
         *_gather_columns(hidden, shape, shard),
     ]  # fmt: skip
+    return with_casts(operators, shard.quantisation)
 
 
 def _gather_columns(hidden: int, shape: Shape, shard: Shard) -> list[Operator]:

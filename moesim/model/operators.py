@@ -121,7 +121,8 @@ class LinearAttentionCore:
 class Pointwise:
     """Anything bound by memory: norms, activations, residual adds, permutations, casts.
 
-    It works row by row; `rows` are mostly tokens.
+    It works row by row; `rows` are mostly tokens. `gradient`: the elements that its backward kernel
+    reads and writes, where they are not the mirror image; none of both is no kernel.
     """
 
     name: str
@@ -132,6 +133,7 @@ class Pointwise:
     elements_written: float
     elements_saved: float
     dtype: str
+    gradient: tuple[float, float] | None = None
     count: int = 1
 
 
@@ -141,6 +143,7 @@ class Collective:
 
     `payload_bytes`: all_reduce and reduce_scatter: what each rank puts in; all_gather: what each
     rank holds afterwards; all_to_all: what each rank puts in; broadcast, send: what is sent.
+    `forward_only`: the backward pass has nothing like it.
     """
 
     name: str
@@ -148,6 +151,7 @@ class Collective:
     kind: CollectiveKind
     group: str
     payload_bytes: float
+    forward_only: bool = False
     count: int = 1
 
 

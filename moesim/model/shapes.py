@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from moesim.model.cross_entropy import CrossEntropy
 from moesim.model.operators import DTYPE_BYTES
+from moesim.model.quantisation import Quantisation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,10 @@ class Shard:
     """Compute type of the projections and experts."""
     fused_attention: bool = True
     """Whether attention is one kernel, which leaves no scores in memory."""
+    cross_entropy: CrossEntropy = "fused"
+    """Whether the loss is one pass over the logits, or kernel after kernel in fp32."""
+    quantisation: Quantisation | None = None
+    """How fp8 products get their inputs; None where there are none."""
 
     @property
     def wide(self) -> str:

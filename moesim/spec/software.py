@@ -60,6 +60,10 @@ class SoftwareSpec(Spec):
     """Measured kernels, which come before the efficiencies; left out, those stand alone."""
     kernel_launch: Figure[Seconds]
     """Time a kernel takes at least."""
+    host_per_kernel: Figure[Seconds] | None = None
+    """Time the host needs from one launch to the next; left out, it always runs ahead."""
+    host_sync: Figure[Seconds] | None = None
+    """Time a layer of dropless experts stops for, while the host waits for the rows of each."""
     reserved_memory: Figure[Bytes]
     """Device memory taken by the driver context, the framework and communication buffers."""
     fragmentation: Figure[Fraction]

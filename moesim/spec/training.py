@@ -106,9 +106,21 @@ class TrainingSpec(Spec):
     precision: Literal["bf16", "fp16", "fp8", "fp32", "tf32"] = "bf16"
     """Type of the matrix products; with tf32 all tensors are fp32, and the matrix units round what
     they read."""
+    fp8_recipe: Literal["delayed", "tensorwise", "mxfp8", "blockwise"] | None = None
+    """How fp8 products get their scales, and so what is cast before each: delayed (from earlier
+    steps), tensorwise (of the tensor itself), mxfp8 (of 32 values), blockwise (of 128 values or
+    128 x 128); left out: tensorwise."""
     attention_kernel: Literal["fused", "unfused"] = "fused"
     """fused: FlashAttention and its like; unfused: scores, softmax and dropout one after the other
     through memory, as trainers before 2023 did."""
+    cross_entropy: Literal["fused", "native", "unfused"] = "fused"
+    """fused: one kernel reads the logits and one writes their gradients in the same place; unfused:
+    cast to fp32, maximum, subtraction, exponential, sum and division one after the other, as
+    Megatron-LM without --cross-entropy-loss-fusion; native: these compiled to three kernels, as
+    Megatron-LM's own fusion."""
+    cuda_graph: Literal["none", "attention_router", "full"] = "none"
+    """What is launched as a CUDA graph instead of kernel by kernel: none, attention and router of
+    each layer, or whole passes, which need no synchronisation for experts either."""
     recompute: Recompute = ()
     """What is computed again in the backward pass instead of kept: none, full (only the input of
     each layer is kept), or a list of modules."""
@@ -126,6 +138,8 @@ class TrainingSpec(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> "TrainingSpec":
+        if self.fp8_recipe is not None and self.precision != "fp8":
+            raise ValueError(f"fp8_recipe needs precision: fp8, not {self.precision}")
         if self.micro_batch > self.global_batch:
             raise ValueError(
                 f"micro_batch {self.micro_batch} is larger than global_batch {self.global_batch}"

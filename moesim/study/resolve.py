@@ -8,6 +8,7 @@ from moesim.cost.optimizer import optimizer_rule
 from moesim.cost.software import Software, load_software, on_device
 from moesim.cost.work import Batch, Job
 from moesim.errors import ScenarioError
+from moesim.hardware.device import Device
 from moesim.hardware.profiles import load_accelerator, load_cluster
 from moesim.hardware.topology import Cluster, cluster
 from moesim.model.architecture import Architecture
@@ -15,6 +16,7 @@ from moesim.model.named import load_model
 from moesim.model.shapes import Shape
 from moesim.spec.parallel import ParallelSpec
 from moesim.spec.scenario import Scenario
+from moesim.study.fp8 import quantisation
 from moesim.study.router_rules import under_rule
 from moesim.study.sharding import full_sharding, offloaded_layers
 from moesim.study.validity import check_batch, check_effort, check_layout, check_model
@@ -67,9 +69,9 @@ def training(
         scenario=scenario,
         architecture=architecture,
         cluster=machines,
-        software=software,
+        software=replace(software, cuda_graph=scenario.training.cuda_graph),
         layout=layout,
-        job=_job(scenario, architecture, layout),
+        job=_job(scenario, architecture, layout, machines.device),
         micro_batches=micro_batches,
     )
 
@@ -103,7 +105,7 @@ def resolve_layout(scenario: Scenario, parallel: ParallelSpec, devices: int, key
     )  # fmt: skip
 
 
-def _job(scenario: Scenario, architecture: Architecture, layout: Layout) -> Job:
+def _job(scenario: Scenario, architecture: Architecture, layout: Layout, device: Device) -> Job:
     spec = scenario.training
     sequences = spec.micro_batch
     decoder = Shape(sequences=sequences, length=spec.sequence_length)
@@ -122,7 +124,13 @@ def _job(scenario: Scenario, architecture: Architecture, layout: Layout) -> Job:
     return Job(
         architecture=architecture,
         batch=Batch(decoder=decoder, encoder=encoder),
-        shard=shard(layout, spec.precision, fused_attention=spec.attention_kernel == "fused"),
+        shard=shard(
+            layout,
+            spec.precision,
+            fused_attention=spec.attention_kernel == "fused",
+            cross_entropy=spec.cross_entropy,
+            quantisation=quantisation(scenario, device),
+        ),
         recompute=spec.recompute,
         optimizer=rule,
         offload_layers=offloaded_layers(scenario, architecture.num_layers),

@@ -54,6 +54,8 @@ FIGURES: dict[str, Change] = {
     "software.efficiency.scale_out": Change("0.5"),
     "software.efficiency.overlapped": Change("0.01"),
     "software.kernel_launch": Change("1 ms"),
+    "software.host_per_kernel": Change("1 ms"),
+    "software.host_sync": Change("1 ms"),
     "software.reserved_memory": Change("9 GiB"),
     "software.fragmentation": Change("0.5"),
     "accelerator.peak.fp32": Change("10 TFLOP/s", (FP32,)),

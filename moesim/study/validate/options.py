@@ -34,7 +34,7 @@ _PRECISIONS = (("fp32", "fp32"), ("mxfp8", "fp8"), ("fp8", "fp8"), ("nvfp4", "")
 
 
 def read_precision(case: Case, reading: Reading) -> None:
-    """Read the type of the matrix products; recipes of fp8 are all fp8 here."""
+    """Read the type of the matrix products and the recipe of fp8."""
     text = case.text("precision").casefold()
     for word, precision in _PRECISIONS:
         if text.startswith(word):
@@ -42,9 +42,25 @@ def read_precision(case: Case, reading: Reading) -> None:
                 raise SkippedError(f"training in {word} is not modelled")
             reading.training["precision"] = precision
             if precision == "fp8":
-                reading.assume(f"{text.split(' ')[0]}: fp8 products; casts are not charged")
+                reading.training["fp8_recipe"] = _recipe(case, text, reading)
             return
     raise SkippedError(f"precision '{text}' is not known" if text else "no precision is given")
+
+
+_RECIPES = (("mxfp8", "mxfp8"), ("delayed", "delayed"), ("block", "blockwise"),
+            ("current", "tensorwise"), ("tensorwise", "tensorwise"))  # fmt: skip
+_HOPPER = ("h100", "h200", "h800", "h20", "gh200")
+
+
+def _recipe(case: Case, text: str, reading: Reading) -> str:
+    recipe = next((name for word, name in _RECIPES if word in text), None)
+    if recipe is None:
+        reading.assume("fp8 recipe not stated: current scaling")
+        return "tensorwise"
+    if recipe == "mxfp8" and case.text("hardware").casefold().startswith(_HOPPER):
+        reading.assume("mxfp8 on Hopper: taken as block scales of 128")
+        return "blockwise"
+    return recipe
 
 
 _MODULES = {
@@ -124,6 +140,34 @@ def _read_exchange_overlap(case: Case, overlap: dict[str, Any], reading: Reading
         reading.assume("overlap of the expert exchange needs vpp above 1: taken as none")
 
 
+def read_loss(case: Case, reading: Reading, *, fused: bool) -> None:
+    """Read whether cross-entropy is one pass; `fused` is the trainer's habit."""
+    said = case.part("options").get("cross_entropy_fusion")
+    if said is None:
+        said = fused
+        if fused:
+            reading.assume("cross-entropy not stated: taken as fused")
+    elif said:
+        reading.training["cross_entropy"] = "native"
+        reading.assume("cross-entropy fusion: Megatron-LM's native one, its default")
+    if not said:
+        reading.training["cross_entropy"] = "unfused"
+
+
+def read_graphs(case: Case, reading: Reading, *, compiled: bool) -> None:
+    """Read what is launched at once; `compiled` trainers launch whole steps."""
+    said = case.part("options").get("cuda_graph")
+    text = "" if said is None else str(said).casefold()
+    if compiled or "full" in text:
+        reading.training["cuda_graph"] = "full"
+    elif "attn" in text or "scoped" in text or text == "on":
+        reading.training["cuda_graph"] = "attention_router"
+        if "attn" not in text:
+            reading.assume(f"cuda_graph '{text}' taken as graphs of attention and router")
+    elif text and text != "none":
+        reading.assume(f"cuda_graph '{text}' taken as none: router alone")
+
+
 def read_routing(case: Case, reading: Reading) -> None:
     """Read how evenly experts are loaded and whether they drop tokens."""
     options = case.part("options")
@@ -169,6 +213,7 @@ _READ = {
     "schedule",
     "framework",
     "cross_entropy_fusion",
+    "cuda_graph",
     "grouped_gemm",
     "permute_fusion",
     "router_fusion",

@@ -12,6 +12,12 @@ class Trainer:
     words: tuple[str, ...]
     """Any of these in a case's source or framework means it."""
     fused_attention: bool = True
+    fused_loss: bool = True
+    """Whether cross-entropy is one pass where a case does not say."""
+    compiled: bool = False
+    """Whether a step is one program, launched at once."""
+    family: str = "megatron"
+    """Trainers that share host code."""
     note: str = ""
     defaults: dict[str, str] = field(default_factory=dict)
     narrow_dispatch: bool = False
@@ -27,7 +33,25 @@ TRAINERS: tuple[Trainer, ...] = (
     Trainer(
         words=("2205.05198", "vTrain", "stanford-futuredata/megablocks", "2211.15841"),
         fused_attention=False,
-        note="Megatron-LM of 2022 has no FlashAttention: scores go through memory",
+        fused_loss=False,
+        note="Megatron-LM of 2022 has no FlashAttention: scores go through memory; cross-entropy "
+        "is not fused",
+    ),
+    Trainer(
+        words=("maxtext", "MaxText", "tpu-recipes", "2101.03961"),
+        compiled=True,
+        family="xla",
+        note="XLA compiles the step: the host launches it once",
+    ),
+    Trainer(
+        words=("FSDP", "mosaicml/llm-foundry", "allenai/OLMoE", "nnscaler"),
+        family="fsdp",
+        note="host time of a trainer of PyTorch FSDP taken as Megatron's",
+    ),
+    Trainer(
+        words=("NVIDIA/Megatron-LM:tests", "2504.14960"),
+        fused_loss=False,
+        note="cross-entropy not stated: Megatron-LM's default, not fused",
     ),
 )
 

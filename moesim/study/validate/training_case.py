@@ -21,6 +21,8 @@ from moesim.study.validate.models import architecture
 from moesim.study.validate.options import (
     Reading,
     read_dispatcher,
+    read_graphs,
+    read_loss,
     read_overlap,
     read_precision,
     read_recompute,
@@ -55,9 +57,12 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
     if any(run.layer.ffn.__class__.__name__ == "MoeFfn" for run in network.decoder):
         read_routing(case, reading)
     trainer = trainer_of(case)
-    if trainer is not None and not trainer.fused_attention:
-        reading.training["attention_kernel"] = "unfused"
+    if trainer is not None:
+        if not trainer.fused_attention:
+            reading.training["attention_kernel"] = "unfused"
         reading.assume(trainer.note)
+    read_loss(case, reading, fused=trainer is None or trainer.fused_loss)
+    read_graphs(case, reading, compiled=trainer is not None and trainer.compiled)
     machines = cluster_of(case, file)
     chips = read_layout(case, reading)
     read_offload(case, reading, network.num_layers)

@@ -123,17 +123,23 @@ def test_early_stages_hold_more_micro_batches(tmp_path: Path) -> None:
     assert kept[1] == 3 * 2 * layer
     assert kept[2] == 2 * 2 * layer
     assert kept[0] == pytest.approx(4 * 2 * layer)  # the embedding keeps nothing
-    # the last one holds a single micro-batch, and final norm, its output and fp32 logits
-    assert kept[3] == 2 * layer + 4 * SBH + 1024 * 4096 * 4
+    # the last one holds a single micro-batch, and final norm, its output and bf16 logits
+    assert kept[3] == 2 * layer + 4 * SBH + 1024 * 4096 * 2
 
 
 def test_the_last_stage_holds_logits_and_their_gradient(tmp_path: Path) -> None:
     """Two matrices of 1024 x 4096, bf16 as the product makes them, beside the fp32 copy kept."""
-    made = outcome(tmp_path, {"parallel": {"pp": 4, "ep": 1}}, dense(1024))
+    native = {"training": {"cross_entropy": "native"}}
+    made = outcome(tmp_path, {"parallel": {"pp": 4, "ep": 1}, **native}, dense(1024))
     assert [stage.working_set for stage in made.memory] == [0, 0, 0, 2 * 1024 * 4096 * 2]
     # tensor parallelism cuts the vocabulary
-    cut = outcome(tmp_path, {"parallel": {"pp": 4, "ep": 1, "tp": 2}}, dense(1024))
+    cut = outcome(tmp_path, {"parallel": {"pp": 4, "ep": 1, "tp": 2}, **native}, dense(1024))
     assert cut.memory[3].working_set == 2 * 1024 * 2048 * 2
+
+
+def test_a_fused_loss_writes_the_gradient_over_the_logits(tmp_path: Path) -> None:
+    made = outcome(tmp_path, {"parallel": {"pp": 4, "ep": 1}}, dense(1024))
+    assert [stage.working_set for stage in made.memory] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("vocab", [512, 4096])
@@ -142,7 +148,9 @@ def test_full_recomputation_brings_one_layer_back(tmp_path: Path, vocab: int) ->
 
     Logits and their gradient, two bytes each, are there at another time: the larger one counts.
     """
-    changes = {"parallel": {"ep": 1}, "training": {"recompute": "full"}}
+    changes = {
+        "parallel": {"ep": 1}, "training": {"recompute": "full", "cross_entropy": "native"}
+    }  # fmt: skip
     (held,) = outcome(tmp_path, changes, {**dense(1024), "vocab": vocab}).memory
     assert held.activations == 8 * 2 * SBH + 4 * SBH + 1024 * vocab * 4
     assert held.working_set == max(24 * SBH + LSE, 2 * 1024 * vocab * 2)
@@ -155,7 +163,7 @@ def test_an_encoder_decoder_layer_by_hand(tmp_path: Path) -> None:
 
     A layer keeps 32 bytes per token and channel (see test_memory.py) and 4 per token and head.
     Cross attention adds a norm 2, its output 2, queries 2 and the output of attention 2 per decoder
-    token, keys and values 4 per encoder token. The end keeps 4, and 4 per logit. The encoder's
+    token, keys and values 4 per encoder token. The end keeps 4, and 2 per logit. The encoder's
     final norm keeps its input and, once for all decoder layers, its output: 4.
     """
     assert _t5(tmp_path).activations == _t5_kept() + 4 * 512 * 768
@@ -165,7 +173,7 @@ def _t5_kept() -> int:
     encoder, decoder, heads, hidden = 512, 128, 12, 768
     layers = 12 * (encoder + decoder) * (32 * hidden + 4 * heads)
     cross = 12 * (decoder * (8 * hidden + 4 * heads) + encoder * 4 * hidden)
-    return layers + cross + decoder * 4 * hidden + decoder * 4 * 32128
+    return layers + cross + decoder * 4 * hidden + decoder * 2 * 32128
 
 
 def _t5(folder: Path) -> StageMemory:
