@@ -95,7 +95,7 @@ CHANGES: dict[str, Change] = {
     "training.attention_kernel": Change("unfused"),
     "training.cross_entropy": Change("unfused"),
     "training.fp8_recipe": Change("blockwise", ("training.precision=fp8",)),
-    "training.cuda_graph": Change("full"),
+    "training.cuda_graph": Change("none"),
     "training.recompute": Change("full"),
     "training.optimizer.kind": Change("adafactor"),
     "training.optimizer.distributed": Change("false"),
