@@ -114,7 +114,7 @@ CHANGES: dict[str, Change] = {
     "training.attention_kernel": Change("unfused"),
     "training.cross_entropy": Change("unfused"),
     "training.fp8_recipe": Change("blockwise", ("training.precision=fp8",)),
-    "training.cuda_graph": Change("full"),
+    "training.cuda_graph": Change("none"),
     "training.recompute": Change("full"),
     "training.offload_layers": Change("4"),
     "training.optimizer.kind": Change("adafactor"),
