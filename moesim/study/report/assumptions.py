@@ -51,7 +51,8 @@ def statements(outcome: Outcome, origins: Mapping[str, float]) -> list[str]:
         "odd shapes are not told apart beyond whole tiles per compute unit.",
         _EXPOSED[run.job.exchange_overlap],
         "Transfers between pipeline stages delay the receiver and do not slow compute.",
-        "Host time, data loading and stragglers are left out.",
+        "Data loading and devices of unequal speed are left out; how far the device waits for the "
+        "host follows training.cuda_graph and two figures fitted over all published steps.",
     ]
     if run.architecture.is_moe:
         said += [

@@ -7,7 +7,7 @@ from moesim.cost.software import load_software, on_device
 from moesim.errors import MoesimError, ScenarioError
 from moesim.hardware.profiles import load_accelerator, load_cluster
 from moesim.hardware.topology import cluster
-from moesim.model.architecture import Architecture
+from moesim.model.architecture import Architecture, MoeFfn
 from moesim.spec.cases import Case, CaseFile, Words
 from moesim.spec.scenario import Scenario
 from moesim.spec.validate import build
@@ -54,8 +54,10 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
     reading = Reading()
     for read in (read_precision, read_recompute, read_dispatcher, read_overlap, read_rest):
         read(case, reading)
-    if any(run.layer.ffn.__class__.__name__ == "MoeFfn" for run in network.decoder):
-        read_routing(case, reading)
+    ffns = [run.layer.ffn for run in network.decoder]
+    experts = next((ffn.num_experts for ffn in ffns if isinstance(ffn, MoeFfn)), 0)
+    if experts:
+        read_routing(case, reading, experts)
     trainer = trainer_of(case)
     if trainer is not None:
         if not trainer.fused_attention:

@@ -8,6 +8,7 @@ import pytest
 from moesim.spec.cases import Case
 from moesim.study.validate.options import (
     Reading,
+    natural_cv,
     read_dispatcher,
     read_precision,
     read_recompute,
@@ -120,3 +121,11 @@ def test_offload_that_is_no_percentage(percent: object) -> None:
 def test_options_that_change_nothing_are_listed() -> None:
     said = _read(read_rest, options={"moon_phase": "full", "routing": "natural"}).assumed
     assert said == ["not modelled: moon_phase = full"]
+
+
+def test_natural_loads_are_as_uneven_as_measured_ones() -> None:
+    """Mixtral's 8 experts 0.100; 64 experts 0.48; half way between them in log experts."""
+    assert natural_cv(8) == pytest.approx(0.100)
+    assert natural_cv(64) == pytest.approx((0.452 + 0.510) / 2, abs=0.005)
+    assert natural_cv(256) == natural_cv(64)
+    assert natural_cv(round(8 * 8**0.5)) == pytest.approx((0.100 + 0.48) / 2, abs=0.005)
