@@ -90,6 +90,5 @@ _SORT = (
     ("histogram", _VALUE, 0.0),
     *[("radix", _VALUE + _PLACE, _VALUE + _PLACE)] * _RADIX_PASSES,
 )
-_LOOK_UP = ("place", 0.0, 0.0)
 _TOP_K = ("top_k", _VALUE, _VALUE)
 _TOP_P = (("cumulative_sum", _VALUE, _VALUE), ("top_p", 2 * _VALUE, _VALUE))

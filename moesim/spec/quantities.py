@@ -77,7 +77,6 @@ FlopPerS = Annotated[
     float, _NOT_NEGATIVE, _reader("flop_per_s"), _writer("flop_per_s"), _schema("flop_per_s")
 ]
 Watts = Annotated[float, _NOT_NEGATIVE, _reader("w"), _writer("w"), _schema("w")]
-Usd = Annotated[float, _NOT_NEGATIVE, _reader("usd"), _writer("usd"), _schema("usd")]
 UsdPerDeviceHour = Annotated[
     float, _NOT_NEGATIVE, _reader("usd_per_h"), _writer("usd_per_h"), _schema("usd_per_h")
 ]

@@ -1,6 +1,5 @@
 """Every format that can be read, by the name that the command line and the README use."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,11 +75,3 @@ def tables_of(files: Iterable[FileRead]) -> dict[str, list[Row]]:
         for table, found in file.found.tables.items():
             rows.setdefault(table, []).extend(found)
     return {table: merged(found) for table, found in sorted(rows.items()) if found}
-
-
-def left_out_of(files: Iterable[FileRead]) -> Counter[str]:
-    """Return how often something was left out of all files, by reason."""
-    total: Counter[str] = Counter()
-    for file in files:
-        total.update(file.found.left_out)
-    return total

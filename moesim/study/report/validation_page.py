@@ -41,7 +41,8 @@ def _head(records: Sequence[Record]) -> str:
     signs = f" {right} of {ran} single changes go the measured way." if ran else ""
     return (
         "<header><h1>Validation</h1><p class='lead'>Predictions beside what others measured: "
-        f"{compared} of {cases} cases and pairs compared. Nothing was fitted to a case.</p>"
+        f"{compared} of {cases} cases and pairs compared. "
+        "Nothing was fitted to a case; the host's time is one figure for all steps alike.</p>"
         f"</header><section><h2>Quality A and B</h2>{_table([('', headline(records))])}"
         f"<p class='note'>{escape(BIAS)}.{signs}</p></section>"
     )
