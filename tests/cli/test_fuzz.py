@@ -28,7 +28,7 @@ from moesim.study.report.files import to_json
 from moesim.study.resolve import Training, resolve
 from moesim.study.run import run
 
-BUILT, EXTREME, FIGURES, SIZES, MUTATED = 500, 200, 150, 150, 1000
+BUILT, EXTREME, FIGURES, SIZES, MUTATED = 500, 120, 120, 120, 800
 SMALL_PASSES = 100
 
 BASES: tuple[dict[str, Any], ...] = (
