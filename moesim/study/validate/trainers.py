@@ -1,6 +1,6 @@
 """What is known of the trainer behind a source: its kernels, its defaults, its measured rates."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from moesim.spec.cases import Case
 
@@ -19,7 +19,6 @@ class Trainer:
     family: str = "megatron"
     """Trainers that share host code."""
     note: str = ""
-    defaults: dict[str, str] = field(default_factory=dict)
     narrow_dispatch: bool = False
     """Whether fp8 training sends fp8 values to the experts."""
 
