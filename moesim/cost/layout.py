@@ -6,6 +6,7 @@ from moesim.cost.collectives import Network, network
 from moesim.cost.software import Software
 from moesim.hardware.groups import Group, parallel_groups
 from moesim.hardware.topology import Topology
+from moesim.model.context import ContextComm
 from moesim.model.cross_entropy import CrossEntropy
 from moesim.model.quantisation import Quantisation
 from moesim.model.shapes import Shard
@@ -38,6 +39,7 @@ class Layout:
     schedule: str
     dispatcher: str
     dispatch_dtype: str | None = None
+    cp_comm: ContextComm = "ring"
     fsdp: FullSharding | None = None
     chunk_layers: tuple[int, ...] | None = None
     """Layers of each chunk in the order of the network, where the user gave them."""
@@ -48,6 +50,11 @@ class Layout:
     def edp(self) -> int:
         """Replicas of each expert."""
         return self.tp * self.cp * self.dp // (self.ep * self.etp)
+
+    @property
+    def copies(self) -> int:
+        """Stages that hold the same layers: with dualpipe the stage opposite has them too."""
+        return 2 if self.schedule == "dualpipe" else 1
 
     @property
     def devices(self) -> int:
@@ -73,6 +80,7 @@ def shard(
     return Shard(
         tp=layout.tp,
         cp=layout.cp,
+        cp_comm=layout.cp_comm,
         ep=layout.ep,
         etp=layout.etp,
         sequence_parallel=layout.sequence_parallel,
@@ -107,7 +115,30 @@ def _shard_groups(layout: Layout, rule: FullSharding) -> dict[str, Group]:
 def networks(layout: Layout, topology: Topology, software: Software) -> dict[str, Network]:
     """Return the network between the ranks of each group."""
     found = {name: network(group, topology, software) for name, group in groups(layout).items()}
+    if layout.copies > 1:
+        found |= {name: _with_stage_opposite(found[name], topology, software) for name in _REPLICAS}
     return found | ({"embedding": _ends(found["pp"])} if layout.pp > 1 else {})
+
+
+_REPLICAS = ("dp_cp", "edp")
+"""The groups over which gradients are reduced."""
+
+
+def _with_stage_opposite(replicas: Network, topology: Topology, software: Software) -> Network:
+    """Return the network between replicas on two stages that hold the same layers.
+
+    The stages are in one domain only if all devices are; else the group touches twice the domains.
+    """
+    size, members = 2 * replicas.size, replicas.members
+    if topology.devices <= topology.scale_up.domain_size:
+        whole = network(Group(size, topology.devices // size), topology, software)
+        return replace(whole, members=size)
+    across = network(Group(2, topology.devices // 2), topology, software)
+    return replace(
+        replicas, size=size, domains=2 * replicas.domains, members=members, axes=None,
+        fabric_bytes_per_s=replicas.fabric_bytes_per_s or across.fabric_bytes_per_s,
+        scale_out_bytes_per_s=replicas.scale_out_bytes_per_s or across.scale_out_bytes_per_s,
+    )  # fmt: skip
 
 
 def _ends(stages: Network) -> Network:

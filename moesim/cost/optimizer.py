@@ -62,7 +62,8 @@ def owned_params(params: StageParams, rule: OptimizerRule, layout: Layout) -> fl
         return sharded_params(params, layout)
     if not rule.distributed:
         return params.total
-    return params.dense / (layout.dp * layout.cp) + params.routed_experts / layout.edp
+    spread = params.dense / (layout.dp * layout.cp) + params.routed_experts / layout.edp
+    return spread / layout.copies
 
 
 def sharded_params(params: StageParams, layout: Layout) -> float:

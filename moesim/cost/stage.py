@@ -18,6 +18,7 @@ from moesim.cost.parameters import StageParams, copies_embedding, end_params, st
 from moesim.cost.pipeline import Chunk
 from moesim.cost.pricing import Machine, price, transfer
 from moesim.cost.recomputation import again
+from moesim.cost.ring import beside_attention
 from moesim.cost.sharding import (
     ShardedPass,
     UnitTimes,
@@ -32,6 +33,7 @@ from moesim.model.backward import backward
 from moesim.model.operators import Collective, CollectiveKind, Exchange, Operator
 from moesim.model.parameters import embedding_params
 from moesim.model.shapes import Shard, sequence_shard_tokens
+from moesim.spec.schedule_names import FOLDED, PAIRED, SPLIT
 
 PARTS = {
     "layernorm": "norms",
@@ -188,7 +190,7 @@ def joint_passes(
 
     None where no schedule pairs them; one after the other where pairs do not overlap.
     """
-    if not overlap and on.layout.schedule not in {"dualpipe", "dualpipe_v"}:
+    if not overlap and on.layout.schedule not in PAIRED:
         return ()
     cost = interference(on.device, on.software)
     return tuple(
@@ -202,7 +204,7 @@ def joint_passes(
 
 def _split(job: Job, work: tuple[tuple[list[Block], Beside], ...], on: Machine) -> _Split:
     """Return the backward passes in two, where the schedule runs weight gradients apart."""
-    if on.layout.schedule not in {"zb_h1", "dualpipe", "dualpipe_v"}:
+    if on.layout.schedule not in SPLIT:
         return {"inputs": (), "weights": ()}
     return {
         "inputs": tuple(
@@ -238,6 +240,8 @@ def _parts(operators: Iterable[Operator], on: Machine, skew: float) -> list[Part
     for operator in operators:
         timed = price(operator, on, skew)
         parts.append(Part(timed.stream, part_name(operator), timed.seconds))
+    if on.layout.cp > 1 and on.layout.cp_comm == "ring":
+        return beside_attention(parts, on.layout.cp, on.software.overlapped_fraction)
     return parts
 
 
@@ -298,7 +302,7 @@ def _embedding_gradients(job: Job, stage: list[Chunk], on: Machine) -> list[Coll
     the summed gradients. Source: Megatron-LM core/distributed/finalize_model_grads.py.
     """
     at_an_end = any(chunk.has_embedding or chunk.has_logits for chunk in stage)
-    if on.layout.schedule == "dualpipe_v":
+    if on.layout.schedule in FOLDED:
         return []  # both ends lie on the first stage
     if on.layout.pp == 1 or not at_an_end or not copies_embedding(job.architecture):
         return []

@@ -37,8 +37,9 @@ def backward(operator: Operator) -> tuple[Operator, ...]:
         if operator.forward_only:
             return ()
         mirrored = replace(operator, name=f"{operator.name}_grad", kind=_MIRROR[operator.kind])
-        # a rank keeps its own keys and values only, so it gathers the others once more
-        return (operator, mirrored) if operator.group == "cp" else (mirrored,)
+        # a rank keeps its own keys and values only, so it gets the others once more
+        again = operator.group == "cp" and operator.kind != "all_to_all"
+        return (operator, mirrored) if again else (mirrored,)
     if isinstance(operator, Exchange):
         dtype = operator.backward_dtype
         return (replace(operator, name=f"{operator.name}_grad", dtype=dtype),)

@@ -1,6 +1,7 @@
 """The shape of one micro-batch, and how the model is cut over ranks."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from moesim.model.cross_entropy import CrossEntropy
 from moesim.model.operators import DTYPE_BYTES
@@ -22,6 +23,8 @@ class Shard:
 
     tp: int = 1
     cp: int = 1
+    cp_comm: Literal["ring", "all_gather", "all_to_all"] = "all_gather"
+    """How the ranks that share a sequence come by each other's keys and values."""
     ep: int = 1
     etp: int = 1
     sequence_parallel: bool = True

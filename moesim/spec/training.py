@@ -75,6 +75,9 @@ class OptimizerSpec(Spec):
     offload: Share = 0.0
     """Share of the master weights and moments that lie in the host's memory, or true for all of
     them; their gradients and weights then cross the host link at each update."""
+    post_validation: bool = False
+    """Update without a wait for the gradient norm of the other stages, and take the update back in
+    the rare step that should have been clipped: stages that begin late may end late."""
     gradient_dtype: Literal["fp32", "bf16"] = "fp32"
     """Type in which gradients are kept and reduced."""
 

@@ -99,6 +99,7 @@ def resolve_layout(scenario: Scenario, parallel: ParallelSpec, devices: int, key
         else parallel.schedule,
         dispatcher=parallel.dispatcher,
         dispatch_dtype="fp8" if parallel.dispatch_dtype == "fp8" else None,
+        cp_comm=parallel.cp_comm,
         fsdp=full_sharding(scenario, parallel, dp, key),
         chunk_layers=None if given is None else tuple(one.count("t") for one in given),
         chunk_mtp=given[-1].count("m") if given else 0,

@@ -104,6 +104,7 @@ def plan(run: Training, orders: tuple[Order, ...], costs: tuple[StageCost, ...])
         overlap_reduce=overlap.grad_reduce,
         overlap_gather=overlap.param_gather,
         overlapped_rate=run.software.overlapped_fraction,
+        post_validation=run.scenario.training.optimizer.post_validation,
         route=ROUTES.get(run.layout.schedule, "loop"),
     )
 

@@ -87,6 +87,7 @@ PARALLEL: dict[str, Change] = {
     "pp": Change("4"),
     "vpp": Change("2"),
     "cp": Change("2"),
+    "cp_comm": Change("all_gather", ("parallel={cp: 2}",)),
     "ep": Change("8"),
     "etp": Change("2"),
     "fsdp": Change("4"),
@@ -120,6 +121,7 @@ CHANGES: dict[str, Change] = {
     "training.optimizer.kind": Change("adafactor"),
     "training.optimizer.distributed": Change("false"),
     "training.optimizer.offload": Change("true"),
+    "training.optimizer.post_validation": Change("true", ("parallel={pp: 2, ep: 8}",)),
     "training.optimizer.gradient_dtype": Change("bf16"),
     "training.overlap.grad_reduce": Change("false"),
     "training.overlap.param_gather": Change("false"),
@@ -225,7 +227,9 @@ CHANGES: dict[str, Change] = {
     **{
         f"baseline.parallel.{name}": Change(
             change.value,
-            ("baseline={model: olmo-1b, parallel: {tp: 2}}",)
+            ("baseline={model: olmo-1b, parallel: {cp: 2}}",)
+            if name == "cp_comm"
+            else ("baseline={model: olmo-1b, parallel: {tp: 2}}",)
             if change.under == DENSE
             else ("baseline={model: olmo-1b, parallel: {fsdp: 8}}",)
             if change.under == SHARDED

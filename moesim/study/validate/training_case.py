@@ -15,6 +15,7 @@ from moesim.spec.yaml_text import Document
 from moesim.study.bound import bound
 from moesim.study.resolve import Training, training
 from moesim.study.validate.calibrated import calibration_of, with_calibration
+from moesim.study.validate.context import read_context
 from moesim.study.validate.machines import cluster_of
 from moesim.study.validate.maxtext import is_maxtext
 from moesim.study.validate.models import architecture
@@ -119,6 +120,7 @@ def read_layout(case: Case, reading: Reading) -> int:
         value = cut.get(name)
         if isinstance(value, int) and not isinstance(value, bool):
             reading.parallel[name] = value
+    read_context(case, reading)
     model_parallel = 1
     for name in ("tp", "pp", "cp"):
         model_parallel *= reading.parallel.get(name, 1)
