@@ -16,6 +16,15 @@ from moesim.spec.training import TrainingSpec
 from moesim.spec.yaml_text import Document
 
 
+class SlowDevices(Spec):
+    """Devices that run slower than the others all the time, such as throttled ones."""
+
+    devices: Annotated[int, Field(ge=1, le=10_000_000)]
+    """How many; which ones is drawn by the seed."""
+    speed: Annotated[float, Field(gt=0, lt=1)]
+    """Their speed as a share of the others', such as 0.8."""
+
+
 class ClusterChoice(Spec):
     """The machines, by the name of their profile, and how many devices of them."""
 
@@ -27,6 +36,17 @@ class ClusterChoice(Spec):
     """What a device costs per hour; left out, the profile's price holds, where it has one."""
     oversubscription: Annotated[float, Field(ge=1, le=1000)] | None = None
     """Bandwidth below over bandwidth above the leaf switches; left out, the profile's."""
+    speed_spread: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Standard deviation of the logarithm of the devices' speeds, drawn by the seed; 0: all alike.
+    Everybody waits for the slowest device of each pipeline stage."""
+    slow: SlowDevices | None = None
+    """Devices that are slower than the others throughout."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "ClusterChoice":
+        if self.slow is not None and self.slow.devices > self.devices:
+            raise ValueError(f"slow.devices {self.slow.devices} are more than {self.devices}")
+        return self
 
 
 class BaselineSpec(Spec):

@@ -19,6 +19,7 @@ from moesim.model.shapes import Shard
 from moesim.sim.training.registry import ROUTES, stage_order
 from moesim.sim.training.schedules import Order, Pair, most_in_flight
 from moesim.sim.training.step import StepPlan, StepResult, simulate_step, work_of
+from moesim.study.device_speeds import slowed
 from moesim.study.outcome import Metrics, Outcome, Share, Step
 from moesim.study.resolve import Training
 from moesim.study.routing import draw, moe_layers
@@ -86,7 +87,7 @@ def stage_costs(
         if key not in known:
             known[key] = stage_cost(run.job, stage, loads, on)
         costs.append(known[key])
-    return tuple(costs)
+    return slowed(run, tuple(costs))
 
 
 def _likeness(chunk: Chunk, loads: Loads) -> object:

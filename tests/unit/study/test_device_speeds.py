@@ -1,0 +1,74 @@
+"""A slow device holds up its stage, by hand; a spread is that of the draw."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moesim.errors import ScenarioError
+from moesim.spec.load import load_scenario
+from moesim.spec.scenario import ClusterChoice, SlowDevices
+from moesim.study.device_speeds import device_speeds
+from moesim.study.outcome import Outcome
+from moesim.study.resolve import resolve
+from moesim.study.simulate import simulate
+
+
+def _outcome(folder: Path, cluster: str = "", parallel: str = "{ep: 8}") -> Outcome:
+    file = folder / "speeds.yaml"
+    file.write_text(
+        f"model: olmoe-1b-7b\ncluster: {{profile: dgx-h100, devices: 16{cluster}}}\n"
+        f"parallel: {parallel}\ntraining: {{sequence_length: 4096, global_batch: 32}}\n",
+        encoding="utf-8",
+    )
+    return simulate(resolve(load_scenario(file)))
+
+
+def _seconds(outcome: Outcome, kind: str) -> float:
+    return sum(share.seconds for share in outcome.breakdown if share.kind == kind)
+
+
+def test_one_device_at_half_speed_doubles_all_compute(tmp_path: Path) -> None:
+    alike = _outcome(tmp_path)
+    slow = _outcome(tmp_path, ", slow: {devices: 1, speed: 0.5}")
+    assert _seconds(slow, "compute") == pytest.approx(2 * _seconds(alike, "compute"), rel=1e-9)
+    other = _seconds(alike, "exposed") - _seconds(slow, "exposed")
+    assert other == pytest.approx(0.0, abs=0.1 * _seconds(alike, "exposed"))
+
+
+def test_a_slow_stage_is_the_bottleneck_of_its_pipeline(tmp_path: Path) -> None:
+    """1F1B takes m times the slowest stage and once the others: four micro-batches more of it."""
+    alike = _outcome(tmp_path, "", "{pp: 2, ep: 8}")
+    slow = _outcome(tmp_path, ", slow: {devices: 1, speed: 0.5}", "{pp: 2, ep: 8}")
+    assert alike.run.micro_batches == 4
+    grown = [
+        new.forward[0].seconds + new.backward[0].seconds - old.forward[0].seconds
+        - old.backward[0].seconds
+        for new, old in zip(slow.stages, alike.stages, strict=True)
+    ]  # fmt: skip
+    update_s = max(new.update_s for new in slow.stages) - alike.stages[0].update_s
+    assert min(grown) == 0.0
+    assert slow.metrics.step_s - alike.metrics.step_s == pytest.approx(
+        4 * max(grown) + update_s, rel=0.03
+    )
+    assert slow.metrics.bubble_fraction > alike.metrics.bubble_fraction
+
+
+def test_speeds_have_the_spread_asked_for() -> None:
+    """100,000 draws: the standard error of the deviation is 1/sqrt(2 n), 0.22 %."""
+    cluster = ClusterChoice(profile="any", devices=100_000, speed_spread=0.05)
+    logs = np.log(device_speeds(cluster, 3))
+    assert logs.std() == pytest.approx(0.05, rel=0.01)
+    assert abs(logs.mean()) < 3 * 0.05 / 100_000**0.5
+
+
+def test_as_many_slow_devices_as_asked_for() -> None:
+    cluster = ClusterChoice(profile="any", devices=512, slow=SlowDevices(devices=7, speed=0.8))
+    speeds = device_speeds(cluster, 0)
+    assert (speeds == 0.8).sum() == 7
+    assert (speeds == 1.0).sum() == 505
+
+
+def test_more_slow_devices_than_there_are(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match=r"slow\.devices 17 are more than 16"):
+        _outcome(tmp_path, ", slow: {devices: 17, speed: 0.5}")
