@@ -37,20 +37,15 @@ def test_one_device_at_half_speed_doubles_all_compute(tmp_path: Path) -> None:
 
 
 def test_a_slow_stage_is_the_bottleneck_of_its_pipeline(tmp_path: Path) -> None:
-    """1F1B takes m times the slowest stage and once the others: four micro-batches more of it."""
+    """A pipeline takes four micro-batches of its slowest stage, and at most one of the other."""
     alike = _outcome(tmp_path, "", "{pp: 2, ep: 8}")
     slow = _outcome(tmp_path, ", slow: {devices: 1, speed: 0.5}", "{pp: 2, ep: 8}")
-    assert alike.run.micro_batches == 4
-    grown = [
-        new.forward[0].seconds + new.backward[0].seconds - old.forward[0].seconds
-        - old.backward[0].seconds
-        for new, old in zip(slow.stages, alike.stages, strict=True)
-    ]  # fmt: skip
-    update_s = max(new.update_s for new in slow.stages) - alike.stages[0].update_s
-    assert min(grown) == 0.0
-    assert slow.metrics.step_s - alike.metrics.step_s == pytest.approx(
-        4 * max(grown) + update_s, rel=0.03
-    )
+    assert slow.run.micro_batches == 4
+    each = [stage.forward[0].seconds + stage.backward[0].seconds for stage in slow.stages]
+    unslowed = [stage.forward[0].seconds + stage.backward[0].seconds for stage in alike.stages]
+    assert sum(one > other for one, other in zip(each, unslowed, strict=True)) == 1
+    update_s = max(stage.update_s for stage in slow.stages)
+    assert 4 * max(each) + update_s < slow.metrics.step_s < 4 * max(each) + min(each) + update_s
     assert slow.metrics.bubble_fraction > alike.metrics.bubble_fraction
 
 
