@@ -7,6 +7,7 @@ from moesim.cost.software import Software
 from moesim.hardware.groups import Group, parallel_groups
 from moesim.hardware.topology import Topology
 from moesim.model.cross_entropy import CrossEntropy
+from moesim.model.fusions import Fusions
 from moesim.model.quantisation import Quantisation
 from moesim.model.shapes import Shard
 
@@ -67,7 +68,8 @@ class Layout:
 
 def shard(
     layout: Layout, dtype: str, *, fused_attention: bool = True,
-    cross_entropy: CrossEntropy = "fused", quantisation: Quantisation | None = None,
+    cross_entropy: CrossEntropy = "fused", fusions: Fusions = "full",
+    quantisation: Quantisation | None = None,
 ) -> Shard:  # fmt: skip
     """Return the share of a layer that one rank of `layout` holds."""
     return Shard(
@@ -80,6 +82,7 @@ def shard(
         dispatch_dtype=layout.dispatch_dtype,
         fused_attention=fused_attention,
         cross_entropy=cross_entropy,
+        fusions=fusions,
         quantisation=quantisation,
     )
 
