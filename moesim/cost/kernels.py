@@ -47,7 +47,7 @@ def kernel_time(operator: Compute, device: Device, software: Software) -> Known:
     if isinstance(operator, AttentionCore) and software.attention_slowdown != 1.0:
         known = kernel_time(operator, device, replace(software, attention_slowdown=1.0))
         slower = known.seconds * software.attention_slowdown
-        return Known(slower, "assumed", ASSUMED_UNCERTAINTY, known.origin)
+        return Known(slower, "assumed", ASSUMED_UNCERTAINTY)
     if software.kernels is not None:
         found = kernel_s(operator, software.kernels)
         if found is not None:

@@ -132,6 +132,7 @@ def _cut(job: Job, chunk: Chunk, found: list[Block], on: Machine) -> ShardedPass
         units=tuple(known[id(block)] for block in found),
         stream="scale-out" if on.networks["fsdp"].domains > 1 else "scale-up",
         rate=on.software.overlapped_fraction,
+        taken=interference(on.device, on.software).taken,
     )
 
 
