@@ -20,6 +20,10 @@ from moesim.model.fusions import Fusions
 _SIXTEEN_BIT = (2 + 4) + (4 + 4) + 2 + 2 + 4 + 2
 _FP32 = 4 + 4
 _LAUNCHES = {True: 4, False: 2}
+"""Kernels of these passes, with 16-bit gradients and without."""
+
+_GRADIENT = 4.0
+"""Bytes of a gradient in fp32."""
 
 
 def further_passes_s(
@@ -33,7 +37,3 @@ def further_passes_s(
     passed = owned_params(params, rule, layout) * (_SIXTEEN_BIT if narrow else _FP32)
     rate = device.memory_bandwidth_bytes_per_s * software.memory_fraction
     return passed / rate + _LAUNCHES[narrow] * software.kernel_launch_s
-
-
-_GRADIENT = 4.0
-"""Bytes of a gradient in fp32."""

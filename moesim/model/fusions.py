@@ -2,7 +2,8 @@
 
 A pass is one kernel; it reads its inputs and writes its outputs once. Bytes are per element of the
 activations, of 16 bits each: 2 for those, 4 for fp32 copies, 1 for the mask of a dropout. Values
-per row (means, sines) and per channel (weights) are left out.
+per row (means, sines) and per channel (weights) are left out, and so are the sums of the input
+gradients of projections that a code base keeps apart (q, k, v; gate and up).
 
 full            one kernel for residual and norm, one for rope, one for the activation, no dropout
 megatron_2021   Megatron-LM 2021 to 2023, GPT: jit-fused bias-dropout-add and bias-GELU, fused

@@ -9,9 +9,13 @@ from moesim.cost.kernels import kernel_time
 from moesim.cost.layout import Layout
 from moesim.cost.optimizer import optimizer_rule
 from moesim.cost.parameters import StageParams
+from moesim.cost.recomputation import kept_bytes
 from moesim.cost.unfused_update import further_passes_s
 from moesim.model.fusions import Fusions
+from moesim.model.layers import layer_operators
+from moesim.model.named import load_model
 from moesim.model.operators import AttentionCore, Pointwise
+from moesim.model.shapes import Shape, Shard
 from tests.unit.cost.machines import IDEAL, ROUND
 
 LAYOUT = Layout(tp=1, pp=1, vpp=1, cp=1, ep=1, etp=1, dp=4, sequence_parallel=True,
@@ -73,3 +77,19 @@ def test_passes_of_an_update(
         layout=LAYOUT, device=ROUND, software=IDEAL,
     )  # fmt: skip
     assert seconds == pytest.approx(moved / 1e12)
+
+
+@pytest.mark.parametrize(
+    ("recompute", "kept"),
+    [((), 34.0 + 5 * 64 * 2048 / 6144), (("full",), 2.0)],
+)
+def test_activations_of_a_gpt_layer(recompute: tuple[str, ...], kept: float) -> None:
+    """s b h (34 + 5 a s / h) bytes; recomputed in full 2 (arXiv 2205.05198, equation 1, table 2),
+    of 22B: h 6144, 64 heads, s 2048."""
+    network = load_model("megatron-22b")
+    assert network.hidden == 6144
+    shape = Shape(sequences=4, length=2048)
+    shard = Shard(dtype="fp16", fused_attention=False, fusions="megatron_2021")
+    layer = network.decoder[0].layer
+    found = kept_bytes(layer_operators(layer, network.hidden, shape, shard), recompute)
+    assert found / (4 * 2048 * 6144) == pytest.approx(kept)
