@@ -24,6 +24,7 @@ from moesim.model.operators import (
     Gemm,
     GroupedGemm,
     LinearAttentionCore,
+    Pointwise,
     flop,
     read_bytes,
     written_bytes,
@@ -43,6 +44,10 @@ def kernel_time(operator: Compute, device: Device, software: Software) -> Known:
     if isinstance(operator, AttentionCore) and not operator.fused:
         seconds = unfused_s(operator, device, software) * operator.count
         return Known(seconds, "assumed", ASSUMED_UNCERTAINTY)
+    if isinstance(operator, AttentionCore) and software.attention_slowdown != 1.0:
+        known = kernel_time(operator, device, replace(software, attention_slowdown=1.0))
+        slower = known.seconds * software.attention_slowdown
+        return Known(slower, "assumed", ASSUMED_UNCERTAINTY)
     if software.kernels is not None:
         found = kernel_s(operator, software.kernels)
         if found is not None:
@@ -62,11 +67,15 @@ def roofline_s(operator: Compute, device: Device, software: Software) -> float:
     work = flop(operator)
     moved = read_bytes(operator) + written_bytes(operator)
     memory_s = moved / (device.memory_bandwidth_bytes_per_s * software.memory_fraction)
-    launch_s = software.kernel_launch_s * operator.count
+    launch_s = software.kernel_launch_s * operator.count * _launches(operator)
     if work == 0.0:
         return memory_s + launch_s if moved else 0.0
     rate = peak(device, operator.dtype) * _efficiency(operator, software)
     return max(work / rate * _padding(operator, device), memory_s) + launch_s
+
+
+def _launches(operator: Compute) -> int:
+    return operator.launches[0] if isinstance(operator, Pointwise) else 1
 
 
 def _phases(operator: Compute) -> tuple[Phase, ...]:

@@ -8,6 +8,7 @@ from moesim.hardware.groups import Group, parallel_groups
 from moesim.hardware.topology import Topology
 from moesim.model.context import ContextComm
 from moesim.model.cross_entropy import CrossEntropy
+from moesim.model.fusions import Fusions
 from moesim.model.quantisation import Quantisation
 from moesim.model.shapes import Shard
 
@@ -74,7 +75,8 @@ class Layout:
 
 def shard(
     layout: Layout, dtype: str, *, fused_attention: bool = True,
-    cross_entropy: CrossEntropy = "fused", quantisation: Quantisation | None = None,
+    cross_entropy: CrossEntropy = "fused", fusions: Fusions = "full",
+    quantisation: Quantisation | None = None,
 ) -> Shard:  # fmt: skip
     """Return the share of a layer that one rank of `layout` holds."""
     return Shard(
@@ -88,6 +90,7 @@ def shard(
         dispatch_dtype=layout.dispatch_dtype,
         fused_attention=fused_attention,
         cross_entropy=cross_entropy,
+        fusions=fusions,
         quantisation=quantisation,
     )
 

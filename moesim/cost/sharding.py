@@ -7,15 +7,18 @@ micro-batch does so anew. The root is gathered once per forward pass and kept un
 are reduced at the end. Source: PyTorch `fully_shard` (FSDP2), reshard_after_forward: true for
 layers, false for the root, the next unit gathered beside the present one; arXiv 2304.11277, 3.3.
 
-    exposed after a layer = max(0, gather of the next + scatter of the one before - rate * free)
+    after a layer = together(free, gather of the next + scatter of the one before) - free
 
-where free is the layer's time on all but the network of these transfers, and rate the share of
-their speed that transfers reach beside compute. The first gather and the last scatter stand alone.
+where free is the layer's time on all but the network of these transfers; together runs transfers at
+`rate` of their speed and the layer at 1 - `taken`, the units that communication kernels occupy
+(exchange_overlap.py). With none taken that is max(0, transfers - rate * free). The first gather and
+the last scatter stand alone.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from moesim.cost.exchange_overlap import Interference, together_s
 from moesim.cost.layout import FullSharding
 from moesim.cost.parameters import StageParams
 from moesim.cost.times import Known, Part, Stream
@@ -48,6 +51,8 @@ class ShardedPass:
     """The network that gathers and scatters run on."""
     rate: float
     """Rate of transfers beside compute, as a share of their rate alone."""
+    taken: float = 0.0
+    """Share of the compute units that transfers take meanwhile."""
 
 
 def gathered_bytes(params: StageParams, bytes_per_param: float) -> tuple[float, float]:
@@ -103,10 +108,11 @@ def _alone(cut: ShardedPass, seconds: float, name: str) -> list[Part]:
 
 
 def _beside(own: list[Part], cut: ShardedPass, gather_s: float, reduce_s: float) -> list[Part]:
-    """Return what of the transfers beside a block goes on after it, shared out by their lengths."""
+    """Return what transfers beside a block add to it, shared out by their lengths."""
     both_s = gather_s + reduce_s
     if both_s == 0.0:
         return []
     free_s = sum(part.seconds for part in own if part.stream != cut.stream)
-    left = max(0.0, both_s - cut.rate * free_s) / both_s
+    cost = Interference(rate=cut.rate, taken=cut.taken)
+    left = (together_s(free_s, both_s, cost) - free_s) / both_s
     return _alone(cut, left * gather_s, GATHERING) + _alone(cut, left * reduce_s, REDUCTION)

@@ -31,6 +31,8 @@ class Software:
     host_sync_s: float = 0.0
     cuda_graph: str = "none"
     """What of a layer is launched at once, as the run says."""
+    attention_slowdown: float = 1.0
+    """Time of the run's fused attention over that of the measured kernels, see flash.py."""
     figures: tuple[SourcedFigure, ...] = ()
     libraries: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Libraries whose measured kernels come first, for each kind of kernel."""

@@ -27,6 +27,7 @@ from moesim.cost.sharding import (
     unit_times,
 )
 from moesim.cost.times import Known, Part, PassCost, StageCost, pass_cost
+from moesim.cost.unfused_update import further_passes_s
 from moesim.cost.work import Block, Job, Loads, blocks
 from moesim.hardware.device import host_link_bytes_per_s
 from moesim.model.backward import backward
@@ -133,6 +134,7 @@ def _cut(job: Job, chunk: Chunk, found: list[Block], on: Machine) -> ShardedPass
         units=tuple(known[id(block)] for block in found),
         stream="scale-out" if on.networks["fsdp"].domains > 1 else "scale-up",
         rate=on.software.overlapped_fraction,
+        taken=interference(on.device, on.software).taken,
     )
 
 
@@ -266,7 +268,11 @@ def clipped_update_s(params: StageParams, job: Job, on: Machine) -> float:
         if on.networks[group].size > 1
     )
     norm = norm_s(params, rule, *parts) + summed
-    return norm + update_s(params, rule, *parts) + weight_casts_s(params, job.shard, on)
+    passes = further_passes_s(
+        job.shard.fusions, params, rule,
+        layout=on.layout, device=on.device, software=on.software,
+    )  # fmt: skip
+    return norm + update_s(params, rule, *parts) + passes + weight_casts_s(params, job.shard, on)
 
 
 def weight_casts_s(params: StageParams, shard: Shard, on: Machine) -> float:

@@ -82,6 +82,10 @@ def _pointwise_backward(operator: Pointwise) -> tuple[Pointwise, ...]:
         return ()
     return (
         replace(
-            operator, name=f"{operator.name}_grad", elements_read=read, elements_written=written
+            operator,
+            name=f"{operator.name}_grad",
+            elements_read=read,
+            elements_written=written,
+            launches=operator.launches[::-1],
         ),
     )

@@ -123,6 +123,8 @@ class Pointwise:
 
     It works row by row; `rows` are mostly tokens. `gradient`: the elements that its backward kernel
     reads and writes, where they are not the mirror image; none of both is no kernel.
+    `elements_left` are what it leaves for the backward pass itself, beside its input; `launches`
+    are the kernels it is, forward and backward (see fusions.py).
     """
 
     name: str
@@ -134,6 +136,8 @@ class Pointwise:
     elements_saved: float
     dtype: str
     gradient: tuple[float, float] | None = None
+    elements_left: float = 0.0
+    launches: tuple[int, int] = (1, 1)
     count: int = 1
 
 
@@ -311,4 +315,6 @@ def state_bytes(operator: Compute) -> float:
         if not operator.fused:
             return _KEPT_PER_PAIR * all_pairs(operator) * operator.count
         return operator.queries * operator.heads * 4.0 * operator.count
+    if isinstance(operator, Pointwise):
+        return operator.elements_left * DTYPE_BYTES[operator.dtype] * operator.count
     return 0.0

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from moesim.model.cross_entropy import CrossEntropy
+from moesim.model.fusions import Fusions
 from moesim.model.operators import DTYPE_BYTES
 from moesim.model.quantisation import Quantisation
 
@@ -36,6 +37,8 @@ class Shard:
     """Whether attention is one kernel, which leaves no scores in memory."""
     cross_entropy: CrossEntropy = "fused"
     """Whether the loss is one pass over the logits, or kernel after kernel in fp32."""
+    fusions: Fusions = "full"
+    """Whose passes run between the products."""
     quantisation: Quantisation | None = None
     """How fp8 products get their inputs; None where there are none."""
 

@@ -113,14 +113,19 @@ class TrainingSpec(Spec):
     """How fp8 products get their scales, and so what is cast before each: delayed (from earlier
     steps), tensorwise (of the tensor itself), mxfp8 (of 32 values), blockwise (of 128 values or
     128 x 128); left out: tensorwise."""
-    attention_kernel: Literal["fused", "unfused"] = "fused"
-    """fused: FlashAttention and its like; unfused: scores, softmax and dropout one after the other
+    attention_kernel: Literal["fused", "flash_2", "flash_1", "unfused"] = "fused"
+    """fused: the newest FlashAttention of the device and its like; flash_2, flash_1: those of 2023
+    and 2022, which take longer; unfused: scores, softmax and dropout one after the other
     through memory, as trainers before 2023 did."""
-    cross_entropy: Literal["fused", "native", "unfused"] = "fused"
+    fusions: Literal["full", "megatron_2021", "llm_foundry", "transformers", "olmo"] = "full"
+    """What runs between the products of a layer: one kernel each for residual and norm, rope and
+    activation (full), or the passes of a code base: megatron_2021 (to 2023, with dropout),
+    llm_foundry (MPT), transformers (Llama, without fused kernels), olmo."""
+    cross_entropy: Literal["fused", "native", "unfused", "torch"] = "fused"
     """fused: one kernel reads the logits and one writes their gradients in the same place; unfused:
     cast to fp32, maximum, subtraction, exponential, sum and division one after the other, as
     Megatron-LM without --cross-entropy-loss-fusion; native: these compiled to three kernels, as
-    Megatron-LM's own fusion."""
+    Megatron-LM's own fusion; torch: PyTorch's log-softmax and loss on fp32 logits."""
     cuda_graph: Literal["none", "attention_router", "full"] = "none"
     """What is launched as a CUDA graph instead of kernel by kernel: none, attention and router of
     each layer, or whole passes, which need no synchronisation for experts either."""
@@ -143,6 +148,11 @@ class TrainingSpec(Spec):
     def _check(self) -> "TrainingSpec":
         if self.fp8_recipe is not None and self.precision != "fp8":
             raise ValueError(f"fp8_recipe needs precision: fp8, not {self.precision}")
+        if self.fusions != "full" and self.precision in ("fp32", "tf32"):
+            raise ValueError(
+                f"fusions: {self.fusions} counts passes over 16-bit activations: with precision "
+                f"{self.precision} only full is allowed"
+            )
         if self.micro_batch > self.global_batch:
             raise ValueError(
                 f"micro_batch {self.micro_batch} is larger than global_batch {self.global_batch}"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from moesim.cost.flash import slowdown
 from moesim.cost.layout import Layout, shard
 from moesim.cost.optimizer import optimizer_rule
 from moesim.cost.software import Software, load_software, on_device
@@ -69,7 +70,11 @@ def training(
         scenario=scenario,
         architecture=architecture,
         cluster=machines,
-        software=replace(software, cuda_graph=scenario.training.cuda_graph),
+        software=replace(
+            software,
+            cuda_graph=scenario.training.cuda_graph,
+            attention_slowdown=slowdown(scenario.training.attention_kernel, machines.device),
+        ),
         layout=layout,
         job=_job(scenario, architecture, layout, machines.device),
         micro_batches=micro_batches,
@@ -128,8 +133,9 @@ def _job(scenario: Scenario, architecture: Architecture, layout: Layout, device:
         shard=shard(
             layout,
             spec.precision,
-            fused_attention=spec.attention_kernel == "fused",
+            fused_attention=spec.attention_kernel != "unfused",
             cross_entropy=spec.cross_entropy,
+            fusions=spec.fusions,
             quantisation=quantisation(scenario, device),
         ),
         recompute=spec.recompute,

@@ -117,6 +117,7 @@ CHANGES: dict[str, Change] = {
     "training.precision": Change("fp8"),
     "training.attention_kernel": Change("unfused"),
     "training.cross_entropy": Change("unfused"),
+    "training.fusions": Change("olmo"),
     "training.fp8_recipe": Change("blockwise", ("training.precision=fp8",)),
     "training.cuda_graph": Change("none"),
     "training.recompute": Change("full"),

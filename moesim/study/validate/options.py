@@ -124,6 +124,8 @@ def read_overlap(case: Case, reading: Reading) -> None:
         if f"overlap_{key}" in options
     }
     _read_exchange_overlap(case, overlap, reading)
+    if options.get("gradient_bucket") is False:  # vTrain: one piece after the backward pass
+        overlap.setdefault("grad_reduce", False)
     if overlap:
         reading.training["overlap"] = overlap
 
@@ -234,6 +236,7 @@ _READ = {
     "task",
     "mp_mode",
     "zero",
+    "gradient_bucket",
 }
 
 

@@ -95,6 +95,11 @@ def read_offload(case: Case, reading: Reading, layers: int) -> None:
         reading.training["offload_layers"] = min(count, layers)
 
 
+def distributed(reading: Reading) -> bool:
+    """Return whether optimizer states are spread over the replicas, as a case was read."""
+    return bool(reading.training.get("optimizer", {}).get("distributed", True))
+
+
 def lighter(reading: Reading) -> bool:
     """Ask for less memory where the case leaves it open, since it did run; False where it cannot.
 
@@ -104,6 +109,9 @@ def lighter(reading: Reading) -> bool:
     if "micro_batch" in reading.unstated and micro > 1 and micro % 2 == 0:
         reading.training["micro_batch"] = micro // 2
         note = "micro-batch not stated: the largest half, quarter ... that fits"
+    elif "optimizer.distributed" in reading.unstated and not distributed(reading):
+        reading.training["optimizer"]["distributed"] = True
+        note = "all optimizer states do not fit on each replica: spread over them"
     elif "recompute" in reading.unstated and reading.training["recompute"] == "none":
         reading.training["recompute"] = "full"
         note = "recomputation not stated, and none does not fit: full"

@@ -16,7 +16,7 @@ from moesim.study.bound import bound
 from moesim.study.resolve import Training, training
 from moesim.study.validate.calibrated import calibration_of, with_calibration
 from moesim.study.validate.context import read_context
-from moesim.study.validate.machines import cluster_of
+from moesim.study.validate.machines import cluster_of, network_rate, with_network
 from moesim.study.validate.maxtext import is_maxtext
 from moesim.study.validate.models import architecture
 from moesim.study.validate.options import (
@@ -37,7 +37,7 @@ from moesim.study.validate.sharding import (
     read_tpu_batch,
 )
 from moesim.study.validate.skipped import SkippedError
-from moesim.study.validate.trainers import trainer_of
+from moesim.study.validate.trainers import read_trainer, trainer_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +61,10 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
         read_routing(case, reading, experts)
     trainer = trainer_of(case)
     if trainer is not None:
-        if not trainer.fused_attention:
-            reading.training["attention_kernel"] = "unfused"
-        reading.assume(trainer.note)
+        read_trainer(case, reading, trainer)
     read_loss(case, reading, fused=trainer is None or trainer.fused_loss)
+    if trainer is not None and reading.training.get("cross_entropy") == "unfused":
+        reading.training["cross_entropy"] = trainer.loss
     read_graphs(case, reading, compiled=trainer is not None and trainer.compiled)
     machines = cluster_of(case, file)
     chips = read_layout(case, reading)
@@ -77,15 +77,16 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
         "name": "case",
         "model": case.text("model"),
         "cluster": {"profile": machines, "devices": chips},
-        "software": "maxtext" if is_maxtext(case) else "megatron",
+        "software": "maxtext" if is_maxtext(case) else trainer.software if trainer else "megatron",
         "parallel": reading.parallel,
         "training": reading.training,
         "routing": reading.routing,
     }
+    said = calibration_of(case, file), network_rate(case, file)
     try:
-        run = _run(data, network, calibration_of(case, file))
+        run = _run(data, network, *said)
         while not bound(run).fits and lighter(reading):
-            run = _run(data, network, calibration_of(case, file))
+            run = _run(data, network, *said)
         return Mapped(
             run=run,
             chips=chips,
@@ -99,13 +100,16 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
         raise SkippedError(str(error)) from None
 
 
-def _run(data: dict[str, Any], network: Architecture, measured: Words | None) -> Training:
+def _run(
+    data: dict[str, Any], network: Architecture, measured: Words | None, rate: float | None
+) -> Training:
     scenario = build(Scenario, Document(data))
     spec = load_cluster(scenario.cluster.profile)
     try:
         machines = cluster(spec, load_accelerator(spec.accelerator), scenario.cluster.devices)
     except ValueError as error:
         raise SkippedError(f"cluster: {error}") from None
+    machines = with_network(machines, rate)
     link = machines.topology.scale_up.bandwidth_bytes_per_s
     software = on_device(load_software(scenario.software), machines.device, link)
     if measured is not None:

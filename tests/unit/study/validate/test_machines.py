@@ -2,8 +2,9 @@
 
 import pytest
 
-from moesim.hardware.profiles import cluster_names
-from moesim.study.validate.machines import cluster_of
+from moesim.hardware.profiles import cluster_names, load_accelerator, load_cluster
+from moesim.hardware.topology import cluster
+from moesim.study.validate.machines import cluster_of, network_rate, with_network
 from moesim.study.validate.skipped import SkippedError
 from tests.unit.study.validate.made_up import case, case_file
 
@@ -38,3 +39,27 @@ def test_every_profile_can_be_named_as_it_is() -> None:
 def test_unknown_machine_is_a_reason(name: str) -> None:
     with pytest.raises(SkippedError, match=f"no machine profile for the hardware '{name}'"):
         cluster_of(case(hardware=name), case_file())
+
+
+@pytest.mark.parametrize(
+    ("described", "rate"),
+    [
+        ({"inter_node": "800 Gb/s per node (unit assumed)", "chips_per_node": 8}, 12.5e9),
+        ({"inter_node": "InfiniBand 400 Gb/s per GPU", "chips_per_node": 8}, 50e9),
+        ({"inter_node": "800 Gb/s per node"}, None),
+        ({"inter_node": "some fabric", "chips_per_node": 8}, None),
+        ({}, None),
+    ],
+)
+def test_the_network_that_a_file_states(described: dict[str, object], rate: float | None) -> None:
+    file = case_file(hardware={"box": {"chip": "A100", **described}})
+    assert network_rate(case(hardware="box"), file) == rate
+
+
+def test_a_stated_network_takes_the_place_of_the_profiles() -> None:
+    spec = load_cluster("dgx-a100")
+    machines = cluster(spec, load_accelerator(spec.accelerator), 16)
+    assert with_network(machines, None) == machines
+    out = with_network(machines, 12.5e9).topology.scale_out
+    assert out is not None
+    assert out.bandwidth_bytes_per_s == 12.5e9
