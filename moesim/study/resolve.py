@@ -17,6 +17,7 @@ from moesim.model.shapes import Shape
 from moesim.spec.parallel import ParallelSpec
 from moesim.spec.scenario import Scenario
 from moesim.study.fp8 import quantisation
+from moesim.study.order import check_order
 from moesim.study.router_rules import under_rule
 from moesim.study.sharding import full_sharding, offloaded_layers
 from moesim.study.validity import check_batch, check_effort, check_layout, check_model
@@ -60,6 +61,7 @@ def training(
     check_model(scenario, architecture)
     architecture = under_rule(architecture, scenario.routing.gating)
     layout = resolve_layout(scenario, parallel, machines.topology.devices, key)
+    check_order(scenario, layout, key)
     check_layout(scenario, architecture, layout, key)
     micro_batches = check_batch(scenario, layout, key)
     check_schedule(scenario, layout, micro_batches, key)
@@ -101,7 +103,7 @@ def resolve_layout(scenario: Scenario, parallel: ParallelSpec, devices: int, key
         dispatch_dtype="fp8" if parallel.dispatch_dtype == "fp8" else None,
         fsdp=full_sharding(scenario, parallel, dp, key),
         chunk_layers=None if given is None else tuple(one.count("t") for one in given),
-        chunk_mtp=given[-1].count("m") if given else 0,
+        chunk_mtp=given[-1].count("m") if given else 0, rank_order=parallel.rank_order,
     )  # fmt: skip
 
 

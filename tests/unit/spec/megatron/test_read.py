@@ -99,6 +99,7 @@ def keys(text: str, devices: int = 16) -> dict[str, Any]:
         # 8 layers, E and L: 10 slots over 2 stages of 5
         ("--pipeline-model-parallel-size 2 --account-for-embedding-in-pipeline-split "
          "--account-for-loss-in-pipeline-split", "parallel.layout", "Etttt|ttttL"),
+        ("--use-tp-pp-dp-mapping", "parallel.rank_order", "tp-cp-ep-pp-dp"),
         ("--pipeline-model-parallel-size 2 --pipeline-model-parallel-layout Ett|tt|tt|ttL",
          "parallel.vpp", 2),
     ],
