@@ -5,6 +5,7 @@ core/transformer/transformer_config.py, __post_init__ (from memory, unchecked li
 """
 
 import math
+import re
 
 from moesim.spec.megatron.reading import Reading
 from moesim.spec.pipeline_text import pipeline_chunks
@@ -84,6 +85,9 @@ _LAYOUT = "pipeline-model-parallel-layout"
 _ACCOUNT = ("account-for-embedding-in-pipeline-split", "account-for-loss-in-pipeline-split")
 
 
+_MTP_BEFORE = re.compile(r"(m(?:\*\d+)?),?\s*\|\s*L\s*$")
+
+
 def _read_pipeline(reading: Reading) -> None:
     pp = degrees(reading)[1]
     if reading.has(_PER_CHUNK) and reading.has(_CHUNKS):
@@ -106,7 +110,9 @@ def _read_layout(reading: Reading, pp: int) -> None:
     for name in (_FIRST, _LAST, *_ACCOUNT, _PER_CHUNK):
         if reading.has(name):
             reading.wrong(name, f"cannot stand beside --{_LAYOUT}")
-    text = reading.word(_LAYOUT, "")
+    given = reading.word(_LAYOUT, "")
+    text = _MTP_BEFORE.sub(r"|\1L", given)
+    why = "" if text == given else "MTP modules on the chunk of the logits, not the one before"
     try:
         chunks = pipeline_chunks(text)
     except ValueError as error:
@@ -120,7 +126,7 @@ def _read_layout(reading: Reading, pp: int) -> None:
         reading.wrong(_LAYOUT, f"has {layers} layers, --num-layers {wanted}")
     if len(chunks) > pp:
         reading.put("parallel.vpp", len(chunks) // pp, _LAYOUT, _CHUNKS)
-    reading.put("parallel.layout", text, _LAYOUT)
+    reading.put("parallel.layout", text, _LAYOUT, why=why)
 
 
 def _read_stages(reading: Reading, pp: int) -> None:

@@ -2,7 +2,7 @@
 
 Assignments (`TP=8`, `ARGS=( ... )`, `ARGS="..."`), `$X`, `${X}`, `${X:-default}`, `${X[@]}`,
 quotes, comments and line continuations are understood; nothing is run. A word that needs what is
-not there keeps a mark, and is an error only where it reaches an argument.
+not there keeps a mark, and is an error only where it reaches an argument that has an effect.
 """
 
 import re
@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from moesim.errors import Problem, ScenarioError
+from moesim.spec.megatron import silent
 
 _VARIABLE = re.compile(
     r"\$(?:\{([A-Za-z_]\w*)(?:\[[@*]\])?(?::?-([^}]*))?\}|([A-Za-z_]\w*|[@*#?0-9]))"
@@ -83,7 +84,7 @@ def _as_option(found: "re.Match[str]") -> str:
 def _quoted(value: str) -> str:
     if value[:1] in "\"'":
         return value
-    return value.strip("[]").replace(",", " ") if value.startswith("[") else f"'{value}'"
+    return value.strip("[]").replace(",", " ") if value.startswith("[") else f'"{value}"'
 
 
 def _after_program(words: tuple[Word, ...]) -> int | None:
@@ -94,21 +95,32 @@ def _after_program(words: tuple[Word, ...]) -> int | None:
 
 
 def _checked(command: Command, state: _State) -> Command:
-    for word in (*command.words, *command.launcher):
-        marks = _MARK.findall(word.text)
-        for name in marks if word in command.words else ():
-            state.problems.append(_unset(name, word, state.file))
+    """Return the command; what is not set matters only where an argument has an effect."""
+    words: list[Word] = []
+    name = ""
+    for word in command.words:
+        text = word.text
+        name = text[2:].partition("=")[0] if text.startswith("--") else name
+        marks = _MARK.findall(text)
+        if marks and name.replace("_", "-") in silent.VALUES:
+            text = _named(text)
+        else:
+            state.problems += [_unset(mark, word, state.file) for mark in marks]
+        words.append(Word(text, word.line))
     if state.problems:
         raise ScenarioError(state.problems)
-    if not command.words:
-        raise ScenarioError(
-            [Problem("", "holds no arguments: none begins with --", state.file, 1, 1)]
-        )
-    return command
+    if not words:
+        message = "holds no arguments: none begins with --"
+        raise ScenarioError([Problem("", message, state.file, 1, 1)])
+    return Command(words=tuple(words), launcher=command.launcher)
+
+
+def _named(text: str) -> str:
+    return _MARK.sub(lambda found: f"${{{found[1]}}}", text)
 
 
 def _unset(name: str, word: Word, file: str) -> Problem:
-    shown = _MARK.sub(lambda found: f"${{{found[1]}}}", word.text)
+    shown = _named(word.text)
     if not re.fullmatch(r"\w+|[@*#?]", name):
         message = f"'{name}' would have to be run; put what it gives in its place"
     else:

@@ -1,8 +1,11 @@
 """Each argument of Megatron-LM becomes a key, or says that it does not, or is an error."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from moesim.errors import ScenarioError
 from moesim.spec.megatron import arguments, silent, unmodelled
@@ -99,6 +102,8 @@ def keys(text: str, devices: int = 16) -> dict[str, Any]:
         # 8 layers, E and L: 10 slots over 2 stages of 5
         ("--pipeline-model-parallel-size 2 --account-for-embedding-in-pipeline-split "
          "--account-for-loss-in-pipeline-split", "parallel.layout", "Etttt|ttttL"),
+        ("--pipeline-model-parallel-size 2 --mtp-num-layers 1 --pipeline-model-parallel-layout "
+         "Et*5|(t|)*3,m|L", "parallel.layout", "Et*5|(t|)*3,|mL"),
         ("--use-tp-pp-dp-mapping", "parallel.rank_order", "tp-cp-ep-pp-dp"),
         ("--pipeline-model-parallel-size 2 --pipeline-model-parallel-layout Ett|tt|tt|ttL",
          "parallel.vpp", 2),
@@ -186,6 +191,24 @@ def test_what_megatron_refuses_is_an_error(text: str, message: str) -> None:
         read(text)
     assert message in str(caught.value)
     assert all(problem.file == "ARGS" for problem in caught.value.problems)
+
+
+WORDS = sorted(arguments.MAPPED_FLAGS | arguments.MAPPED_VALUES)
+
+
+@given(
+    text=st.lists(
+        st.one_of(
+            st.sampled_from([f"--{name}" for name in WORDS]),
+            st.sampled_from(["0", "1", "2", "-1", "x", "1e9", "([0]*1+[1]*7)", "Et|t|tL", "${X}"]),
+            st.text(max_size=6),
+        ),
+        max_size=12,
+    ).map(" ".join)
+)
+def test_nonsense_is_an_error_of_the_user(text: str) -> None:
+    with suppress(ScenarioError):
+        read(MOE + text)
 
 
 def test_devices_come_from_the_launcher() -> None:

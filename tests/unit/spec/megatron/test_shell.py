@@ -74,3 +74,7 @@ def test_what_is_not_set_is_an_error_where_an_argument_needs_it() -> None:
 def test_a_text_without_arguments_is_an_error() -> None:
     with pytest.raises(ScenarioError, match="holds no arguments"):
         read_command("echo hello", "x.sh")
+
+
+def test_paths_that_are_not_set_do_no_harm() -> None:
+    assert words("--save $OUT/x --num-layers 4") == ["--save", "${OUT}/x", "--num-layers", "4"]
