@@ -68,6 +68,8 @@ def megatron(options: Options) -> None:
         found = _import(options)
         if options.explain:
             _explain(found)
+        if found.trouble:
+            typer.echo(f"moesim: cannot simulate it as it stands: {found.trouble}", err=True)
         if options.out is not None:
             _write(found, options.out)
         elif not options.explain:

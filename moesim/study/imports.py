@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from moesim.errors import Problem, ScenarioError, nearest
+from moesim.errors import MoesimError, Problem, ScenarioError, nearest
 from moesim.model.architecture import Architecture, MoeFfn, Run
 from moesim.model.from_spec import architecture_from_spec
 from moesim.model.named import load_named, named_models
@@ -16,6 +16,7 @@ from moesim.spec.scenario import Scenario
 from moesim.spec.shipped import names_file, shipped, shipped_names
 from moesim.spec.validate import build, load
 from moesim.spec.yaml_text import Document
+from moesim.study.resolve import resolve_with
 from moesim.study.validate.options import natural_cv
 
 
@@ -30,6 +31,8 @@ class Import:
     """The model's YAML; None where it is one of the catalogue."""
     model_name: str
     architecture: Architecture
+    trouble: str = ""
+    """Why moesim cannot simulate it as it stands; empty where it can."""
 
 
 def import_megatron(source: Source, accelerator: str, name: str) -> Import:
@@ -55,14 +58,23 @@ def import_megatron(source: Source, accelerator: str, name: str) -> Import:
         "software": Entry(value="megatron", why=""),
     }  # fmt: skip
     entries = head | imported.reading.scenario
-    build(Scenario, Document(plain(entries)))
+    trouble = _trouble(build(Scenario, Document(plain(entries))), architecture)
     return Import(
         imported=imported,
         scenario=scenario_text(entries, _head(imported)),
         model=None if known else model_text(imported.reading.model, name),
         model_name=known or file,
         architecture=architecture,
+        trouble=trouble,
     )
+
+
+def _trouble(scenario: Scenario, architecture: Architecture) -> str:
+    try:
+        resolve_with(scenario, architecture)
+    except MoesimError as error:
+        return str(error).splitlines()[0]
+    return ""
 
 
 def _head(imported: Imported) -> list[str]:

@@ -46,7 +46,11 @@ def resolve(scenario: Scenario) -> Training:
     Raises ScenarioError, with file, line and column, where keys contradict each other or the
     model; ModelError and ProfileError where these lack something.
     """
-    architecture = _model(scenario, "model", scenario.model)
+    return resolve_with(scenario, _model(scenario, "model", scenario.model))
+
+
+def resolve_with(scenario: Scenario, architecture: Architecture) -> Training:
+    """Return the run that `scenario` describes, with `architecture` for the model it names."""
     machines = _cluster(scenario)
     link = machines.topology.scale_up.bandwidth_bytes_per_s
     software = on_device(_software(scenario), machines.device, link)

@@ -91,6 +91,13 @@ def test_a_model_of_its_own_is_written_beside_the_scenario() -> None:
     assert "model: mine-model.yaml" in found.scenario
 
 
+def test_what_moesim_cannot_simulate_is_told() -> None:
+    """80 sequences on 16 replicas are 5 micro-batches: no multiple of 4 stages, interleaved."""
+    assert imported(MIXTRAL, 64).trouble == ""
+    odd = MIXTRAL.replace("--global-batch-size 256", "--global-batch-size 80")
+    assert "micro" in imported(odd + " --num-layers-per-virtual-pipeline-stage 4", 64).trouble
+
+
 @pytest.mark.parametrize(
     ("name", "cluster"),
     [("h100-sxm", "dgx-h100"), ("h200", "hgx-h200"), ("gb200-nvl72", "gb200-nvl72"),
