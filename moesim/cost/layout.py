@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 from moesim.cost.collectives import Network, network
 from moesim.cost.software import Software
-from moesim.hardware.groups import Group, parallel_groups
+from moesim.hardware.groups import Group
+from moesim.hardware.rank_order import DEFAULT_ORDER, Degrees, joined, parallel_groups, strides
 from moesim.hardware.topology import Topology
 from moesim.model.context import ContextComm
 from moesim.model.cross_entropy import CrossEntropy
@@ -46,6 +47,8 @@ class Layout:
     """Layers of each chunk in the order of the network, where the user gave them."""
     chunk_mtp: int = 0
     """MTP modules in the last of them."""
+    rank_order: str = DEFAULT_ORDER
+    """Dimensions of the ranks, the fastest first."""
 
     @property
     def edp(self) -> int:
@@ -97,21 +100,26 @@ def shard(
 
 def groups(layout: Layout) -> dict[str, Group]:
     """Return the rank groups of `layout` by name."""
-    found = parallel_groups(
-        tp=layout.tp, cp=layout.cp, dp=layout.dp, pp=layout.pp, ep=layout.ep, etp=layout.etp
-    )
+    found = parallel_groups(degrees(layout), layout.rank_order)
     return found | (_shard_groups(layout, layout.fsdp) if layout.fsdp else {})
+
+
+def degrees(layout: Layout) -> Degrees:
+    """Return the sizes of the dimensions of the ranks."""
+    return Degrees(tp=layout.tp, cp=layout.cp, dp=layout.dp, pp=layout.pp, ep=layout.ep,
+                   etp=layout.etp)  # fmt: skip
 
 
 def _shard_groups(layout: Layout, rule: FullSharding) -> dict[str, Group]:
     """Shard groups take the innermost ranks; equal shards of all groups are replicas."""
-    dense, experts = layout.dense_shards, layout.expert_shards
-    between, replicas = layout.etp * layout.ep, layout.dp // rule.ranks
+    found = degrees(layout)
+    dense, experts = (strides(one, layout.rank_order) for one in (found.dense, found.experts))
+    shards, replicas = layout.expert_shards, layout.dp // rule.ranks
     return {
-        "fsdp": Group(dense, layout.tp),
-        "expert_fsdp": Group(experts, between),
-        "replicas": Group(replicas, layout.tp * dense),
-        "expert_replicas": Group(replicas, between * experts),
+        "fsdp": joined((layout.cp, dense["cp"]), (rule.ranks, dense["dp"])),
+        "expert_fsdp": Group(shards, experts["dp"]),
+        "replicas": Group(replicas, dense["dp"] * rule.ranks),
+        "expert_replicas": Group(replicas, experts["dp"] * shards),
     }
 
 

@@ -74,7 +74,12 @@ def unit_times(
 
 
 def sharded_forward(blocks: Sequence[list[Part]], cut: ShardedPass) -> list[Part]:
-    """Return the parts of a forward pass, with what of the gathers does not hide."""
+    """Return the parts of a forward pass, with what of the gathers does not hide.
+
+    A chunk may have no block: a layout can leave one empty.
+    """
+    if not blocks:
+        return _alone(cut, cut.root.gather_s, GATHERING)
     gathers = [unit.gather_s for unit in cut.units]
     parts = _alone(cut, cut.root.gather_s + gathers[0], GATHERING)
     for own, following_s in zip(blocks, [*gathers[1:], 0.0], strict=True):
@@ -86,6 +91,8 @@ def sharded_forward(blocks: Sequence[list[Part]], cut: ShardedPass) -> list[Part
 
 def sharded_backward(blocks: Sequence[list[Part]], cut: ShardedPass) -> list[Part]:
     """Return the parts of a backward pass; `blocks` are in its order, the last block first."""
+    if not blocks:
+        return _alone(cut, cut.root.reduce_s, REDUCTION)
     units = cut.units[::-1]
     again = [unit.gather_s if cut.rule.reshard else 0.0 for unit in units]
     parts = _alone(cut, again[0], GATHERING)

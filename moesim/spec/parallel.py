@@ -51,6 +51,10 @@ class ParallelSpec(Spec):
     (embedding), t (layer), m (MTP module), L (logits), | between chunks, `(..)*n` to repeat. Left
     out: equal chunks; where one or two layers are missing for that, logits, or embedding and
     logits, take the place of a layer; else balanced by time."""
+    rank_order: Annotated[str, Field(max_length=100)] = "tp-cp-ep-dp-pp"
+    """How ranks are numbered over the machines, the fastest dimension first: each group lies inside
+    a node or across by what stands before it. Experts take ep (and etp) in the place of cp. As in
+    Megatron-LM, whose --use-tp-pp-dp-mapping is tp-cp-ep-pp-dp."""
     dispatcher: Literal["alltoall", "allgather", "deepep"] = "alltoall"
     """How tokens travel to their experts: one copy per assignment, every token to every rank, or
     one copy per node and then per rank."""
@@ -87,6 +91,16 @@ class ParallelSpec(Spec):
     def _readable(cls, text: str | None) -> str | None:
         if text is not None:
             pipeline_chunks(text)
+        return text
+
+    @field_validator("rank_order")
+    @classmethod
+    def _orders_all(cls, text: str) -> str:
+        if sorted(text.split("-")) != ["cp", "dp", "ep", "pp", "tp"]:
+            raise ValueError(
+                f"must name tp, cp, ep, dp and pp once each, joined by -, not '{text}': the "
+                "default is tp-cp-ep-dp-pp"
+            )
         return text
 
     @property

@@ -1,5 +1,6 @@
 """The scenario: one question to moesim, whole."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -115,6 +116,10 @@ class Scenario(Spec):
         self._document = document
         self._folder = folder
         return self
+
+    def written(self) -> dict[str, Any]:
+        """Return a copy of what the user wrote, what it extends and --set included."""
+        return deepcopy(self._document.data) if isinstance(self._document.data, dict) else {}
 
     def path_of(self, name: str) -> str:
         """Return `name` as a path relative to the scenario's folder, if it names a file there."""

@@ -18,6 +18,7 @@ from moesim.model.shapes import Shape
 from moesim.spec.parallel import ParallelSpec
 from moesim.spec.scenario import Scenario
 from moesim.study.fp8 import quantisation
+from moesim.study.order import check_order
 from moesim.study.router_rules import under_rule
 from moesim.study.sharding import full_sharding, offloaded_layers
 from moesim.study.validity import check_batch, check_effort, check_layout, check_model
@@ -46,7 +47,11 @@ def resolve(scenario: Scenario) -> Training:
     Raises ScenarioError, with file, line and column, where keys contradict each other or the
     model; ModelError and ProfileError where these lack something.
     """
-    architecture = _model(scenario, "model", scenario.model)
+    return resolve_with(scenario, _model(scenario, "model", scenario.model))
+
+
+def resolve_with(scenario: Scenario, architecture: Architecture) -> Training:
+    """Return the run that `scenario` describes, with `architecture` for the model it names."""
     machines = _cluster(scenario)
     link = machines.topology.scale_up.bandwidth_bytes_per_s
     software = on_device(_software(scenario), machines.device, link)
@@ -61,6 +66,7 @@ def training(
     check_model(scenario, architecture)
     architecture = under_rule(architecture, scenario.routing.gating)
     layout = resolve_layout(scenario, parallel, machines.topology.devices, key)
+    check_order(scenario, layout, key)
     check_layout(scenario, architecture, layout, key)
     micro_batches = check_batch(scenario, layout, key)
     check_schedule(scenario, layout, micro_batches, key)
@@ -107,7 +113,7 @@ def resolve_layout(scenario: Scenario, parallel: ParallelSpec, devices: int, key
         cp_comm=parallel.cp_comm,
         fsdp=full_sharding(scenario, parallel, dp, key),
         chunk_layers=None if given is None else tuple(one.count("t") for one in given),
-        chunk_mtp=given[-1].count("m") if given else 0,
+        chunk_mtp=given[-1].count("m") if given else 0, rank_order=parallel.rank_order,
     )  # fmt: skip
 
 

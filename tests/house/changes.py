@@ -9,6 +9,7 @@ TWO_STACKS = (
     "training.target_length=64",
     "parallel={tp: 1, pp: 1, ep: 8, etp: 1}",
 )
+FAR_TP = ("model=olmo-1b", "parallel={tp: 2, pp: 1, ep: 1, etp: 1}")
 LARGE = ("cluster.devices=512", "training.global_batch=512")
 UNIFORM = ("routing.load.law=uniform",)
 SKEWED = ("routing.load={law: dirichlet, cv: 0.1}",)
@@ -95,6 +96,7 @@ PARALLEL: dict[str, Change] = {
     "sequence_parallel": Change("false", DENSE),
     "schedule": Change("zb_h1"),
     "layout": Change('"E(t)*7|(t)*9L"'),
+    "rank_order": Change("cp-ep-dp-pp-tp", FAR_TP),
     "dispatcher": Change("allgather"),
     "dispatch_dtype": Change("fp8"),
 }
@@ -234,7 +236,7 @@ CHANGES: dict[str, Change] = {
             ("baseline={model: olmo-1b, parallel: {cp: 2}}",)
             if name == "cp_comm"
             else ("baseline={model: olmo-1b, parallel: {tp: 2}}",)
-            if change.under == DENSE
+            if change.under in (DENSE, FAR_TP)
             else ("baseline={model: olmo-1b, parallel: {fsdp: 8}}",)
             if change.under == SHARDED
             else OWN_LAYOUT,
