@@ -66,7 +66,7 @@ class Layout:
 
 
 def shard(
-    layout: Layout, dtype: str, *, fused_attention: bool = True,
+    layout: Layout, dtype: str, *, attention_kernel: str = "fused",
     cross_entropy: CrossEntropy = "fused", quantisation: Quantisation | None = None,
 ) -> Shard:  # fmt: skip
     """Return the share of a layer that one rank of `layout` holds."""
@@ -78,7 +78,8 @@ def shard(
         sequence_parallel=layout.sequence_parallel,
         dtype=dtype,
         dispatch_dtype=layout.dispatch_dtype,
-        fused_attention=fused_attention,
+        fused_attention=attention_kernel == "fused",
+        wide_scores=attention_kernel == "unfused_fp32",
         cross_entropy=cross_entropy,
         quantisation=quantisation,
     )

@@ -110,9 +110,14 @@ class TrainingSpec(Spec):
     """How fp8 products get their scales, and so what is cast before each: delayed (from earlier
     steps), tensorwise (of the tensor itself), mxfp8 (of 32 values), blockwise (of 128 values or
     128 x 128); left out: tensorwise."""
-    attention_kernel: Literal["fused", "unfused"] = "fused"
+    attention_kernel: Literal["fused", "unfused", "unfused_fp32"] = "fused"
     """fused: FlashAttention and its like; unfused: scores, softmax and dropout one after the other
-    through memory, as trainers before 2023 did."""
+    through memory, as trainers before 2023 did; unfused_fp32: the same with fp32 scores, as Mesh
+    TensorFlow does."""
+    permutation: Literal["index", "one_hot"] = "index"
+    """How tokens enter the buffers of their experts and leave them. index: each row is copied;
+    one_hot: products with masks of tokens, experts and slots, as GShard, Mesh TensorFlow and
+    MaxText's dense_matmul do; it needs routing.capacity with padded buffers."""
     cross_entropy: Literal["fused", "native", "unfused"] = "fused"
     """fused: one kernel reads the logits and one writes their gradients in the same place; unfused:
     cast to fp32, maximum, subtraction, exponential, sum and division one after the other, as

@@ -127,7 +127,7 @@ def _job(scenario: Scenario, architecture: Architecture, layout: Layout, device:
         shard=shard(
             layout,
             spec.precision,
-            fused_attention=spec.attention_kernel == "fused",
+            attention_kernel=spec.attention_kernel,
             cross_entropy=spec.cross_entropy,
             quantisation=quantisation(scenario, device),
         ),
@@ -135,6 +135,7 @@ def _job(scenario: Scenario, architecture: Architecture, layout: Layout, device:
         optimizer=rule,
         offload_layers=offloaded_layers(scenario, architecture.num_layers),
         exchange_overlap=spec.overlap.expert_exchange if architecture.is_moe else "none",
+        masks=spec.permutation == "one_hot",
     )
 
 

@@ -112,6 +112,9 @@ CHANGES: dict[str, Change] = {
     "training.micro_batch": Change("2"),
     "training.precision": Change("fp8"),
     "training.attention_kernel": Change("unfused"),
+    "training.permutation": Change(
+        "one_hot", (*UNIFORM, "routing.capacity={factor: 2, pad: true}")
+    ),
     "training.cross_entropy": Change("unfused"),
     "training.fp8_recipe": Change("blockwise", ("training.precision=fp8",)),
     "training.cuda_graph": Change("none"),

@@ -16,7 +16,6 @@ from moesim.study.bound import bound
 from moesim.study.resolve import Training, training
 from moesim.study.validate.calibrated import calibration_of, with_calibration
 from moesim.study.validate.machines import cluster_of
-from moesim.study.validate.maxtext import is_maxtext
 from moesim.study.validate.models import architecture
 from moesim.study.validate.options import (
     Reading,
@@ -36,6 +35,7 @@ from moesim.study.validate.sharding import (
     read_tpu_batch,
 )
 from moesim.study.validate.skipped import SkippedError
+from moesim.study.validate.tpu import circular_pipeline, software_of
 from moesim.study.validate.trainers import trainer_of
 
 
@@ -67,6 +67,7 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
     read_graphs(case, reading, compiled=trainer is not None and trainer.compiled)
     machines = cluster_of(case, file)
     chips = read_layout(case, reading)
+    circular_pipeline(case, reading, network.num_layers)
     read_offload(case, reading, network.num_layers)
     if trainer is not None and trainer.narrow_dispatch and reading.training["precision"] == "fp8":
         reading.parallel["dispatch_dtype"] = "fp8"
@@ -76,7 +77,7 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
         "name": "case",
         "model": case.text("model"),
         "cluster": {"profile": machines, "devices": chips},
-        "software": "maxtext" if is_maxtext(case) else "megatron",
+        "software": software_of(case),
         "parallel": reading.parallel,
         "training": reading.training,
         "routing": reading.routing,
