@@ -104,6 +104,7 @@ CHANGES: dict[str, Change] = {
     "cluster.devices": Change("32"),
     "cluster.price": Change("9 USD/h"),
     "cluster.oversubscription": Change("4", LARGE),
+    "cluster.slice": Change("[2, 8]", ("cluster.profile=tpu-v6e-pod", "software=maxtext")),
     "software": Change("other.yaml"),
     **{f"parallel.{name}": change for name, change in PARALLEL.items()},
     "training.sequence_length": Change("1024"),
