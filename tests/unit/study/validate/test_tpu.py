@@ -6,11 +6,17 @@ from typing import Any
 import pytest
 
 from moesim.errors import ScenarioError
+from moesim.model.named import load_named
 from moesim.spec.cases import Case
 from moesim.study.resolve import resolve
 from moesim.study.simulate import simulate
 from moesim.study.validate.options import Reading
-from moesim.study.validate.tpu import circular_pipeline, mesh_habits, software_of
+from moesim.study.validate.tpu import (
+    circular_pipeline,
+    counted_flop_per_token,
+    mesh_habits,
+    software_of,
+)
 from tests.unit.study.scenarios import small
 
 
@@ -49,6 +55,24 @@ def test_mesh_tensorflow() -> None:
     assert sparse.routing["capacity"] == {
         "factor": 1.25, "pad": True, "formula": "switch", "group_tokens": 1024,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "length", "tflop_per_s", "tokens_per_s"),
+    [
+        ("llama-3.1-8b", 8192, 417.397, 7207.34),
+        ("llama-3.1-70b", 8192, 462.297, 960.248),
+        ("llama-2-70b", 4096, 402.274, 905.021),
+        ("mixtral-8x7b", 4096, 302.311, 3645.2),
+        ("mixtral-8x22b", 4096, 332.463, 1326.31),
+    ],
+)
+def test_maxtext_counts_masked_pairs(
+    model: str, length: int, tflop_per_s: float, tokens_per_s: float
+) -> None:
+    """Published rates of tpu-recipes @c8cfe2f6: their ratio is what MaxText counts per token."""
+    counted = counted_flop_per_token(load_named(model), length)
+    assert counted == pytest.approx(tflop_per_s * 1e12 / tokens_per_s, rel=0.002)
 
 
 def test_masks_need_slots(tmp_path: Path) -> None:
