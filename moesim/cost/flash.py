@@ -13,7 +13,7 @@ from typing import Literal
 
 from moesim.hardware.device import Device
 
-AttentionKernel = Literal["fused", "flash_2", "flash_1", "unfused"]
+AttentionKernel = Literal["fused", "flash_2", "flash_1", "unfused", "unfused_fp32"]
 
 _HOPPER = ("h100", "h200", "h800", "h20", "gh200")
 _SECOND_OVER_THIRD = 1.75

@@ -4,7 +4,8 @@ t = max(FLOP / (peak * e_kind) * padding, bytes / (memory bandwidth * e_memory))
 
 Linear attention and sampling are several kernels; each has its own such time, and they add up.
 padding is what whole waves of tiles cost over the exact product: tiles are [tm, tn] with tm and tn
-out of 64, 128 and 256, one tile per compute unit at a time, and the best of the nine is taken.
+out of 64, 128 and 256, one tile per compute unit at a time, and the best of the nine is taken. On
+systolic matrix units products fill whole ones instead: see matrix_unit.
 """
 
 import math
@@ -12,6 +13,8 @@ from dataclasses import replace
 from functools import lru_cache
 
 from moesim.cost.fitted_kernels import kernel_s
+from moesim.cost.masked import laid_out
+from moesim.cost.matrix_unit import products_padding, unit_padding
 from moesim.cost.software import Software
 from moesim.cost.times import ASSUMED_UNCERTAINTY, Known
 from moesim.cost.unfused import unfused_s
@@ -60,6 +63,7 @@ def roofline_s(operator: Compute, device: Device, software: Software) -> float:
 
     Raises ProfileError where the device has no peak for the operator's dtype.
     """
+    operator = laid_out(operator, device)
     phases = _phases(operator)
     if phases:
         once = sum(_phase_s(phase, operator, device, software) for phase in phases)
@@ -70,8 +74,11 @@ def roofline_s(operator: Compute, device: Device, software: Software) -> float:
     launch_s = software.kernel_launch_s * operator.count * _launches(operator)
     if work == 0.0:
         return memory_s + launch_s if moved else 0.0
-    rate = peak(device, operator.dtype) * _efficiency(operator, software)
-    return max(work / rate * _padding(operator, device), memory_s) + launch_s
+    share, padding = _efficiency(operator, software), _padding(operator, device)
+    if isinstance(operator, AttentionCore):
+        padding = products_padding(padding, share, software.gemm_fraction)
+    rate = peak(device, operator.dtype) * share
+    return max(work / rate * padding, memory_s) + launch_s
 
 
 def _launches(operator: Compute) -> int:
@@ -108,6 +115,8 @@ def _efficiency(operator: Compute, software: Software) -> float:
 
 
 def _padding(operator: Compute, device: Device) -> float:
+    if device.matrix_unit is not None:
+        return unit_padding(operator, device.matrix_unit)
     units = device.compute_units
     if units is None:
         return 1.0

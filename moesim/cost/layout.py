@@ -77,7 +77,7 @@ class Layout:
 
 
 def shard(
-    layout: Layout, dtype: str, *, fused_attention: bool = True,
+    layout: Layout, dtype: str, *, attention_kernel: str = "fused",
     cross_entropy: CrossEntropy = "fused", fusions: Fusions = "full",
     quantisation: Quantisation | None = None,
 ) -> Shard:  # fmt: skip
@@ -91,7 +91,8 @@ def shard(
         sequence_parallel=layout.sequence_parallel,
         dtype=dtype,
         dispatch_dtype=layout.dispatch_dtype,
-        fused_attention=fused_attention,
+        fused_attention=not attention_kernel.startswith("unfused"),
+        wide_scores=attention_kernel == "unfused_fp32",
         cross_entropy=cross_entropy,
         fusions=fusions,
         quantisation=quantisation,

@@ -31,6 +31,7 @@ from moesim.cost.unfused_update import further_passes_s
 from moesim.cost.work import Block, Job, Loads, blocks
 from moesim.hardware.device import host_link_bytes_per_s
 from moesim.model.backward import backward
+from moesim.model.one_hot import MaskProduct
 from moesim.model.operators import Collective, CollectiveKind, Exchange, Operator
 from moesim.model.parameters import embedding_params
 from moesim.model.shapes import Shard, sequence_shard_tokens
@@ -253,6 +254,8 @@ def part_name(operator: Operator) -> str:
         return operator.name.removesuffix("_grad")
     if isinstance(operator, Collective):
         return TRANSFERS.get(operator.group, operator.group)
+    if isinstance(operator, MaskProduct):
+        return "dispatch masks"
     return PARTS[operator.module]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from moesim.cost.masked import with_masks
 from moesim.cost.optimizer import OptimizerRule
 from moesim.cost.parameters import StageParams, mtp_params, rank_layer_params
 from moesim.cost.pipeline import Chunk, Placed
@@ -15,7 +16,7 @@ from moesim.model.layers import (
     mtp_operators,
 )
 from moesim.model.operators import Operator
-from moesim.model.shapes import Shape, Shard
+from moesim.model.shapes import Shape, Shard, sequence_shard_tokens
 from moesim.moe.assignment import LayerLoad
 
 NO_PARAMS = StageParams()
@@ -58,6 +59,8 @@ class Job:
     """Layers of each chunk, the first ones, whose kept activations go to the host."""
     exchange_overlap: str = "none"
     """What runs beside dispatch and combine: none, shared_expert or batch."""
+    masks: bool = False
+    """Whether tokens enter the buffers of experts by products with one-hot masks."""
 
 
 Loads = Mapping[int, LayerLoad]
@@ -80,10 +83,10 @@ def blocks(job: Job, chunk: Chunk, loads: Loads) -> list[Block]:
         load = loads.get(placed.number)
         key = (placed.layer, placed.in_encoder, load and (load.fullest_rows, load.rank_rows))
         if key not in cache:
-            cache[key] = _layer(architecture, placed, batch, shard, load)
+            cache[key] = _layer(job, placed, load)
         found.append(cache[key])
     for number in range(chunk.mtp_layers):
-        found += _mtp(architecture, number, batch, shard, loads)
+        found += _mtp(job, number, loads)
     if chunk.has_logits:
         logits = logits_operators(architecture, batch.decoder, shard)
         found.append(Block(logits, is_layer=False))
@@ -98,9 +101,8 @@ def _embeddings(architecture: Architecture, batch: Batch, shard: Shard) -> list[
     ]
 
 
-def _layer(
-    architecture: Architecture, placed: Placed, batch: Batch, shard: Shard, load: LayerLoad | None
-) -> Block:
+def _layer(job: Job, placed: Placed, load: LayerLoad | None) -> Block:
+    architecture, batch, shard = job.architecture, job.batch, job.shard
     shape = batch.encoder if placed.in_encoder and batch.encoder else batch.decoder
     rows: tuple[int, ...] = ()
     by_rank: tuple[int, ...] = ()
@@ -112,6 +114,11 @@ def _layer(
     operators = layer_operators(
         placed.layer, architecture.hidden, shape, shard, rows=rows, copies=copies
     )
+    if job.masks and isinstance(placed.layer.ffn, MoeFfn) and load is not None:
+        local = sequence_shard_tokens(shape, shard)
+        operators = with_masks(
+            operators, placed.layer.ffn, load, local, architecture.hidden, shard.wide
+        )
     params = rank_layer_params(placed.layer, architecture.hidden, shard)
     return Block(operators, skew, rank_rows=by_rank, params=params, dropless=dropless)
 
@@ -121,13 +128,12 @@ def mtp_number(architecture: Architecture, module: int) -> int:
     return architecture.num_layers + module
 
 
-def _mtp(
-    architecture: Architecture, module: int, batch: Batch, shard: Shard, loads: Loads
-) -> list[Block]:
+def _mtp(job: Job, module: int, loads: Loads) -> list[Block]:
     """One more layer like the last, its projection before it and its own logits after it."""
+    architecture, batch, shard = job.architecture, job.batch, job.shard
     last = list(layers_of(architecture.decoder))[-1]
     number = mtp_number(architecture, module)
-    layer = _layer(architecture, Placed(number, last), batch, shard, loads.get(number))
+    layer = _layer(job, Placed(number, last), loads.get(number))
     projection = mtp_operators(architecture, batch.decoder, shard)
     return [
         replace(

@@ -73,7 +73,7 @@ def _grouped_query(
         keys=shape.sequences * length, own_keys=tokens,
         pairs=shape.sequences * pairs / shard.cp, heads=heads, kv_heads=kv_heads,
         qk_dim=attention.head_dim, v_dim=attention.head_dim, dtype=shard.wide,
-        fused=shard.fused_attention,
+        fused=shard.fused_attention, wide_scores=shard.wide_scores,
     )  # fmt: skip
     return [
         _gemm(
@@ -127,7 +127,7 @@ def cross_attention_operators(
             sequences=shape.sequences, queries=tokens,
             keys=memory, own_keys=memory, pairs=pairs, heads=heads, kv_heads=kv_heads,
             qk_dim=attention.head_dim, v_dim=attention.head_dim,
-            dtype=shard.wide, fused=shard.fused_attention,
+            dtype=shard.wide, fused=shard.fused_attention, wide_scores=shard.wide_scores,
         ),
         _gemm("cross_projection", "proj", "core_attn", (tokens, hidden, q_width), shard.dtype),
     ]  # fmt: skip
@@ -174,7 +174,7 @@ def _latent_core(
         own_keys=local_tokens(shape, shard),
         pairs=shape.sequences * causal_pairs(shape.length, seen) / shard.cp,
         heads=heads, kv_heads=heads, qk_dim=qk_dim, v_dim=attention.v_head_dim, dtype=shard.wide,
-        fused=shard.fused_attention,
+        fused=shard.fused_attention, wide_scores=shard.wide_scores,
     )  # fmt: skip
     expanded = heads * (qk_dim + attention.v_head_dim)
     if indexer is None:

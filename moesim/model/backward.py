@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from moesim.model.one_hot import MaskProduct, mask_backward
 from moesim.model.operators import (
     AttentionCore,
     Collective,
@@ -69,6 +70,8 @@ def _compute_backward(operator: Compute) -> tuple[Compute, ...]:
             return (replace(operator, name=f"{operator.name}_grad", backward=True),)
         case Sampling():
             return ()
+        case MaskProduct():
+            return mask_backward(operator)
         case Pointwise():
             return _pointwise_backward(operator)
 

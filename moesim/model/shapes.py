@@ -35,6 +35,8 @@ class Shard:
     """Compute type of the projections and experts."""
     fused_attention: bool = True
     """Whether attention is one kernel, which leaves no scores in memory."""
+    wide_scores: bool = False
+    """Whether scores that go through memory are fp32 up to the softmax's output."""
     cross_entropy: CrossEntropy = "fused"
     """Whether the loss is one pass over the logits, or kernel after kernel in fp32."""
     fusions: Fusions = "full"

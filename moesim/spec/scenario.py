@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from moesim.errors import Problem, ScenarioError
-from moesim.spec.base import Spec, or_one
+from moesim.spec.base import Listed, Spec, or_one
 from moesim.spec.campaign import CampaignSpec
 from moesim.spec.parallel import ParallelSpec
 from moesim.spec.quantities import UsdPerDeviceHour
@@ -42,6 +42,13 @@ class ClusterChoice(Spec):
     Everybody waits for the slowest device of each pipeline stage."""
     slow: SlowDevices | None = None
     """Devices that are slower than the others throughout."""
+
+    slice: (
+        Annotated[Listed[Annotated[int, Field(ge=1, le=4096)]], Field(min_length=1, max_length=6)]
+        | None
+    ) = None
+    """Shape of each slice of a torus, such as [4, 4, 8]; ranks run along the last axis first. Left
+    out: the most cubic shape of the devices, one whose axes all close into rings if there is."""
 
     @model_validator(mode="after")
     def _check(self) -> "ClusterChoice":

@@ -113,10 +113,15 @@ class TrainingSpec(Spec):
     """How fp8 products get their scales, and so what is cast before each: delayed (from earlier
     steps), tensorwise (of the tensor itself), mxfp8 (of 32 values), blockwise (of 128 values or
     128 x 128); left out: tensorwise."""
-    attention_kernel: Literal["fused", "flash_2", "flash_1", "unfused"] = "fused"
+    attention_kernel: Literal["fused", "flash_2", "flash_1", "unfused", "unfused_fp32"] = "fused"
     """fused: the newest FlashAttention of the device and its like; flash_2, flash_1: those of 2023
     and 2022, which take longer; unfused: scores, softmax and dropout one after the other
-    through memory, as trainers before 2023 did."""
+    through memory, as trainers before 2023 did; unfused_fp32: the same with fp32 scores, as Mesh
+    TensorFlow does."""
+    permutation: Literal["index", "one_hot"] = "index"
+    """How tokens enter the buffers of their experts and leave them. index: each row is copied;
+    one_hot: products with masks of tokens, experts and slots, as GShard, Mesh TensorFlow and
+    MaxText's dense_matmul do; it needs routing.capacity with padded buffers."""
     fusions: Literal["full", "megatron_2021", "llm_foundry", "transformers", "olmo"] = "full"
     """What runs between the products of a layer: one kernel each for residual and norm, rope and
     activation (full), or the passes of a code base: megatron_2021 (to 2023, with dropout),

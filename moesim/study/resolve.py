@@ -12,9 +12,11 @@ from moesim.errors import ScenarioError
 from moesim.hardware.device import Device
 from moesim.hardware.profiles import load_accelerator, load_cluster
 from moesim.hardware.topology import Cluster, cluster
+from moesim.hardware.torus import chosen_slice
 from moesim.model.architecture import Architecture
 from moesim.model.named import load_model
 from moesim.model.shapes import Shape
+from moesim.spec.hardware import ClusterSpec
 from moesim.spec.parallel import ParallelSpec
 from moesim.spec.scenario import Scenario
 from moesim.study.fp8 import quantisation
@@ -139,7 +141,7 @@ def _job(scenario: Scenario, architecture: Architecture, layout: Layout, device:
         shard=shard(
             layout,
             spec.precision,
-            fused_attention=spec.attention_kernel != "unfused",
+            attention_kernel=spec.attention_kernel,
             cross_entropy=spec.cross_entropy,
             fusions=spec.fusions,
             quantisation=quantisation(scenario, device),
@@ -148,6 +150,7 @@ def _job(scenario: Scenario, architecture: Architecture, layout: Layout, device:
         optimizer=rule,
         offload_layers=offloaded_layers(scenario, architecture.num_layers),
         exchange_overlap=spec.overlap.expert_exchange if architecture.is_moe else "none",
+        masks=spec.permutation == "one_hot",
     )
 
 
@@ -179,10 +182,26 @@ def _cluster(scenario: Scenario) -> Cluster:
     except ScenarioError as error:
         raise _placed(scenario, "cluster.profile", error) from None
     try:
-        machines = cluster(spec, accelerator, choice.devices)
+        _check_slice(scenario, spec)
+        machines = cluster(spec, accelerator, choice.devices, shape=choice.slice)
     except ValueError as error:
         raise scenario.error("cluster.devices", str(error)) from None
     return _with_choice(scenario, machines)
+
+
+def _check_slice(scenario: Scenario, spec: ClusterSpec) -> None:
+    """Raise ScenarioError where the devices cannot form slices of the shape that is asked for."""
+    choice, whole = scenario.cluster, spec.scale_up.torus
+    if choice.slice is None:
+        return
+    if whole is None:
+        raise scenario.error(
+            "cluster.slice", f"the scale-up network of {spec.name} is no torus; leave slice out"
+        )
+    try:
+        chosen_slice(whole, choice.slice, choice.devices)
+    except ValueError as error:
+        raise scenario.error("cluster.slice", str(error)) from None
 
 
 def _with_choice(scenario: Scenario, machines: Cluster) -> Cluster:

@@ -110,6 +110,7 @@ CHANGES: dict[str, Change] = {
     "cluster.speed_spread": Change("0.1"),
     "cluster.slow.devices": Change("16", ("cluster.slow={devices: 1, speed: 0.8}", "seed=1")),
     "cluster.slow.speed": Change("0.5", ("cluster.slow={devices: 1, speed: 0.8}",)),
+    "cluster.slice": Change("[2, 8]", ("cluster.profile=tpu-v6e-pod", "software=maxtext")),
     "software": Change("other.yaml"),
     **{f"parallel.{name}": change for name, change in PARALLEL.items()},
     "training.sequence_length": Change("1024"),
@@ -118,6 +119,9 @@ CHANGES: dict[str, Change] = {
     "training.micro_batch": Change("2"),
     "training.precision": Change("fp8"),
     "training.attention_kernel": Change("unfused"),
+    "training.permutation": Change(
+        "one_hot", (*UNIFORM, "routing.capacity={factor: 2, pad: true}")
+    ),
     "training.cross_entropy": Change("unfused"),
     "training.fusions": Change("olmo"),
     "training.fp8_recipe": Change("blockwise", ("training.precision=fp8",)),

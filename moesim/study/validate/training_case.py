@@ -17,7 +17,6 @@ from moesim.study.resolve import Training, training
 from moesim.study.validate.calibrated import calibration_of, with_calibration
 from moesim.study.validate.context import read_context
 from moesim.study.validate.machines import cluster_of, network_rate, with_network
-from moesim.study.validate.maxtext import is_maxtext
 from moesim.study.validate.models import architecture
 from moesim.study.validate.options import (
     Reading,
@@ -37,6 +36,7 @@ from moesim.study.validate.sharding import (
     read_tpu_batch,
 )
 from moesim.study.validate.skipped import SkippedError
+from moesim.study.validate.tpu import circular_pipeline, software_of
 from moesim.study.validate.trainers import read_trainer, trainer_of
 
 
@@ -68,6 +68,7 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
     read_graphs(case, reading, compiled=trainer is not None and trainer.compiled)
     machines = cluster_of(case, file)
     chips = read_layout(case, reading)
+    circular_pipeline(case, reading, network.num_layers)
     read_offload(case, reading, network.num_layers)
     if trainer is not None and trainer.narrow_dispatch and reading.training["precision"] == "fp8":
         reading.parallel["dispatch_dtype"] = "fp8"
@@ -77,7 +78,7 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
         "name": "case",
         "model": case.text("model"),
         "cluster": {"profile": machines, "devices": chips},
-        "software": "maxtext" if is_maxtext(case) else trainer.software if trainer else "megatron",
+        "software": software_of(case, trainer.software if trainer else "megatron"),
         "parallel": reading.parallel,
         "training": reading.training,
         "routing": reading.routing,
