@@ -57,6 +57,7 @@ def _recipe(case: Case, text: str, reading: Reading) -> str:
     recipe = next((name for word, name in _RECIPES if word in text), None)
     if recipe is None:
         reading.assume("fp8 recipe not stated: current scaling")
+        reading.unstated.add("fp8_recipe")
         return "tensorwise"
     if recipe == "mxfp8" and case.text("hardware").casefold().startswith(_HOPPER):
         reading.assume("mxfp8 on Hopper: taken as block scales of 128")

@@ -36,7 +36,7 @@ from moesim.study.validate.sharding import (
     read_tpu_batch,
 )
 from moesim.study.validate.skipped import SkippedError
-from moesim.study.validate.trainers import trainer_of
+from moesim.study.validate.trainers import Trainer, trainer_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +62,7 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
     if trainer is not None:
         if not trainer.fused_attention:
             reading.training["attention_kernel"] = "unfused"
+        _read_habits(trainer, reading)
         reading.assume(trainer.note)
     read_loss(case, reading, fused=trainer is None or trainer.fused_loss)
     read_graphs(case, reading, compiled=trainer is not None and trainer.compiled)
@@ -96,6 +97,18 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
         ) from None
     except MoesimError as error:
         raise SkippedError(str(error)) from None
+
+
+def _read_habits(trainer: Trainer, reading: Reading) -> None:
+    """Take what the trainer's documents say where the case's own words say nothing."""
+    habits = (("fp8_recipe", trainer.fp8_recipe), ("recompute", list(trainer.recompute)))
+    for key, habit in habits:
+        if habit and key in reading.unstated:
+            reading.training[key] = habit
+            reading.unstated.discard(key)
+            guesses = [one for one in reading.assumed if key.replace("_", " ") in one]
+            for one in guesses:
+                reading.assumed.remove(one)
 
 
 def _run(data: dict[str, Any], network: Architecture, measured: Words | None) -> Training:
