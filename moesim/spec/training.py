@@ -11,9 +11,12 @@ from moesim.spec.quantities import Tokens
 Batch = Annotated[int, Field(ge=1, le=10**8)]
 Length = Annotated[int, Field(ge=1, le=10**7)]
 Module = Literal[
-    "full", "layernorm", "qkv", "core_attn", "mla_up_proj", "proj", "moe_act", "mlp", "moe"
-]
+    "full", "layernorm", "qkv", "core_attn", "mla_up_proj", "proj", "moe_act", "mlp", "moe",
+    "shared_experts",
+]  # fmt: skip
 _MODULES = get_args(Module)
+RECOMPUTABLE: tuple[str, ...] = tuple(name for name in _MODULES if name != "full")
+"""Modules of a layer that can be computed again one by one."""
 
 
 def _modules(value: Any) -> Any:
@@ -22,7 +25,7 @@ def _modules(value: Any) -> Any:
         return ()
     if value == "full":
         return ("full",)
-    names = [name for name in _MODULES if name != "full"]
+    names = RECOMPUTABLE
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise ValueError(f"must be none, full, or a list of modules out of: {', '.join(names)}")
     for name in value:
@@ -40,7 +43,7 @@ Recompute = Annotated[
         {
             "anyOf": [
                 {"enum": ["none", "full"]},
-                {"type": "array", "items": {"enum": [m for m in _MODULES if m != "full"]}},
+                {"type": "array", "items": {"enum": list(RECOMPUTABLE)}},
             ]
         }
     ),

@@ -68,7 +68,8 @@ def _recipe(case: Case, text: str, reading: Reading) -> str:
 _MODULES = {
     "norm": "layernorm", "layernorm": "layernorm", "act": "moe_act", "moe_act": "moe_act",
     "mla_up_proj": "mla_up_proj", "mlp": "mlp", "moe": "moe", "core_attn": "core_attn",
-    "attention core": "core_attn",
+    "attention core": "core_attn", "shared_experts": "shared_experts",
+    "shared_expert": "shared_experts",
 }  # fmt: skip
 
 
