@@ -125,17 +125,58 @@ def test_layer_is_its_router_and_its_experts_where_memory_is_free() -> None:
     assert found["forward_ms"] == pytest.approx(1e3 * (experts_s + router_s + 8 * LAUNCH_S))
 
 
-def test_memory_of_a_layer_by_hand() -> None:
-    """Two of eight experts and the router, weights and gradients; what the router and the experts
-    keep; and the gradients that the first grouped product reads and writes. All in bf16."""
-    alone = {**MODELS["tiny-moe"], "shared_expert_ffn": 0}
+def _peak(width: int, dispatcher: str, **changes: Any) -> float:
+    """Return the peak of two of eight experts of `width` on a rank, in values of two bytes."""
+    alone = {**MODELS["tiny-moe"], "shared_expert_ffn": 0, "expert_ffn": width}
     metric = "peak_mem_allocated_gb"
-    found = _figures(_layer(measured={metric: 1.0}), case_file({"tiny-moe": alone}))
-    hidden, width, tokens, rows = 1024, 512, 512, 1024
-    weights = 2 * 3 * hidden * width + 8 * hidden
-    kept = tokens * hidden + rows * (hidden + 3 * width)
-    at_hand = rows * (2 * width + hidden)
-    assert found[metric] == pytest.approx(2 * (2 * weights + kept + at_hand) / 1e9)
+    words = {"measured": {metric: 1.0}, "options": {"dispatcher": dispatcher}, **changes}
+    return _figures(_layer(**words), case_file({"tiny-moe": alone}))[metric] * 1e9 / 2
+
+
+HIDDEN_ROWS, SENT_ROWS = 512 * 1024, 1024 * 1024
+"""Values of the rank's 512 tokens, hidden width 1,024, and of their two choices."""
+
+
+def test_memory_of_a_layer_by_hand_where_its_activation_is_wide() -> None:
+    """Weights; what router, first product and activation keep; the gradient of the product's
+    input, that of gate and up in fp32 and in bf16; output and its gradient; weights of one of three
+    matrices."""
+    width, rows = 2048, 1024
+    weights = 2 * 3 * 1024 * width + 8 * 1024
+    kept = HIDDEN_ROWS + SENT_ROWS + rows * 2 * width
+    gradients = rows * width + (2 + 1) * rows * 2 * width + 2 * HIDDEN_ROWS + 2 * 1024 * width
+    for dispatcher in ("alltoall", "DeepEP", "HybridEP"):
+        assert _peak(width, dispatcher) == pytest.approx(weights + kept + gradients)
+
+
+@pytest.mark.parametrize(
+    ("dispatcher", "named"),
+    [
+        # sent, received, given back by the experts, given back in the order of their sources
+        ("alltoall", 4 * SENT_ROWS),
+        # for each rank reached, 4 (1 - C(6, 2) / C(8, 2)) of them, and back; the experts' output
+        ("DeepEP", 2 * HIDDEN_ROWS * 4 * (1 - 15 / 28) + SENT_ROWS),
+        ("HybridEP", SENT_ROWS),
+    ],
+)
+def test_memory_of_a_layer_by_hand_where_its_rows_are_wide(dispatcher: str, named: float) -> None:
+    width, rows = 32, 1024
+    weights = 2 * 3 * 1024 * width + 8 * 1024
+    kept = HIDDEN_ROWS + SENT_ROWS + rows * 3 * width
+    if dispatcher == "HybridEP":  # then the backward pass has more: gradients of the first product
+        kept -= rows * 3 * width
+        named = rows * 2 * width + SENT_ROWS + 2 * HIDDEN_ROWS + 2 * 3 * 1024 * width
+    assert _peak(width, dispatcher) == pytest.approx(weights + kept + named)
+
+
+def test_fp8_layers_hold_two_narrow_copies_of_weights_and_the_sorted_rows_beside_them() -> None:
+    """Half of what products keep, the rows in bf16 as well while the forward pass runs."""
+    width, rows = 32, 1024
+    weights = 2 * 3 * 1024 * width
+    kept = HIDDEN_ROWS + SENT_ROWS / 2 + rows * (2 + 0.5) * width
+    copies = weights * (1 + 4 / 128)
+    expected = weights + 8 * 1024 + copies + kept + 5 * SENT_ROWS
+    assert _peak(width, "alltoall", precision="fp8-blockwise") == pytest.approx(expected)
 
 
 def test_model_without_experts_has_no_such_layer() -> None:
