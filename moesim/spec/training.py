@@ -76,8 +76,8 @@ class OptimizerSpec(Spec):
     distributed: bool = True
     """Whether master weights and moments are spread over the data-parallel ranks (ZeRO-1)."""
     offload: Share = 0.0
-    """Share of the master weights and moments that lie in the host's memory, or true for all of
-    them; their gradients and weights then cross the host link at each update."""
+    """Share of the weights that the host updates, or true for all: their moments lie in its memory,
+    their gradients and weights cross the host link at each update; master weights stay."""
     gradient_dtype: Literal["fp32", "bf16"] = "fp32"
     """Type in which gradients are kept and reduced."""
 
