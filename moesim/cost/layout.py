@@ -78,6 +78,7 @@ def shard(
         sequence_parallel=layout.sequence_parallel,
         dtype=dtype,
         dispatch_dtype=layout.dispatch_dtype,
+        sends_once=layout.dispatcher == "deepep",
         fused_attention=fused_attention,
         cross_entropy=cross_entropy,
         quantisation=quantisation,
