@@ -91,6 +91,7 @@ def shard(
         sequence_parallel=layout.sequence_parallel,
         dtype=dtype,
         dispatch_dtype=layout.dispatch_dtype,
+        sends_once=layout.dispatcher == "deepep",
         fused_attention=not attention_kernel.startswith("unfused"),
         wide_scores=attention_kernel == "unfused_fp32",
         cross_entropy=cross_entropy,

@@ -31,6 +31,11 @@ class Shard:
     sequence_parallel: bool = True
     dispatch_dtype: str | None = None
     """Type in which tokens travel to their experts; None is that of the activations."""
+    sends_once: bool = False
+    """Whether the dispatcher sends a token once to each rank: then its rows are copied and sorted
+    by expert where they arrive, and summed there before they go back (DeepEP; the kernels
+    moe_expand_local and moe_combine_local of DeepSeek's trace, deepseek-ai/profile-data
+    train.json @44960242)."""
     dtype: str = "bf16"
     """Compute type of the projections and experts."""
     fused_attention: bool = True

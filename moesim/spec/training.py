@@ -11,9 +11,12 @@ from moesim.spec.quantities import Tokens
 Batch = Annotated[int, Field(ge=1, le=10**8)]
 Length = Annotated[int, Field(ge=1, le=10**7)]
 Module = Literal[
-    "full", "layernorm", "qkv", "core_attn", "mla_up_proj", "proj", "moe_act", "mlp", "moe"
-]
+    "full", "layernorm", "qkv", "core_attn", "mla_up_proj", "proj", "moe_act", "mlp", "moe",
+    "shared_experts",
+]  # fmt: skip
 _MODULES = get_args(Module)
+RECOMPUTABLE: tuple[str, ...] = tuple(name for name in _MODULES if name != "full")
+"""Modules of a layer that can be computed again one by one."""
 
 
 def _modules(value: Any) -> Any:
@@ -22,7 +25,7 @@ def _modules(value: Any) -> Any:
         return ()
     if value == "full":
         return ("full",)
-    names = [name for name in _MODULES if name != "full"]
+    names = RECOMPUTABLE
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise ValueError(f"must be none, full, or a list of modules out of: {', '.join(names)}")
     for name in value:
@@ -40,7 +43,7 @@ Recompute = Annotated[
         {
             "anyOf": [
                 {"enum": ["none", "full"]},
-                {"type": "array", "items": {"enum": [m for m in _MODULES if m != "full"]}},
+                {"type": "array", "items": {"enum": list(RECOMPUTABLE)}},
             ]
         }
     ),
@@ -73,8 +76,8 @@ class OptimizerSpec(Spec):
     distributed: bool = True
     """Whether master weights and moments are spread over the data-parallel ranks (ZeRO-1)."""
     offload: Share = 0.0
-    """Share of the master weights and moments that lie in the host's memory, or true for all of
-    them; their gradients and weights then cross the host link at each update."""
+    """Share of the weights that the host updates, or true for all: their moments lie in its memory,
+    their gradients and weights cross the host link at each update; master weights stay."""
     post_validation: bool = False
     """Update without a wait for the gradient norm of the other stages, and take the update back in
     the rare step that should have been clipped: stages that begin late may end late."""

@@ -9,7 +9,7 @@ import pytest
 from moesim.cost.times import StageCost
 from moesim.errors import ScenarioError
 from moesim.sim.training.dualpipe import dualpipe, dualpipe_v
-from moesim.sim.training.schedules import Action, Order, most_in_flight, passes
+from moesim.sim.training.schedules import Action, Order, passes
 from moesim.sim.training.step import StepPlan, StepResult, simulate_step
 from moesim.sim.training.zero_bubble import zb_h1, zb_h2, zb_v
 from moesim.spec.load import load_scenario
@@ -17,6 +17,7 @@ from moesim.study.outcome import Outcome
 from moesim.study.resolve import resolve
 from moesim.study.simulate import simulate
 from moesim.study.split import stage_chunks
+from tests.laws.held import most_in_flight
 from tests.laws.test_clock import one_pass
 
 Route = Literal["loop", "two_ways", "v"]

@@ -57,6 +57,7 @@ def _recipe(case: Case, text: str, reading: Reading) -> str:
     recipe = next((name for word, name in _RECIPES if word in text), None)
     if recipe is None:
         reading.assume("fp8 recipe not stated: current scaling")
+        reading.unstated.add("fp8_recipe")
         return "tensorwise"
     if recipe == "mxfp8" and case.text("hardware").casefold().startswith(_HOPPER):
         reading.assume("mxfp8 on Hopper: taken as block scales of 128")
@@ -67,7 +68,8 @@ def _recipe(case: Case, text: str, reading: Reading) -> str:
 _MODULES = {
     "norm": "layernorm", "layernorm": "layernorm", "act": "moe_act", "moe_act": "moe_act",
     "mla_up_proj": "mla_up_proj", "mlp": "mlp", "moe": "moe", "core_attn": "core_attn",
-    "attention core": "core_attn",
+    "attention core": "core_attn", "shared_experts": "shared_experts",
+    "shared_expert": "shared_experts",
 }  # fmt: skip
 
 

@@ -32,13 +32,21 @@ class Trainer:
     note: str = ""
     narrow_dispatch: bool = False
     """Whether fp8 training sends fp8 values to the experts."""
+    fp8_recipe: str = ""
+    """How fp8 values are scaled where a case does not say."""
+    recompute: tuple[str, ...] = ()
+    """What the backward pass computes again where a case does not say."""
 
 
 TRAINERS: tuple[Trainer, ...] = (
     Trainer(
         words=("deepseek-ai/profile-data",),
         narrow_dispatch=True,
-        note="tokens travel to their experts in fp8 (DeepSeek-V3, arXiv 2412.19437, section 3.3.3)",
+        fp8_recipe="blockwise",
+        recompute=("layernorm", "mla_up_proj", "moe_act"),
+        note="DeepSeek-V3, arXiv 2412.19437: scales for blocks of 128 (section 3.3.2), tokens go "
+        "to their experts in fp8 (3.3.3), norms, up-projections of attention (3.2.3) and SwiGLU "
+        "(3.3.3) are computed again",
     ),
     Trainer(
         words=("2205.05198", "vTrain", "stanford-futuredata/megablocks", "2211.15841"),

@@ -37,7 +37,7 @@ from moesim.study.validate.sharding import (
 )
 from moesim.study.validate.skipped import SkippedError
 from moesim.study.validate.tpu import circular_pipeline, software_of
-from moesim.study.validate.trainers import read_trainer, trainer_of
+from moesim.study.validate.trainers import Trainer, read_trainer, trainer_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +62,7 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
     trainer = trainer_of(case)
     if trainer is not None:
         read_trainer(case, reading, trainer)
+        _read_habits(trainer, reading)
     read_loss(case, reading, fused=trainer is None or trainer.fused_loss)
     if trainer is not None and reading.training.get("cross_entropy") == "unfused":
         reading.training["cross_entropy"] = trainer.loss
@@ -99,6 +100,18 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
         ) from None
     except MoesimError as error:
         raise SkippedError(str(error)) from None
+
+
+def _read_habits(trainer: Trainer, reading: Reading) -> None:
+    """Take what the trainer's documents say where the case's own words say nothing."""
+    habits = (("fp8_recipe", trainer.fp8_recipe), ("recompute", list(trainer.recompute)))
+    for key, habit in habits:
+        if habit and key in reading.unstated:
+            reading.training[key] = habit
+            reading.unstated.discard(key)
+            guesses = [one for one in reading.assumed if key.replace("_", " ") in one]
+            for one in guesses:
+                reading.assumed.remove(one)
 
 
 def _run(
