@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from moesim.cost.fitted_kernels import kernel_s
 from moesim.cost.software import Software
+from moesim.cost.stated import attention_fraction, memory_fraction
 from moesim.cost.times import ASSUMED_UNCERTAINTY, Known
 from moesim.cost.unfused import unfused_s
 from moesim.hardware.device import Device, peak
@@ -61,7 +62,8 @@ def roofline_s(operator: Compute, device: Device, software: Software) -> float:
         return once * operator.count
     work = flop(operator)
     moved = read_bytes(operator) + written_bytes(operator)
-    memory_s = moved / (device.memory_bandwidth_bytes_per_s * software.memory_fraction)
+    share = memory_fraction(operator.name, software.memory_fraction, software.stated)
+    memory_s = moved / (device.memory_bandwidth_bytes_per_s * share)
     launch_s = software.kernel_launch_s * operator.count
     if work == 0.0:
         return memory_s + launch_s if moved else 0.0
@@ -92,7 +94,9 @@ def _efficiency(operator: Compute, software: Software) -> float:
     match operator:
         case GroupedGemm() if len(operator.rows) > 1:  # a single expert is a plain product
             return software.grouped_gemm_fraction
-        case AttentionCore() | LinearAttentionCore():
+        case AttentionCore():
+            return attention_fraction(operator, software.attention_fraction, software.stated)
+        case LinearAttentionCore():
             return software.attention_fraction
         case _:
             return software.gemm_fraction
