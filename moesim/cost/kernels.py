@@ -11,7 +11,7 @@ import math
 from dataclasses import replace
 from functools import lru_cache
 
-from moesim.cost.fitted_kernels import kernel_s
+from moesim.cost.fitted_kernels import accumulation_s, kernel_s
 from moesim.cost.software import Software
 from moesim.cost.stated import attention_fraction, memory_fraction
 from moesim.cost.times import ASSUMED_UNCERTAINTY, Known
@@ -68,7 +68,28 @@ def roofline_s(operator: Compute, device: Device, software: Software) -> float:
     if work == 0.0:
         return memory_s + launch_s if moved else 0.0
     rate = peak(device, operator.dtype) * _efficiency(operator, software)
+    launch_s += _accumulation_s(operator, device, software)
     return max(work / rate * _padding(operator, device), memory_s) + launch_s
+
+
+def _accumulation_s(operator: Compute, device: Device, software: Software) -> float:
+    """Return what adding a weight gradient in fp32 takes beside a source's plain product."""
+    if software.stated is None:
+        return 0.0
+    return operator.count * accumulation_s(
+        _accumulated(operator), device.memory_bandwidth_bytes_per_s
+    )
+
+
+def _accumulated(operator: Compute) -> float:
+    """Return the weights whose gradient one execution of `operator` adds to a buffer."""
+    match operator:
+        case Gemm(accumulates=True):
+            return float(operator.m * operator.n)
+        case GroupedGemm(accumulates=True):
+            return float(sum(1 for rows in operator.rows if rows) * operator.k * operator.n)
+        case _:
+            return 0.0
 
 
 def _phases(operator: Compute) -> tuple[Phase, ...]:

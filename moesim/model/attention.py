@@ -7,6 +7,7 @@ from moesim.model.architecture import (
     LinearAttention,
     SparseIndexer,
 )
+from moesim.model.latent_rope import latent_rope
 from moesim.model.operators import (
     AttentionCore,
     Collective,
@@ -168,6 +169,7 @@ def _latent(attention: LatentAttention, hidden: int, shape: Shape, shard: Shard)
             "kv_up_projection", "mla_up_proj", "qkv", (tokens, expanded, attention.kv_lora_rank),
             dtype, shard.gathered_share,
         ),
+        latent_rope(attention, tokens, heads, shard.wide),
         *_gather_context(heads * qk_dim + value_width + indexed, shape, shard),
         *_latent_core(attention, qk_dim, hidden, shape, shard),
         _gemm("output_projection", "proj", "core_attn", (tokens, hidden, value_width), dtype),

@@ -135,6 +135,7 @@ def _job(scenario: Scenario, architecture: Architecture, layout: Layout, device:
         optimizer=rule,
         offload_layers=offloaded_layers(scenario, architecture.num_layers),
         exchange_overlap=spec.overlap.expert_exchange if architecture.is_moe else "none",
+        sums_gradients=layout.fsdp is None,
     )
 
 
