@@ -73,12 +73,14 @@ def roofline_s(operator: Compute, device: Device, software: Software) -> float:
 
 
 def _accumulation_s(operator: Compute, device: Device, software: Software) -> float:
-    """Return what adding a weight gradient in fp32 takes beside a source's plain product."""
+    """Return what adding a weight gradient in fp32 takes beside a source's plain product.
+
+    It comes on top of the product, as it does beside fitted curves, at the source's memory rate.
+    """
     if software.stated is None:
         return 0.0
-    return operator.count * accumulation_s(
-        _accumulated(operator), device.memory_bandwidth_bytes_per_s
-    )
+    rate = device.memory_bandwidth_bytes_per_s * software.memory_fraction
+    return operator.count * accumulation_s(_accumulated(operator), rate)
 
 
 def _accumulated(operator: Compute) -> float:

@@ -88,7 +88,7 @@ def _collectives_only(kernels: Kernels | None) -> Kernels | None:
 
 def _factors(software: Software, words: Words, on: Topology) -> Iterator[tuple[str, float]]:
     """Yield the seconds of each kind of collective over those of its curve, for large messages."""
-    net = network(Group(on.scale_up.domain_size, 1), on, software)
+    net = _whole_node(software, on)
     if software.kernels is None or net.size == 1:
         return
     for name, kind in _COLLECTIVES:
@@ -97,6 +97,12 @@ def _factors(software: Software, words: Words, on: Topology) -> Iterator[tuple[s
         if share is not None and known is not None:
             rate = share * on.scale_up.bandwidth_bytes_per_s
             yield kind, _wire_bytes(kind, net) / rate / known.seconds
+
+
+def _whole_node(software: Software, on: Topology) -> Network:
+    """Return the network of all devices of a domain, also where a run has fewer of them."""
+    alone, size = network(Group(1, 1), on, software), on.scale_up.domain_size
+    return replace(alone, size=size, members=size)
 
 
 def _wire_bytes(kind: CollectiveKind, net: Network) -> float:
