@@ -11,6 +11,7 @@ from moesim.cost.exchange_overlap import (
     interference,
     one_after_the_other,
 )
+from moesim.cost.gradient_buffers import buffer_passes_s
 from moesim.cost.host import Pace, host_parts, pace
 from moesim.cost.offload import copied_out, copies_s, fetched
 from moesim.cost.optimizer import OptimizerRule, norm_s, update_s
@@ -259,6 +260,8 @@ def part_name(operator: Operator) -> str:
 def clipped_update_s(params: StageParams, job: Job, on: Machine) -> float:
     """Return the gradients' norm, its sum over all ranks, the update and the casts to fp8.
 
+    Passes over the whole gradients come with it where a rank sums them itself.
+
     The sum is of 4 bytes, over the replicas and over the ranks that cut the model.
     """
     rule, parts = job.optimizer, (on.layout, on.device, on.software)
@@ -268,6 +271,8 @@ def clipped_update_s(params: StageParams, job: Job, on: Machine) -> float:
         if on.networks[group].size > 1
     )
     norm = norm_s(params, rule, *parts) + summed
+    if job.sums_gradients:
+        norm += buffer_passes_s(params, rule, *parts)
     return norm + update_s(params, rule, *parts) + weight_casts_s(params, job.shard, on)
 
 
