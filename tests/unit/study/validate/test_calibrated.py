@@ -6,7 +6,6 @@ import pytest
 
 from moesim.cost import fitted_transfers
 from moesim.cost.collectives import network
-from moesim.cost.layout import Layout
 from moesim.cost.pricing import machine, transfer
 from moesim.cost.software import Software, load_software, on_device
 from moesim.hardware.groups import Group
@@ -14,6 +13,7 @@ from moesim.hardware.profiles import load_accelerator, load_cluster
 from moesim.hardware.topology import Cluster, cluster
 from moesim.spec.cases import Words
 from moesim.study.validate.calibrated import with_calibration
+from tests.unit.cost.machines import layout
 
 LARGE = float(1 << 29)
 
@@ -33,7 +33,7 @@ def test_a_large_message_over_a_node_takes_what_the_source_found() -> None:
     """7/8 of 512 MiB at 0.5 of 900 GB/s, and twice as many bytes for an all-reduce."""
     on = _machines()
     software = _software(on, {"all_gather_efficiency": 0.5, "all_reduce_efficiency": 0.5})
-    machines = machine(on.device, on.topology, software, Layout(tp=8))
+    machines = machine(on.device, on.topology, software, layout(tp=8))
     once_s = 7 / 8 * LARGE / 450e9
     net = machines.networks["tp"]
     assert transfer("all_gather", LARGE, net, machines).seconds == pytest.approx(once_s)
@@ -45,7 +45,7 @@ def test_small_messages_keep_the_measured_ramp() -> None:
     on = _machines()
     software = _software(on, {"all_gather_efficiency": 0.5})
     assert software.kernels is not None
-    machines = machine(on.device, on.topology, software, Layout(tp=2, dp=4))
+    machines = machine(on.device, on.topology, software, layout(tp=2, dp=4))
     pair = network(Group(2, 1), on.topology, software)
     known = fitted_transfers.collective("all_gather", 1e6, pair, software.kernels)
     whole = network(Group(8, 1), on.topology, software)
