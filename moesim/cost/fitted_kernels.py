@@ -94,8 +94,13 @@ def _predicted(family: Family, found: Found, samples: Samples, kernels: Kernels)
     return _known(seconds, family, found, samples)
 
 
+def accumulation_s(elements: float, bandwidth_bytes_per_s: float) -> float:
+    """Return what a product takes longer that adds its weight gradient to an fp32 buffer."""
+    return elements * _EXTRA_GRADIENT_BYTES / bandwidth_bytes_per_s
+
+
 def _accumulation_s(elements: float, kernels: Kernels) -> float:
-    return elements * _EXTRA_GRADIENT_BYTES / kernels.chip.memory_bandwidth_bytes_per_s
+    return accumulation_s(elements, kernels.chip.memory_bandwidth_bytes_per_s)
 
 
 def _grouped(operator: GroupedGemm, kernels: Kernels) -> Known | None:

@@ -12,10 +12,11 @@ import math
 from dataclasses import replace
 from functools import lru_cache
 
-from moesim.cost.fitted_kernels import kernel_s
+from moesim.cost.fitted_kernels import accumulation_s, kernel_s
 from moesim.cost.masked import laid_out
 from moesim.cost.matrix_unit import products_padding, unit_padding
 from moesim.cost.software import Software
+from moesim.cost.stated import attention_fraction, memory_fraction
 from moesim.cost.times import ASSUMED_UNCERTAINTY, Known
 from moesim.cost.unfused import unfused_s
 from moesim.hardware.device import Device, peak
@@ -70,7 +71,8 @@ def roofline_s(operator: Compute, device: Device, software: Software) -> float:
         return once * operator.count
     work = flop(operator)
     moved = read_bytes(operator) + written_bytes(operator)
-    memory_s = moved / (device.memory_bandwidth_bytes_per_s * software.memory_fraction)
+    memory_share = memory_fraction(operator.name, software.memory_fraction, software.stated)
+    memory_s = moved / (device.memory_bandwidth_bytes_per_s * memory_share)
     launch_s = software.kernel_launch_s * operator.count * _launches(operator)
     if work == 0.0:
         return memory_s + launch_s if moved else 0.0
@@ -78,11 +80,34 @@ def roofline_s(operator: Compute, device: Device, software: Software) -> float:
     if isinstance(operator, AttentionCore):
         padding = products_padding(padding, share, software.gemm_fraction)
     rate = peak(device, operator.dtype) * share
+    launch_s += _accumulation_s(operator, device, software)
     return max(work / rate * padding, memory_s) + launch_s
 
 
 def _launches(operator: Compute) -> int:
     return operator.launches[0] if isinstance(operator, Pointwise) else 1
+
+
+def _accumulation_s(operator: Compute, device: Device, software: Software) -> float:
+    """Return what adding a weight gradient in fp32 takes beside a source's plain product.
+
+    It comes on top of the product, as it does beside fitted curves, at the source's memory rate.
+    """
+    if software.stated is None:
+        return 0.0
+    rate = device.memory_bandwidth_bytes_per_s * software.memory_fraction
+    return operator.count * accumulation_s(_accumulated(operator), rate)
+
+
+def _accumulated(operator: Compute) -> float:
+    """Return the weights whose gradient one execution of `operator` adds to a buffer."""
+    match operator:
+        case Gemm(accumulates=True):
+            return float(operator.m * operator.n)
+        case GroupedGemm(accumulates=True):
+            return float(sum(1 for rows in operator.rows if rows) * operator.k * operator.n)
+        case _:
+            return 0.0
 
 
 def _phases(operator: Compute) -> tuple[Phase, ...]:
@@ -108,7 +133,9 @@ def _efficiency(operator: Compute, software: Software) -> float:
     match operator:
         case GroupedGemm() if len(operator.rows) > 1:  # a single expert is a plain product
             return software.grouped_gemm_fraction
-        case AttentionCore() | LinearAttentionCore():
+        case AttentionCore():
+            return attention_fraction(operator, software.attention_fraction, software.stated)
+        case LinearAttentionCore():
             return software.attention_fraction
         case _:
             return software.gemm_fraction

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from moesim.cost.fitted import FAMILY_OF, Kernels, is_path, kernels_for
+from moesim.cost.stated import Stated
 from moesim.hardware.device import Device
 from moesim.hardware.figures import SourcedFigure, sourced
 from moesim.spec.shipped import find_named, shipped
@@ -40,6 +41,8 @@ class Software:
     """Why these kernels stand for the software's own."""
     kernels: Kernels | None = None
     """Their curves for the device of a run, once it is known."""
+    stated: Stated | None = None
+    """What a source found on its own machine, where a run is one of its cases."""
 
 
 def load_software(name_or_path: str) -> Software:

@@ -11,7 +11,8 @@ from moesim.cost.exchange_overlap import (
     interference,
     one_after_the_other,
 )
-from moesim.cost.host import host_parts
+from moesim.cost.gradient_buffers import buffer_passes_s
+from moesim.cost.host import Pace, host_parts, pace
 from moesim.cost.offload import copied_out, copies_s, fetched
 from moesim.cost.optimizer import OptimizerRule, norm_s, update_s
 from moesim.cost.parameters import StageParams, copies_embedding, end_params, stage_params
@@ -106,6 +107,9 @@ class Beside:
 
 _NOTHING = Beside()
 
+Paced = tuple[list[Part], Pace]
+"""What a block of a pass does, and how fast host and device are in it."""
+
 
 def _beside(job: Job, chunk: Chunk, found: list[Block], on: Machine) -> Beside:
     copies = None
@@ -141,12 +145,10 @@ def _cut(job: Job, chunk: Chunk, found: list[Block], on: Machine) -> ShardedPass
 
 def forward_pass(found: list[Block], on: Machine, beside: Beside = _NOTHING) -> PassCost:
     """Return the forward pass of one micro-batch through these blocks."""
-    cache: dict[int, list[Part]] = {}
-    parts: list[list[Part]] = []
-    for block in found:
-        if id(block) not in cache:
-            cache[id(block)] = _with_host(block, block.operators, on, beside)
-        parts.append(cache[id(block)])
+    known = {
+        id(block): _forward_parts(block, on, beside) for block in {id(b): b for b in found}.values()
+    }
+    parts = _with_host([known[id(block)] for block in found], on)
     layers = sum(block.is_layer for block in found)
     if beside.copies:
         parts = copied_out(parts, beside.copies)
@@ -162,9 +164,8 @@ def backward_pass(
 
     `weights`: only the gradients of weights, or all but those.
     """
-    cache: dict[int, list[Part]] = {}
-    parts: list[list[Part]] = []
-    for block in reversed(found):
+    cache: dict[int, Paced] = {}
+    for block in found:
         if id(block) not in cache:
             repeated = again(block.operators, recompute) if block.is_layer else []
             grads = [
@@ -174,7 +175,7 @@ def backward_pass(
                 if weights is None or grad.name.endswith("_wgrad") is weights
             ]
             cache[id(block)] = _backward_parts(block, (repeated, grads), on, beside)
-        parts.append(cache[id(block)])
+    parts = _with_host([cache[id(block)] for block in reversed(found)], on)
     layers = sum(block.is_layer for block in found)
     if beside.copies:
         parts = fetched(parts, beside.copies[::-1])
@@ -219,7 +220,7 @@ def _split(job: Job, work: tuple[tuple[list[Block], Beside], ...], on: Machine) 
 
 def _backward_parts(
     block: Block, work: tuple[list[Operator], list[Operator]], on: Machine, beside: Beside
-) -> list[Part]:
+) -> Paced:
     """Return what a block's backward pass does: what is computed again, then the gradients."""
     repeated, grads = work
     found = [
@@ -229,13 +230,19 @@ def _backward_parts(
     ]  # fmt: skip
     stops = block.dropless and any(isinstance(one, Exchange) for one in repeated)
     device_s = sum(part.seconds for part in found)
-    return found + host_parts([*repeated, *grads], device_s, int(stops), on.software)
+    return found, pace([*repeated, *grads], device_s, int(stops), on.software)
 
 
-def _with_host(block: Block, operators: list[Operator], on: Machine, beside: Beside) -> list[Part]:
-    found = _with_shared(_parts(operators, on, block.skew), on, beside)
+def _forward_parts(block: Block, on: Machine, beside: Beside) -> Paced:
+    found = _with_shared(_parts(block.operators, on, block.skew), on, beside)
     device_s = sum(part.seconds for part in found)
-    return found + host_parts(operators, device_s, int(block.dropless), on.software)
+    return found, pace(block.operators, device_s, int(block.dropless), on.software)
+
+
+def _with_host(blocks: list[Paced], on: Machine) -> list[list[Part]]:
+    """Return what each block of a pass does, and what the device waits in it for the host."""
+    waits = host_parts([paced for _, paced in blocks], on.software)
+    return [[*found, *also] for (found, _), also in zip(blocks, waits, strict=True)]
 
 
 def _parts(operators: Iterable[Operator], on: Machine, skew: float) -> list[Part]:
@@ -262,6 +269,8 @@ def part_name(operator: Operator) -> str:
 def clipped_update_s(params: StageParams, job: Job, on: Machine) -> float:
     """Return the gradients' norm, its sum over all ranks, the update and the casts to fp8.
 
+    Passes over the whole gradients come with it where a rank sums them itself.
+
     The sum is of 4 bytes, over the replicas and over the ranks that cut the model.
     """
     rule, parts = job.optimizer, (on.layout, on.device, on.software)
@@ -271,11 +280,14 @@ def clipped_update_s(params: StageParams, job: Job, on: Machine) -> float:
         if on.networks[group].size > 1
     )
     norm = norm_s(params, rule, *parts) + summed
-    passes = further_passes_s(
-        job.shard.fusions, params, rule,
-        layout=on.layout, device=on.device, software=on.software,
-    )  # fmt: skip
-    return norm + update_s(params, rule, *parts) + passes + weight_casts_s(params, job.shard, on)
+    if job.shard.fusions == "megatron_2021":  # its passes hold those over the buffers
+        norm += further_passes_s(
+            job.shard.fusions, params, rule,
+            layout=on.layout, device=on.device, software=on.software,
+        )  # fmt: skip
+    elif job.sums_gradients:
+        norm += buffer_passes_s(params, rule, *parts)
+    return norm + update_s(params, rule, *parts) + weight_casts_s(params, job.shard, on)
 
 
 def weight_casts_s(params: StageParams, shard: Shard, on: Machine) -> float:

@@ -8,6 +8,7 @@ from moesim.cost.optimizer import OptimizerRule
 from moesim.cost.parameters import StageParams, mtp_params, rank_layer_params
 from moesim.cost.pipeline import Chunk, Placed
 from moesim.model.architecture import Architecture, MoeFfn, layers_of
+from moesim.model.embedding_gradient import with_table_gradient
 from moesim.model.layers import (
     embedding_operators,
     encoder_end,
@@ -16,6 +17,7 @@ from moesim.model.layers import (
     mtp_operators,
 )
 from moesim.model.operators import Operator
+from moesim.model.parameters import embedding_params
 from moesim.model.shapes import Shape, Shard, sequence_shard_tokens
 from moesim.moe.assignment import LayerLoad
 
@@ -61,6 +63,8 @@ class Job:
     """What runs beside dispatch and combine: none, shared_expert or batch."""
     masks: bool = False
     """Whether tokens enter the buffers of experts by products with one-hot masks."""
+    sums_gradients: bool = True
+    """Whether a rank sums the gradients of micro-batches itself, before it shares them."""
 
 
 Loads = Mapping[int, LayerLoad]
@@ -74,7 +78,7 @@ def blocks(job: Job, chunk: Chunk, loads: Loads) -> list[Block]:
     cache: dict[tuple[object, ...], Block] = {}
     was_encoder = False
     if chunk.has_embedding:
-        found += _embeddings(architecture, batch, shard)
+        found += _embeddings(job)
     for placed in chunk.layers:
         if was_encoder and not placed.in_encoder and batch.encoder is not None:
             end = encoder_end(architecture.hidden, batch.encoder, shard)
@@ -93,10 +97,18 @@ def blocks(job: Job, chunk: Chunk, loads: Loads) -> list[Block]:
     return found
 
 
-def _embeddings(architecture: Architecture, batch: Batch, shard: Shard) -> list[Block]:
+def _embeddings(job: Job) -> list[Block]:
+    architecture, batch, shard = job.architecture, job.batch, job.shard
     shapes = [shape for shape in (batch.encoder, batch.decoder) if shape is not None]
+    buffer_bytes = job.optimizer.gradient_bytes if job.sums_gradients else None
+    table = embedding_params(architecture) / shard.tp
     return [
-        Block(embedding_operators(architecture.hidden, shape, shard), is_layer=False)
+        Block(
+            with_table_gradient(
+                embedding_operators(architecture.hidden, shape, shard), table, buffer_bytes
+            ),
+            is_layer=False,
+        )
         for shape in shapes
     ]
 

@@ -8,6 +8,7 @@ from moesim.model.architecture import (
     SparseIndexer,
 )
 from moesim.model.context import over_ranks
+from moesim.model.latent_rope import latent_rope
 from moesim.model.operators import (
     AttentionCore,
     Gemm,
@@ -155,6 +156,7 @@ def _latent(attention: LatentAttention, hidden: int, shape: Shape, shard: Shard)
             "kv_up_projection", "mla_up_proj", "qkv", (tokens, expanded, attention.kv_lora_rank),
             dtype, shard.gathered_share,
         ),
+        latent_rope(attention, tokens, heads, shard.wide),
         *_latent_core(attention, qk_dim, hidden, shape, shard),
         _gemm("output_projection", "proj", "core_attn", (tokens, hidden, value_width), dtype),
     ]  # fmt: skip

@@ -151,6 +151,7 @@ def _job(scenario: Scenario, architecture: Architecture, layout: Layout, device:
         offload_layers=offloaded_layers(scenario, architecture.num_layers),
         exchange_overlap=spec.overlap.expert_exchange if architecture.is_moe else "none",
         masks=spec.permutation == "one_hot",
+        sums_gradients=layout.fsdp is None,
     )
 
 

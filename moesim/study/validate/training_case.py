@@ -127,7 +127,7 @@ def _run(
     link = machines.topology.scale_up.bandwidth_bytes_per_s
     software = on_device(load_software(scenario.software), machines.device, link)
     if measured is not None:
-        software = with_calibration(software, measured)
+        software = with_calibration(software, measured, machines.topology)
     return training(scenario, network, machines, software, scenario.parallel)
 
 
