@@ -9,6 +9,7 @@ from moesim.hardware.topology import Topology
 from moesim.model.cross_entropy import CrossEntropy
 from moesim.model.quantisation import Quantisation
 from moesim.model.shapes import Shard
+from moesim.moe.dispatchers import UNSORTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,7 @@ def shard(
         sequence_parallel=layout.sequence_parallel,
         dtype=dtype,
         dispatch_dtype=layout.dispatch_dtype,
+        sorts_before_dispatch=layout.dispatcher not in UNSORTED,
         fused_attention=fused_attention,
         cross_entropy=cross_entropy,
         quantisation=quantisation,

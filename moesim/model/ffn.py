@@ -75,7 +75,7 @@ def _moe(
             name="router", module="router", input_from="layernorm", m=tokens, n=ffn.num_experts,
             k=hidden, dtype=shard.wide,
         ),
-        _permutation("permute", tokens, (tokens * hidden, sent * hidden), shard),
+        *_packed("permute", tokens, (tokens * hidden, sent * hidden), shard),
         _exchange("dispatch", ffn, hidden, sent / tokens, tokens, shard),
         *_expert_tensor("all_gather", received, hidden, shard),
         *_sorted("sort_by_expert", rows, hidden, shard),
@@ -91,7 +91,7 @@ def _moe(
         *_sorted("sort_by_source", rows, hidden, shard),
         *_expert_tensor("reduce_scatter", received, hidden, shard),
         _exchange("combine", ffn, hidden, sent / tokens, tokens, shard),
-        _permutation("unpermute", tokens, (sent * hidden, tokens * hidden), shard),
+        *_packed("unpermute", tokens, (sent * hidden, tokens * hidden), shard),
     ]  # fmt: skip
     for width in (ffn.shared_width, ffn.parallel_dense_width):
         if width:
@@ -108,6 +108,13 @@ def _permutation(name: str, rows: float, moved: tuple[float, float], shard: Shar
         name=name, module="moe", input_from="moe", rows=rows, elements_read=read,
         elements_written=written, elements_saved=0.0, dtype=shard.wide,
     )  # fmt: skip
+
+
+def _packed(name: str, rows: float, moved: tuple[float, float], shard: Shard) -> list[Operator]:
+    """Copies are made before the exchange and added up after it, unless its kernels do so."""
+    if shard.ep > 1 and not shard.sorts_before_dispatch:
+        return []
+    return [_permutation(name, rows, moved, shard)]
 
 
 def _sorted(name: str, rows: tuple[int, ...], hidden: int, shard: Shard) -> list[Operator]:

@@ -27,6 +27,8 @@ class Shard:
     sequence_parallel: bool = True
     dispatch_dtype: str | None = None
     """Type in which tokens travel to their experts; None is that of the activations."""
+    sorts_before_dispatch: bool = True
+    """Whether tokens are sorted by expert before they travel, and added up after they are back."""
     dtype: str = "bf16"
     """Compute type of the projections and experts."""
     fused_attention: bool = True

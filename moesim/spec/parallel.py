@@ -44,9 +44,10 @@ class ParallelSpec(Spec):
     (embedding), t (layer), m (MTP module), L (logits), | between chunks, `(..)*n` to repeat. Left
     out: equal chunks; where one or two layers are missing for that, logits, or embedding and
     logits, take the place of a layer; else balanced by time."""
-    dispatcher: Literal["alltoall", "allgather", "deepep"] = "alltoall"
+    dispatcher: Literal["alltoall", "allgather", "deepep", "hybridep"] = "alltoall"
     """How tokens travel to their experts: one copy per assignment, every token to every rank, or
-    one copy per node and then per rank."""
+    one copy per node and then per rank (deepep; hybridep: the same between nodes, at the rate of
+    the link inside a scale-up domain)."""
 
     dispatch_dtype: Literal["activations", "fp8"] = "activations"
     """Type in which tokens travel to their experts: that of the activations, or fp8; results come

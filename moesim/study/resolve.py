@@ -14,6 +14,7 @@ from moesim.hardware.topology import Cluster, cluster
 from moesim.model.architecture import Architecture
 from moesim.model.named import load_model
 from moesim.model.shapes import Shape
+from moesim.spec.hardware import ClusterSpec
 from moesim.spec.parallel import ParallelSpec
 from moesim.spec.scenario import Scenario
 from moesim.study.fp8 import quantisation
@@ -165,11 +166,26 @@ def _cluster(scenario: Scenario) -> Cluster:
         accelerator = load_accelerator(spec.accelerator, Path(path).parent)
     except ScenarioError as error:
         raise _placed(scenario, "cluster.profile", error) from None
+    _check_domain(scenario, spec)
     try:
-        machines = cluster(spec, accelerator, choice.devices)
+        machines = cluster(spec, accelerator, choice.devices, domain=choice.devices_per_domain)
     except ValueError as error:
         raise scenario.error("cluster.devices", str(error)) from None
     return _with_choice(scenario, machines)
+
+
+def _check_domain(scenario: Scenario, spec: ClusterSpec) -> None:
+    wanted, full = scenario.cluster.devices_per_domain, spec.scale_up.domain.value
+    node = spec.devices_per_node.value
+    if wanted is None:
+        return
+    if spec.scale_up.torus is not None or wanted > full or (wanted % node and node % wanted):
+        what = "a torus, which is used whole" if spec.scale_up.torus else f"{full} devices"
+        raise scenario.error(
+            "cluster.devices_per_domain",
+            f"a scale-up domain of {spec.name} is {what}, with {node} per node: leave the key out, "
+            f"or take a multiple or a divisor of {node} up to {full}, not {wanted}",
+        )
 
 
 def _with_choice(scenario: Scenario, machines: Cluster) -> Cluster:

@@ -102,6 +102,7 @@ CHANGES: dict[str, Change] = {
     "model": Change("mixtral-8x7b"),
     "cluster.profile": Change("dgx-a100"),
     "cluster.devices": Change("32"),
+    "cluster.devices_per_domain": Change("4", ("parallel={pp: 1, ep: 8}",)),
     "cluster.price": Change("9 USD/h"),
     "cluster.oversubscription": Change("4", LARGE),
     "software": Change("other.yaml"),

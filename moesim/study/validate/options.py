@@ -106,7 +106,7 @@ def read_dispatcher(case: Case, reading: Reading) -> None:
     """Read how tokens travel to their experts."""
     text = str(case.part("options").get("dispatcher", "")).casefold()
     if "deepep" in text or "hybridep" in text:
-        reading.parallel["dispatcher"] = "deepep"
+        reading.parallel["dispatcher"] = "deepep" if "deepep" in text else "hybridep"
     elif text.startswith("allgather"):
         reading.parallel["dispatcher"] = "allgather"
     else:

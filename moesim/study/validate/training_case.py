@@ -15,7 +15,7 @@ from moesim.spec.yaml_text import Document
 from moesim.study.bound import bound
 from moesim.study.resolve import Training, training
 from moesim.study.validate.calibrated import calibration_of, with_calibration
-from moesim.study.validate.machines import cluster_of
+from moesim.study.validate.machines import cluster_of, read_domain
 from moesim.study.validate.maxtext import is_maxtext
 from moesim.study.validate.models import architecture
 from moesim.study.validate.options import (
@@ -75,7 +75,7 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
     data = {
         "name": "case",
         "model": case.text("model"),
-        "cluster": {"profile": machines, "devices": chips},
+        "cluster": read_domain(machines, chips, reading),
         "software": "maxtext" if is_maxtext(case) else "megatron",
         "parallel": reading.parallel,
         "training": reading.training,
@@ -102,7 +102,12 @@ def _run(data: dict[str, Any], network: Architecture, measured: Words | None) ->
     scenario = build(Scenario, Document(data))
     spec = load_cluster(scenario.cluster.profile)
     try:
-        machines = cluster(spec, load_accelerator(spec.accelerator), scenario.cluster.devices)
+        machines = cluster(
+            spec,
+            load_accelerator(spec.accelerator),
+            scenario.cluster.devices,
+            domain=scenario.cluster.devices_per_domain,
+        )
     except ValueError as error:
         raise SkippedError(f"cluster: {error}") from None
     link = machines.topology.scale_up.bandwidth_bytes_per_s

@@ -334,6 +334,16 @@ def test_permutations_by_hand() -> None:
     assert _permutations((4000, 5000)) == expected
 
 
+def test_a_dispatcher_that_takes_tokens_as_they_are_needs_no_permutation_before() -> None:
+    """Megatron-LM MoEFlexTokenDispatcher: rows are sorted by expert where they arrive, only."""
+    for ep, names in ((4, {"sort_by_expert", "sort_by_source"}), (1, {"permute", "unpermute"})):
+        shard = Shard(ep=ep, sorts_before_dispatch=False)
+        found = layer_operators(MIXTRAL, 4096, SEQUENCE, shard, rows=(4000, 5000))
+        moved = {op.name for op in found if isinstance(op, Pointwise) and op.module == "moe"}
+        assert moved >= names
+        assert ("permute" in moved) is (ep == 1)
+
+
 def test_dropped_and_padded_copies_are_permuted() -> None:
     # one and a half rows per token instead of two, or three
     for copies in (1.5, 3.0):

@@ -3,7 +3,8 @@
 import pytest
 
 from moesim.hardware.profiles import cluster_names
-from moesim.study.validate.machines import cluster_of
+from moesim.study.validate.machines import cluster_of, read_domain
+from moesim.study.validate.options import Reading
 from moesim.study.validate.skipped import SkippedError
 from tests.unit.study.validate.made_up import case, case_file
 
@@ -38,3 +39,23 @@ def test_every_profile_can_be_named_as_it_is() -> None:
 def test_unknown_machine_is_a_reason(name: str) -> None:
     with pytest.raises(SkippedError, match=f"no machine profile for the hardware '{name}'"):
         cluster_of(case(hardware=name), case_file())
+
+
+@pytest.mark.parametrize(
+    ("profile", "devices", "used"),
+    [
+        ("gb200-nvl72", 256, 64),  # 4 racks of 16 of their 18 trays
+        ("gb200-nvl72", 1152, None),  # 16 whole racks
+        ("gb200-nvl72", 72, None),
+        ("gb200-nvl72", 8, None),
+        ("dgx-h100", 256, None),
+        ("tpu-v6e-pod", 512, None),
+    ],
+)
+def test_jobs_leave_trays_of_a_rack_out_rather_than_lie_across(
+    profile: str, devices: int, used: int | None
+) -> None:
+    reading = Reading()
+    choice = read_domain(profile, devices, reading)
+    assert choice.get("devices_per_domain") == used
+    assert bool(reading.assumed) is (used is not None)
