@@ -23,6 +23,9 @@ _GRAPHED = frozenset(
 )
 """Modules in a graph of attention and router."""
 
+LAUNCHES = "host launches"
+"""What the device waits for launches, as reports show it."""
+
 _UNFUSED_FORWARD, _UNFUSED_BACKWARD = 4, 6
 """Kernels of attention that is not fused, see unfused.py."""
 
@@ -53,14 +56,18 @@ def launches(operators: Iterable[Operator], cuda_graph: str) -> int:
     return single + any(one.module in held for one in found)
 
 
-def host_parts(
-    operators: list[Operator], device_s: float, stops: int, software: Software
-) -> list[Part]:
-    """Return what the device waits for the host in one block of a pass."""
+def host_s(operators: Iterable[Operator], software: Software) -> float:
+    """Return how long the host takes to launch `operators`."""
+    if software.cuda_graph == "full":
+        return 0.0
+    return launches(operators, software.cuda_graph) * software.host_per_kernel_s
+
+
+def host_parts(busy_s: float, device_s: float, stops: int, software: Software) -> list[Part]:
+    """Return what the device waits for the host, which launches for `busy_s`, in one block."""
     if software.cuda_graph == "full":
         return []
-    busy_s = launches(operators, software.cuda_graph) * software.host_per_kernel_s
     return [
-        Part("compute", "host launches", max(0.0, busy_s - device_s)),
+        Part("compute", LAUNCHES, max(0.0, busy_s - device_s)),
         Part("compute", "host synchronisation", stops * software.host_sync_s),
     ]

@@ -5,13 +5,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TypedDict
 
-from moesim.cost.exchange_overlap import (
-    beside_each_other,
-    beside_shared,
-    interference,
-    one_after_the_other,
-)
-from moesim.cost.host import host_parts
+from moesim.cost.exchange_overlap import beside_each_other, beside_shared, one_after_the_other
+from moesim.cost.host import host_parts, host_s
 from moesim.cost.offload import copied_out, copies_s, fetched
 from moesim.cost.optimizer import OptimizerRule, norm_s, update_s
 from moesim.cost.parameters import StageParams, copies_embedding, end_params, stage_params
@@ -26,6 +21,7 @@ from moesim.cost.sharding import (
     unit_times,
 )
 from moesim.cost.times import Known, Part, PassCost, StageCost, pass_cost
+from moesim.cost.two_streams import Interference, interference
 from moesim.cost.work import Block, Job, Loads, blocks
 from moesim.hardware.device import host_link_bytes_per_s
 from moesim.model.backward import backward
@@ -98,6 +94,8 @@ class Beside:
     cut: ShardedPass | None = None
     shared: bool = False
     """Whether shared experts run while tokens are on their way."""
+    delayed: bool = False
+    """Whether exchanges of gradients go before the gradients of a layer's weights."""
 
 
 _NOTHING = Beside()
@@ -109,7 +107,9 @@ def _beside(job: Job, chunk: Chunk, found: list[Block], on: Machine) -> Beside:
         rate = host_link_bytes_per_s(on.device)
         copies = copies_s(found, job.offload_layers, job.recompute, rate)
     shared = job.exchange_overlap == "shared_expert"
-    return Beside(copies, _cut(job, chunk, found, on), shared)
+    # DualPipe splits the backward passes of its pairs too (arXiv 2412.19437, section 3.2.1)
+    delayed = job.delayed_weights or on.layout.schedule in {"dualpipe", "dualpipe_v"}
+    return Beside(copies, _cut(job, chunk, found, on), shared, delayed)
 
 
 def _cut(job: Job, chunk: Chunk, found: list[Block], on: Machine) -> ShardedPass | None:
@@ -136,17 +136,20 @@ def _cut(job: Job, chunk: Chunk, found: list[Block], on: Machine) -> ShardedPass
 
 def forward_pass(found: list[Block], on: Machine, beside: Beside = _NOTHING) -> PassCost:
     """Return the forward pass of one micro-batch through these blocks."""
-    cache: dict[int, list[Part]] = {}
+    cache: dict[int, tuple[list[Part], float]] = {}
     parts: list[list[Part]] = []
+    launched_s = 0.0
     for block in found:
         if id(block) not in cache:
             cache[id(block)] = _with_host(block, block.operators, on, beside)
-        parts.append(cache[id(block)])
+        parts.append(cache[id(block)][0])
+        launched_s += cache[id(block)][1]
     layers = sum(block.is_layer for block in found)
     if beside.copies:
         parts = copied_out(parts, beside.copies)
     cut = beside.cut
-    return pass_cost(sharded_forward(parts, cut) if cut else list(chain(*parts)), layers)
+    whole = sharded_forward(parts, cut) if cut else list(chain(*parts))
+    return pass_cost(whole, layers, launched_s)
 
 
 def backward_pass(
@@ -157,8 +160,9 @@ def backward_pass(
 
     `weights`: only the gradients of weights, or all but those.
     """
-    cache: dict[int, list[Part]] = {}
+    cache: dict[int, tuple[list[Part], float]] = {}
     parts: list[list[Part]] = []
+    launched_s = 0.0
     for block in reversed(found):
         if id(block) not in cache:
             repeated = again(block.operators, recompute) if block.is_layer else []
@@ -169,16 +173,23 @@ def backward_pass(
                 if weights is None or grad.name.endswith("_wgrad") is weights
             ]
             cache[id(block)] = _backward_parts(block, (repeated, grads), on, beside)
-        parts.append(cache[id(block)])
+        parts.append(cache[id(block)][0])
+        launched_s += cache[id(block)][1]
     layers = sum(block.is_layer for block in found)
     if beside.copies:
         parts = fetched(parts, beside.copies[::-1])
     cut = beside.cut
-    return pass_cost(sharded_backward(parts, cut) if cut else list(chain(*parts)), layers)
+    whole = sharded_backward(parts, cut) if cut else list(chain(*parts))
+    return pass_cost(whole, layers, launched_s)
 
 
 def _with_shared(parts: list[Part], on: Machine, beside: Beside) -> list[Part]:
-    return beside_shared(parts, interference(on.device, on.software)) if beside.shared else parts
+    return beside_shared(parts, cost_beside(on)) if beside.shared else parts
+
+
+def cost_beside(on: Machine) -> Interference:
+    """Return what the exchanges of a layout and compute beside them cost each other."""
+    return interference(on.device, on.software, on.layout.dispatcher)
 
 
 def joint_passes(
@@ -190,7 +201,7 @@ def joint_passes(
     """
     if not overlap and on.layout.schedule not in {"dualpipe", "dualpipe_v"}:
         return ()
-    cost = interference(on.device, on.software)
+    cost = cost_beside(on)
     return tuple(
         tuple(
             beside_each_other(one, two, cost) if overlap else one_after_the_other(one, two)
@@ -214,30 +225,44 @@ def _split(job: Job, work: tuple[tuple[list[Block], Beside], ...], on: Machine) 
 
 def _backward_parts(
     block: Block, work: tuple[list[Operator], list[Operator]], on: Machine, beside: Beside
-) -> list[Part]:
-    """Return what a block's backward pass does: what is computed again, then the gradients."""
+) -> tuple[list[Part], float]:
+    """Return what a block's backward pass does, and how long the host launches it.
+
+    First comes what is computed again, then the gradients.
+    """
     repeated, grads = work
+    delayed = beside.delayed and block.is_layer
     found = [
         *(Part(p.stream, "recomputation" if p.stream == "compute" else p.name, p.seconds)
           for p in _parts(repeated, on, block.skew)),
-        *_with_shared(_parts(grads, on, block.skew), on, beside),
+        *_with_shared(_parts(grads, on, block.skew, delayed=delayed), on, beside),
     ]  # fmt: skip
     stops = block.dropless and any(isinstance(one, Exchange) for one in repeated)
-    device_s = sum(part.seconds for part in found)
-    return found + host_parts([*repeated, *grads], device_s, int(stops), on.software)
+    return _and_host(found, [*repeated, *grads], int(stops), on)
 
 
-def _with_host(block: Block, operators: list[Operator], on: Machine, beside: Beside) -> list[Part]:
+def _with_host(
+    block: Block, operators: list[Operator], on: Machine, beside: Beside
+) -> tuple[list[Part], float]:
     found = _with_shared(_parts(operators, on, block.skew), on, beside)
-    device_s = sum(part.seconds for part in found)
-    return found + host_parts(operators, device_s, int(block.dropless), on.software)
+    return _and_host(found, operators, int(block.dropless), on)
 
 
-def _parts(operators: Iterable[Operator], on: Machine, skew: float) -> list[Part]:
+def _and_host(
+    found: list[Part], operators: list[Operator], stops: int, on: Machine
+) -> tuple[list[Part], float]:
+    busy_s, device_s = host_s(operators, on.software), sum(part.seconds for part in found)
+    return found + host_parts(busy_s, device_s, stops, on.software), busy_s
+
+
+def _parts(
+    operators: Iterable[Operator], on: Machine, skew: float, *, delayed: bool = False
+) -> list[Part]:
     parts = []
     for operator in operators:
         timed = price(operator, on, skew)
-        parts.append(Part(timed.stream, part_name(operator), timed.seconds))
+        late = delayed and operator.name.endswith("_wgrad") and operator.module != "router"
+        parts.append(Part(timed.stream, part_name(operator), timed.seconds, late))
     return parts
 
 

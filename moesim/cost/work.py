@@ -58,6 +58,8 @@ class Job:
     """Layers of each chunk, the first ones, whose kept activations go to the host."""
     exchange_overlap: str = "none"
     """What runs beside dispatch and combine: none, shared_expert or batch."""
+    delayed_weights: bool = False
+    """Whether exchanges of gradients go before the gradients of a layer's weights."""
 
 
 Loads = Mapping[int, LayerLoad]

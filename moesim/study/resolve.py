@@ -136,6 +136,7 @@ def _job(scenario: Scenario, architecture: Architecture, layout: Layout, device:
         optimizer=rule,
         offload_layers=offloaded_layers(scenario, architecture.num_layers),
         exchange_overlap=spec.overlap.expert_exchange if architecture.is_moe else "none",
+        delayed_weights=spec.overlap.delay_weight_gradients,
     )
 
 

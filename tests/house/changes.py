@@ -125,6 +125,9 @@ CHANGES: dict[str, Change] = {
     "training.overlap.grad_reduce": Change("false"),
     "training.overlap.param_gather": Change("false"),
     "training.overlap.expert_exchange": Change("batch", ("parallel={pp: 1, ep: 8}",)),
+    "training.overlap.delay_weight_gradients": Change(
+        "true", ("parallel={pp: 1, ep: 8}", "training.overlap.expert_exchange=batch")
+    ),
     "training.steps": Change("2", UNIFORM),
     "training.tokens": Change("1 Ttokens"),
     "routing.gating.rule": Change("st_moe", UNIFORM),

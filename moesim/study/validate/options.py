@@ -137,6 +137,8 @@ def _read_exchange_overlap(case: Case, overlap: dict[str, Any], reading: Reading
         return
     if cut.get("pp", 1) in (None, 1) or (cut.get("vpp") or 1) > 1:
         overlap["expert_exchange"] = "batch"
+        if options.get("delay_wgrad") is True:
+            overlap["delay_weight_gradients"] = True
     else:
         reading.assume("overlap of the expert exchange needs vpp above 1: taken as none")
 
@@ -215,6 +217,7 @@ _READ = {
     "overlap_param_gather",
     "ep_overlap",
     "shared_expert_overlap",
+    "delay_wgrad",
     "routing",
     "capacity_factor",
     "pad_to_capacity",

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from moesim.cost.host import host_parts, launches
+from moesim.cost.host import host_parts, host_s, launches
 from moesim.cost.software import Software, load_software
 from moesim.model.operators import AttentionCore, Gemm, GroupedGemm, Operator, Pointwise
 
@@ -42,9 +42,11 @@ def test_launches_by_hand() -> None:
     [(0.0, 0, 90e-6), (60e-6, 0, 30e-6), (200e-6, 0, 0.0), (200e-6, 1, 50e-6)],
 )
 def test_the_device_waits_for_the_slower_host(device_s: float, stops: int, waits_s: float) -> None:
-    found = host_parts(LAYER, device_s, stops, trainer())
+    assert host_s(LAYER, trainer()) == pytest.approx(90e-6)
+    found = host_parts(90e-6, device_s, stops, trainer())
     assert sum(part.seconds for part in found) == pytest.approx(waits_s)
 
 
 def test_full_graphs_neither_launch_nor_stop() -> None:
-    assert host_parts(LAYER, 0.0, 1, trainer("full")) == []
+    assert host_s(LAYER, trainer("full")) == 0.0
+    assert host_parts(90e-6, 0.0, 1, trainer("full")) == []
