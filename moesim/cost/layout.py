@@ -40,6 +40,8 @@ class Layout:
     dispatcher: str
     dispatch_dtype: str | None = None
     fsdp: FullSharding | None = None
+    tensor_overlap: bool = False
+    """Whether tensor-parallel gathers and scatters run beside products."""
     chunk_layers: tuple[int, ...] | None = None
     """Layers of each chunk in the order of the network, where the user gave them."""
     chunk_mtp: int = 0

@@ -1,6 +1,6 @@
 """Seconds of everything a pipeline stage does in a training step."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TypedDict
@@ -20,6 +20,7 @@ from moesim.cost.sharding import (
     sharded_forward,
     unit_times,
 )
+from moesim.cost.tensor_overlap import beside_products
 from moesim.cost.times import Known, Part, PassCost, StageCost, pass_cost
 from moesim.cost.two_streams import Interference, interference
 from moesim.cost.work import Block, Job, Loads, blocks
@@ -256,13 +257,15 @@ def _and_host(
 
 
 def _parts(
-    operators: Iterable[Operator], on: Machine, skew: float, *, delayed: bool = False
+    operators: Sequence[Operator], on: Machine, skew: float, *, delayed: bool = False
 ) -> list[Part]:
     parts = []
     for operator in operators:
         timed = price(operator, on, skew)
         late = delayed and operator.name.endswith("_wgrad") and operator.module != "router"
         parts.append(Part(timed.stream, part_name(operator), timed.seconds, late))
+    if on.layout.tensor_overlap:
+        parts = beside_products(operators, parts, on.software.overlapped_fraction, on.layout.tp)
     return parts
 
 

@@ -86,6 +86,9 @@ class OverlapSpec(Spec):
     """Reduce gradients while the last backward passes still run."""
     param_gather: bool = True
     """Gather the updated weights while the first forward passes run."""
+    tensor_parallel: bool = False
+    """Run the gathers and scatters of tensor parallelism beside the matrix products next to them;
+    needs tp above 1 and sequence_parallel."""
     expert_exchange: Literal["none", "shared_expert", "batch"] = "none"
     """What runs while tokens travel to their experts and back. shared_expert: shared experts;
     batch: another micro-batch's pass, forward beside backward, where the 1F1B schedule alternates

@@ -101,6 +101,7 @@ def resolve_layout(scenario: Scenario, parallel: ParallelSpec, devices: int, key
         dispatcher=parallel.dispatcher,
         dispatch_dtype="fp8" if parallel.dispatch_dtype == "fp8" else None,
         fsdp=full_sharding(scenario, parallel, dp, key),
+        tensor_overlap=scenario.training.overlap.tensor_parallel,
         chunk_layers=None if given is None else tuple(one.count("t") for one in given),
         chunk_mtp=given[-1].count("m") if given else 0,
     )  # fmt: skip

@@ -124,6 +124,7 @@ CHANGES: dict[str, Change] = {
     "training.optimizer.gradient_dtype": Change("bf16"),
     "training.overlap.grad_reduce": Change("false"),
     "training.overlap.param_gather": Change("false"),
+    "training.overlap.tensor_parallel": Change("true", DENSE),
     "training.overlap.expert_exchange": Change("batch", ("parallel={pp: 1, ep: 8}",)),
     "training.overlap.delay_weight_gradients": Change(
         "true", ("parallel={pp: 1, ep: 8}", "training.overlap.expert_exchange=batch")

@@ -123,6 +123,8 @@ def read_overlap(case: Case, reading: Reading) -> None:
         for name, key in (("grad_reduce", "grad_reduce"), ("param_gather", "param_gather"))
         if f"overlap_{key}" in options
     }
+    if options.get("tp_comm_overlap") is True and (case.part("parallel").get("tp") or 1) > 1:
+        overlap["tensor_parallel"] = options.get("sequence_parallel") is not False
     _read_exchange_overlap(case, overlap, reading)
     if overlap:
         reading.training["overlap"] = overlap
@@ -218,6 +220,7 @@ _READ = {
     "ep_overlap",
     "shared_expert_overlap",
     "delay_wgrad",
+    "tp_comm_overlap",
     "routing",
     "capacity_factor",
     "pad_to_capacity",
