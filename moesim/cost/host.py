@@ -26,6 +26,9 @@ _GRAPHED = frozenset(
 )
 """Modules in a graph of attention and router."""
 
+LAUNCHES = "host launches"
+"""What the device waits for launches, as reports show it."""
+
 _UNFUSED_FORWARD, _UNFUSED_BACKWARD = 4, 6
 """Kernels of attention that is not fused, see unfused.py."""
 

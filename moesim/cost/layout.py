@@ -12,6 +12,7 @@ from moesim.model.cross_entropy import CrossEntropy
 from moesim.model.fusions import Fusions
 from moesim.model.quantisation import Quantisation
 from moesim.model.shapes import Shard
+from moesim.moe.dispatchers import UNSORTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,8 @@ class Layout:
     dispatch_dtype: str | None = None
     cp_comm: ContextComm = "ring"
     fsdp: FullSharding | None = None
+    tensor_overlap: bool = False
+    """Whether tensor-parallel gathers and scatters run beside products."""
     chunk_layers: tuple[int, ...] | None = None
     """Layers of each chunk in the order of the network, where the user gave them."""
     chunk_mtp: int = 0
@@ -91,7 +94,7 @@ def shard(
         sequence_parallel=layout.sequence_parallel,
         dtype=dtype,
         dispatch_dtype=layout.dispatch_dtype,
-        sends_once=layout.dispatcher == "deepep",
+        sends_once=layout.dispatcher in UNSORTED,
         fused_attention=not attention_kernel.startswith("unfused"),
         wide_scores=attention_kernel == "unfused_fp32",
         cross_entropy=cross_entropy,

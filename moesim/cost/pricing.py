@@ -87,8 +87,11 @@ def _exchange(operator: Exchange, on: Machine, skew: float) -> Known:
         known = None
         if on.layout.dispatcher == "allgather":
             known = curves.gathered(operator, row_bytes, net, kernels)
-        elif on.layout.dispatcher == "deepep":
-            known = curves.forwarded(operator, row_bytes, net, kernels, skew=skew)
+        elif on.layout.dispatcher in ("deepep", "hybridep"):
+            known = curves.forwarded(
+                operator, row_bytes, net, kernels, skew=skew,
+                link_bound=on.layout.dispatcher == "hybridep",
+            )  # fmt: skip
         elif operator.copies:
             sent = operator.tokens * operator.copies * row_bytes * skew
             known = curves.collective("all_to_all", sent, net, kernels)

@@ -1,7 +1,8 @@
 """Keys and values that travel round a ring of ranks while attention uses those at hand."""
 
-from moesim.cost.exchange_overlap import Interference, together_s
+from moesim.cost.exchange_overlap import together_s
 from moesim.cost.times import Part
+from moesim.cost.two_streams import Interference
 
 RING = "context parallel"
 

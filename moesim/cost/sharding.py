@@ -11,17 +11,18 @@ layers, false for the root, the next unit gathered beside the present one; arXiv
 
 where free is the layer's time on all but the network of these transfers; together runs transfers at
 `rate` of their speed and the layer at 1 - `taken`, the units that communication kernels occupy
-(exchange_overlap.py). With none taken that is max(0, transfers - rate * free). The first gather and
+(two_streams.py). With none taken that is max(0, transfers - rate * free). The first gather and
 the last scatter stand alone.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from moesim.cost.exchange_overlap import Interference, together_s
+from moesim.cost.exchange_overlap import together_s
 from moesim.cost.layout import FullSharding
 from moesim.cost.parameters import StageParams
 from moesim.cost.times import Known, Part, Stream
+from moesim.cost.two_streams import Interference
 from moesim.model.operators import CollectiveKind
 
 GATHERING = "weight gathering"

@@ -1,16 +1,11 @@
 """Seconds of everything a pipeline stage does in a training step."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TypedDict
 
-from moesim.cost.exchange_overlap import (
-    beside_each_other,
-    beside_shared,
-    interference,
-    one_after_the_other,
-)
+from moesim.cost.exchange_overlap import beside_each_other, beside_shared, one_after_the_other
 from moesim.cost.gradient_buffers import buffer_passes_s
 from moesim.cost.host import Pace, host_parts, pace
 from moesim.cost.offload import copied_out, copies_s, fetched
@@ -27,7 +22,9 @@ from moesim.cost.sharding import (
     sharded_forward,
     unit_times,
 )
+from moesim.cost.tensor_overlap import beside_products
 from moesim.cost.times import Known, Part, PassCost, StageCost, pass_cost
+from moesim.cost.two_streams import Interference, interference
 from moesim.cost.unfused_update import further_passes_s
 from moesim.cost.work import Block, Job, Loads, blocks
 from moesim.hardware.device import host_link_bytes_per_s
@@ -103,6 +100,8 @@ class Beside:
     cut: ShardedPass | None = None
     shared: bool = False
     """Whether shared experts run while tokens are on their way."""
+    delayed: bool = False
+    """Whether exchanges of gradients go before the gradients of a layer's weights."""
 
 
 _NOTHING = Beside()
@@ -117,7 +116,9 @@ def _beside(job: Job, chunk: Chunk, found: list[Block], on: Machine) -> Beside:
         rate = host_link_bytes_per_s(on.device)
         copies = copies_s(found, job.offload_layers, job.recompute, rate)
     shared = job.exchange_overlap == "shared_expert"
-    return Beside(copies, _cut(job, chunk, found, on), shared)
+    # DualPipe splits the backward passes of its pairs too (arXiv 2412.19437, section 3.2.1)
+    delayed = job.delayed_weights or on.layout.schedule in PAIRED
+    return Beside(copies, _cut(job, chunk, found, on), shared, delayed)
 
 
 def _cut(job: Job, chunk: Chunk, found: list[Block], on: Machine) -> ShardedPass | None:
@@ -148,12 +149,14 @@ def forward_pass(found: list[Block], on: Machine, beside: Beside = _NOTHING) -> 
     known = {
         id(block): _forward_parts(block, on, beside) for block in {id(b): b for b in found}.values()
     }
-    parts = _with_host([known[id(block)] for block in found], on)
+    paced = [known[id(block)] for block in found]
+    parts = _with_host(paced, on)
     layers = sum(block.is_layer for block in found)
     if beside.copies:
         parts = copied_out(parts, beside.copies)
     cut = beside.cut
-    return pass_cost(sharded_forward(parts, cut) if cut else list(chain(*parts)), layers)
+    whole = sharded_forward(parts, cut) if cut else list(chain(*parts))
+    return pass_cost(whole, layers, sum(one.host_s for _, one in paced))
 
 
 def backward_pass(
@@ -175,16 +178,23 @@ def backward_pass(
                 if weights is None or grad.name.endswith("_wgrad") is weights
             ]
             cache[id(block)] = _backward_parts(block, (repeated, grads), on, beside)
-    parts = _with_host([cache[id(block)] for block in reversed(found)], on)
+    paced = [cache[id(block)] for block in reversed(found)]
+    parts = _with_host(paced, on)
     layers = sum(block.is_layer for block in found)
     if beside.copies:
         parts = fetched(parts, beside.copies[::-1])
     cut = beside.cut
-    return pass_cost(sharded_backward(parts, cut) if cut else list(chain(*parts)), layers)
+    whole = sharded_backward(parts, cut) if cut else list(chain(*parts))
+    return pass_cost(whole, layers, sum(one.host_s for _, one in paced))
 
 
 def _with_shared(parts: list[Part], on: Machine, beside: Beside) -> list[Part]:
-    return beside_shared(parts, interference(on.device, on.software)) if beside.shared else parts
+    return beside_shared(parts, cost_beside(on)) if beside.shared else parts
+
+
+def cost_beside(on: Machine) -> Interference:
+    """Return what the exchanges of a layout and compute beside them cost each other."""
+    return interference(on.device, on.software, on.layout.dispatcher)
 
 
 def joint_passes(
@@ -196,7 +206,7 @@ def joint_passes(
     """
     if not overlap and on.layout.schedule not in PAIRED:
         return ()
-    cost = interference(on.device, on.software)
+    cost = cost_beside(on)
     return tuple(
         tuple(
             beside_each_other(one, two, cost) if overlap else one_after_the_other(one, two)
@@ -223,10 +233,11 @@ def _backward_parts(
 ) -> Paced:
     """Return what a block's backward pass does: what is computed again, then the gradients."""
     repeated, grads = work
+    delayed = beside.delayed and block.is_layer
     found = [
         *(Part(p.stream, "recomputation" if p.stream == "compute" else p.name, p.seconds)
           for p in _parts(repeated, on, block.skew)),
-        *_with_shared(_parts(grads, on, block.skew), on, beside),
+        *_with_shared(_parts(grads, on, block.skew, delayed=delayed), on, beside),
     ]  # fmt: skip
     stops = block.dropless and any(isinstance(one, Exchange) for one in repeated)
     device_s = sum(part.seconds for part in found)
@@ -245,11 +256,16 @@ def _with_host(blocks: list[Paced], on: Machine) -> list[list[Part]]:
     return [[*found, *also] for (found, _), also in zip(blocks, waits, strict=True)]
 
 
-def _parts(operators: Iterable[Operator], on: Machine, skew: float) -> list[Part]:
+def _parts(
+    operators: Sequence[Operator], on: Machine, skew: float, *, delayed: bool = False
+) -> list[Part]:
     parts = []
     for operator in operators:
         timed = price(operator, on, skew)
-        parts.append(Part(timed.stream, part_name(operator), timed.seconds))
+        late = delayed and operator.name.endswith("_wgrad") and operator.module != "router"
+        parts.append(Part(timed.stream, part_name(operator), timed.seconds, late))
+    if on.layout.tensor_overlap:
+        parts = beside_products(operators, parts, on.software.overlapped_fraction, on.layout.tp)
     if on.layout.cp > 1 and on.layout.cp_comm == "ring":
         return beside_attention(parts, on.layout.cp, on.software.overlapped_fraction)
     return parts

@@ -65,6 +65,8 @@ class Job:
     """Whether tokens enter the buffers of experts by products with one-hot masks."""
     sums_gradients: bool = True
     """Whether a rank sums the gradients of micro-batches itself, before it shares them."""
+    delayed_weights: bool = False
+    """Whether exchanges of gradients go before the gradients of a layer's weights."""
 
 
 Loads = Mapping[int, LayerLoad]

@@ -55,9 +55,10 @@ class ParallelSpec(Spec):
     """How ranks are numbered over the machines, the fastest dimension first: each group lies inside
     a node or across by what stands before it. Experts take ep (and etp) in the place of cp. As in
     Megatron-LM, whose --use-tp-pp-dp-mapping is tp-cp-ep-pp-dp."""
-    dispatcher: Literal["alltoall", "allgather", "deepep"] = "alltoall"
+    dispatcher: Literal["alltoall", "allgather", "deepep", "hybridep"] = "alltoall"
     """How tokens travel to their experts: one copy per assignment, every token to every rank, or
-    one copy per node and then per rank."""
+    one copy per node and then per rank (deepep; hybridep: the same between nodes, at the rate of
+    the link inside a scale-up domain)."""
 
     dispatch_dtype: Literal["activations", "fp8"] = "activations"
     """Type in which tokens travel to their experts: that of the activations, or fp8; results come

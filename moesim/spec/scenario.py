@@ -33,6 +33,9 @@ class ClusterChoice(Spec):
     """A shipped cluster profile such as dgx-h100, or the path of a YAML file."""
     devices: Annotated[int, Field(ge=1, le=10_000_000)]
     """Devices used by the run."""
+    devices_per_domain: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """Devices used of each scale-up domain, such as 64 of the 72 of a rack, so that groups of ranks
+    do not lie across two; left out, all."""
     price: UsdPerDeviceHour | None = None
     """What a device costs per hour; left out, the profile's price holds, where it has one."""
     oversubscription: Annotated[float, Field(ge=1, le=1000)] | None = None

@@ -92,10 +92,25 @@ class OverlapSpec(Spec):
     """Reduce gradients while the last backward passes still run."""
     param_gather: bool = True
     """Gather the updated weights while the first forward passes run."""
+    tensor_parallel: bool = False
+    """Run the gathers and scatters of tensor parallelism beside the matrix products next to them;
+    needs tp above 1 and sequence_parallel."""
     expert_exchange: Literal["none", "shared_expert", "batch"] = "none"
     """What runs while tokens travel to their experts and back. shared_expert: shared experts;
     batch: another micro-batch's pass, forward beside backward, where the 1F1B schedule alternates
     them."""
+    delay_weight_gradients: bool = False
+    """Whether, in passes of two micro-batches beside each other, dispatch and combine of gradients
+    wait for those of activations alone; those of a layer's weights then run beside them."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "OverlapSpec":
+        if self.delay_weight_gradients and self.expert_exchange != "batch":
+            raise ValueError(
+                "delay_weight_gradients needs expert_exchange: batch; without another "
+                "micro-batch's pass nothing runs beside the exchanges"
+            )
+        return self
 
 
 class TrainingSpec(Spec):

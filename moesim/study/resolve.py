@@ -114,6 +114,7 @@ def resolve_layout(scenario: Scenario, parallel: ParallelSpec, devices: int, key
         dispatch_dtype="fp8" if parallel.dispatch_dtype == "fp8" else None,
         cp_comm=parallel.cp_comm,
         fsdp=full_sharding(scenario, parallel, dp, key),
+        tensor_overlap=scenario.training.overlap.tensor_parallel,
         chunk_layers=None if given is None else tuple(one.count("t") for one in given),
         chunk_mtp=given[-1].count("m") if given else 0, rank_order=parallel.rank_order,
     )  # fmt: skip
@@ -152,6 +153,7 @@ def _job(scenario: Scenario, architecture: Architecture, layout: Layout, device:
         exchange_overlap=spec.overlap.expert_exchange if architecture.is_moe else "none",
         masks=spec.permutation == "one_hot",
         sums_gradients=layout.fsdp is None,
+        delayed_weights=spec.overlap.delay_weight_gradients,
     )
 
 
@@ -182,9 +184,12 @@ def _cluster(scenario: Scenario) -> Cluster:
         accelerator = load_accelerator(spec.accelerator, Path(path).parent)
     except ScenarioError as error:
         raise _placed(scenario, "cluster.profile", error) from None
+    _check_domain(scenario, spec)
     try:
         _check_slice(scenario, spec)
-        machines = cluster(spec, accelerator, choice.devices, shape=choice.slice)
+        machines = cluster(
+            spec, accelerator, choice.devices, domain=choice.devices_per_domain, shape=choice.slice
+        )
     except ValueError as error:
         raise scenario.error("cluster.devices", str(error)) from None
     return _with_choice(scenario, machines)
@@ -203,6 +208,20 @@ def _check_slice(scenario: Scenario, spec: ClusterSpec) -> None:
         chosen_slice(whole, choice.slice, choice.devices)
     except ValueError as error:
         raise scenario.error("cluster.slice", str(error)) from None
+
+
+def _check_domain(scenario: Scenario, spec: ClusterSpec) -> None:
+    wanted, full = scenario.cluster.devices_per_domain, spec.scale_up.domain.value
+    node = spec.devices_per_node.value
+    if wanted is None:
+        return
+    if spec.scale_up.torus is not None or wanted > full or (wanted % node and node % wanted):
+        what = "a torus, which is used whole" if spec.scale_up.torus else f"{full} devices"
+        raise scenario.error(
+            "cluster.devices_per_domain",
+            f"a scale-up domain of {spec.name} is {what}, with {node} per node: leave the key out, "
+            f"or take a multiple or a divisor of {node} up to {full}, not {wanted}",
+        )
 
 
 def _with_choice(scenario: Scenario, machines: Cluster) -> Cluster:

@@ -37,7 +37,8 @@ def _wrong(scenario: Scenario, key: str, message: str) -> ScenarioError:
 
 
 def check_overlap(scenario: Scenario, architecture: Architecture, layout: Layout, key: str) -> None:
-    """Raise ScenarioError where nothing can run beside the exchange of tokens as asked."""
+    """Raise ScenarioError where nothing can run beside transfers as asked."""
+    _check_tensor(scenario, layout, key)
     overlap, where = scenario.training.overlap.expert_exchange, "training.overlap.expert_exchange"
     if overlap == "shared_expert" and not _has_shared(architecture) and architecture.is_moe:
         raise scenario.error(where, f"{architecture.name} has no shared experts; use batch or none")
@@ -53,6 +54,18 @@ def check_overlap(scenario: Scenario, architecture: Architecture, layout: Layout
             where,
             "batch needs pp: 1, or vpp above 1: without it the two passes of a pair wait for each "
             "other over the stages, as in Megatron-LM",
+        )
+
+
+def _check_tensor(scenario: Scenario, layout: Layout, key: str) -> None:
+    """A baseline may have no tensor parallelism where the scenario has."""
+    if key != "parallel" or not scenario.training.overlap.tensor_parallel:
+        return
+    if layout.tp == 1 or not layout.sequence_parallel:
+        raise scenario.error(
+            "training.overlap.tensor_parallel",
+            "needs parallel.tp above 1 with sequence_parallel: true; else there are no gathers and "
+            "scatters to run beside products",
         )
 
 

@@ -105,6 +105,7 @@ CHANGES: dict[str, Change] = {
     "model": Change("mixtral-8x7b"),
     "cluster.profile": Change("dgx-a100"),
     "cluster.devices": Change("32"),
+    "cluster.devices_per_domain": Change("4", ("parallel={pp: 1, ep: 8}",)),
     "cluster.price": Change("9 USD/h"),
     "cluster.oversubscription": Change("4", LARGE),
     "cluster.speed_spread": Change("0.1"),
@@ -135,7 +136,11 @@ CHANGES: dict[str, Change] = {
     "training.optimizer.gradient_dtype": Change("bf16"),
     "training.overlap.grad_reduce": Change("false"),
     "training.overlap.param_gather": Change("false"),
+    "training.overlap.tensor_parallel": Change("true", DENSE),
     "training.overlap.expert_exchange": Change("batch", ("parallel={pp: 1, ep: 8}",)),
+    "training.overlap.delay_weight_gradients": Change(
+        "true", ("parallel={pp: 1, ep: 8}", "training.overlap.expert_exchange=batch")
+    ),
     "training.steps": Change("2", UNIFORM),
     "training.tokens": Change("1 Ttokens"),
     "routing.gating.rule": Change("st_moe", UNIFORM),

@@ -38,6 +38,15 @@ _EXPOSED = {
 """What is said of transfers, by what runs beside the exchange of tokens."""
 
 
+def _exposed(exchange: str, *, tensor: bool) -> str:
+    """Return what is said of transfers; `tensor`: whether those of tp run beside products."""
+    text = _EXPOSED[exchange]
+    if not tensor:
+        return text
+    text = text.replace("Tensor, context", "Context").replace("tensor and context", "context")
+    return f"{text} Tensor parallel gathers and scatters run beside the products next to them."
+
+
 def statements(outcome: Outcome, origins: Mapping[str, float]) -> list[str]:
     """Return, in sentences, what the model of this run leaves out or takes for granted.
 
@@ -49,7 +58,7 @@ def statements(outcome: Outcome, origins: Mapping[str, float]) -> list[str]:
         "A kernel without a measured curve takes the longer of its FLOP at an assumed share of "
         "peak and its bytes at an assumed share of the memory bandwidth, plus a launch; small and "
         "odd shapes are not told apart beyond whole tiles per compute unit.",
-        _EXPOSED[run.job.exchange_overlap],
+        _exposed(run.job.exchange_overlap, tensor=run.layout.tensor_overlap),
         "Transfers between pipeline stages delay the receiver and do not slow compute.",
         "Data loading and devices of unequal speed are left out; how far the device waits for the "
         "host follows training.cuda_graph and two figures fitted over all published steps.",

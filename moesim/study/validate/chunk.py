@@ -15,14 +15,13 @@ inputs and 2 up-projections of attention computed again.
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from moesim.cost.exchange_overlap import interference
+from moesim.cost.exchange_overlap import beside_each_other
 from moesim.cost.pricing import price
 from moesim.cost.recomputation import again
-from moesim.cost.stage import backward_pass, forward_pass
-from moesim.cost.times import Part, PassCost
+from moesim.cost.stage import Beside, backward_pass, cost_beside, forward_pass
+from moesim.cost.times import PassCost
 from moesim.model.backward import backward
 from moesim.model.operators import AttentionCore, Collective, Exchange, Gemm, GroupedGemm, Operator
-from moesim.sim.training.side_by_side import side_by_side_s
 from moesim.spec.cases import Case, CaseFile
 from moesim.study.validate.figures import compared_figures
 from moesim.study.validate.layer import Piece, layers_of_run
@@ -37,7 +36,8 @@ Test = Callable[[Operator], bool]
 def chunk_pair(case: Case, file: CaseFile, record: Record) -> list[Record]:
     """Return the records of a chunk's forward pass beside another's backward pass.
 
-    The span is that of both passes on one compute and one network stream. Forward, tokens are
+    The span is that of both passes on one compute and one network stream, gradients of weights
+    apart as in DualPipe (arXiv 2412.19437, section 3.2.1). Forward, tokens are
     dispatched and combined; backward, gradients of the combine are dispatched and those of the
     dispatch combined.
     """
@@ -45,12 +45,12 @@ def chunk_pair(case: Case, file: CaseFile, record: Record) -> list[Record]:
     piece = layers_of_run(mapped.run)
     passes = [
         forward_pass(piece.blocks, piece.on),
-        backward_pass(piece.blocks, piece.on, mapped.run.job.recompute),
+        backward_pass(piece.blocks, piece.on, mapped.run.job.recompute, Beside(delayed=True)),
     ]
-    cost = interference(piece.on.device, piece.on.software)
+    cost = cost_beside(piece.on)
     slower = _slower(passes, cost.taken)
     seconds = {
-        "gpu_span_ms": side_by_side_s([_slowed(one.parts, slower) for one in passes]),
+        "gpu_span_ms": beside_each_other(passes[0], passes[1], cost).seconds,
         "compute_stream_busy_ms": slower * _busy_s(passes, compute=True),
         "comm_stream_busy_ms": _busy_s(passes, compute=False),
         **_totals(_beside(_forward(piece), slower), _beside(_backward(piece), slower)),
@@ -66,13 +66,6 @@ def _slower(passes: list[PassCost], taken: float) -> float:
     if not compute_s:
         return 1.0
     return 1.0 + min(compute_s / (1 - taken), exchange_s) * taken / compute_s
-
-
-def _slowed(parts: Iterable[Part], slower: float) -> list[Part]:
-    return [
-        replace(one, seconds=one.seconds * slower) if one.stream == "compute" else one
-        for one in parts
-    ]
 
 
 def _beside(timed: list[Timed], slower: float) -> list[Timed]:

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
-from moesim.hardware.profiles import cluster_names
+from moesim.hardware.profiles import cluster_names, load_cluster
 from moesim.hardware.topology import Cluster
 from moesim.spec.cases import Case, CaseFile
+from moesim.study.validate.options import Reading
 from moesim.study.validate.skipped import SkippedError
 
 _PROFILES: tuple[tuple[str, str], ...] = (
@@ -40,6 +42,24 @@ _PROFILES: tuple[tuple[str, str], ...] = (
     (r"tpu.?v?7|ironwood", "tpu-v7x-pod"),
 )
 """What the name of a chip looks like, and the machines that have it; the first match holds."""
+
+
+def read_domain(profile: str, devices: int, reading: Reading) -> dict[str, Any]:
+    """Return the choice of machines, with the devices of each scale-up domain that a job takes.
+
+    The most whole nodes that leave no rest: 64 of the 72 of a rack for 256. Schedulers place jobs
+    so, since else groups of ranks would lie across racks (Slurm topology/block, sbatch --segment,
+    from memory, unchecked).
+    """
+    choice: dict[str, Any] = {"profile": profile, "devices": devices}
+    spec = load_cluster(profile)
+    full, node = spec.scale_up.domain.value, spec.devices_per_node.value
+    if spec.scale_up.torus is None and devices > full and devices % node == 0:
+        used = next((n for n in range(full - full % node, 0, -node) if devices % n == 0), full)
+        if used < full:
+            choice["devices_per_domain"] = used
+            reading.assume(f"{used} of the {full} devices of each scale-up domain are used")
+    return choice
 
 
 def cluster_of(case: Case, file: CaseFile) -> str:

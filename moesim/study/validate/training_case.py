@@ -16,7 +16,7 @@ from moesim.study.bound import bound
 from moesim.study.resolve import Training, training
 from moesim.study.validate.calibrated import calibration_of, with_calibration
 from moesim.study.validate.context import read_context
-from moesim.study.validate.machines import cluster_of, network_rate, with_network
+from moesim.study.validate.machines import cluster_of, network_rate, read_domain, with_network
 from moesim.study.validate.models import architecture
 from moesim.study.validate.options import (
     Reading,
@@ -78,7 +78,7 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
     data = {
         "name": "case",
         "model": case.text("model"),
-        "cluster": {"profile": machines, "devices": chips},
+        "cluster": read_domain(machines, chips, reading),
         "software": software_of(case, trainer.software if trainer else "megatron"),
         "parallel": reading.parallel,
         "training": reading.training,
@@ -120,7 +120,12 @@ def _run(
     scenario = build(Scenario, Document(data))
     spec = load_cluster(scenario.cluster.profile)
     try:
-        machines = cluster(spec, load_accelerator(spec.accelerator), scenario.cluster.devices)
+        machines = cluster(
+            spec,
+            load_accelerator(spec.accelerator),
+            scenario.cluster.devices,
+            domain=scenario.cluster.devices_per_domain,
+        )
     except ValueError as error:
         raise SkippedError(f"cluster: {error}") from None
     machines = with_network(machines, rate)

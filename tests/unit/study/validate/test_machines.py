@@ -4,7 +4,8 @@ import pytest
 
 from moesim.hardware.profiles import cluster_names, load_accelerator, load_cluster
 from moesim.hardware.topology import cluster
-from moesim.study.validate.machines import cluster_of, network_rate, with_network
+from moesim.study.validate.machines import cluster_of, network_rate, read_domain, with_network
+from moesim.study.validate.options import Reading
 from moesim.study.validate.skipped import SkippedError
 from tests.unit.study.validate.made_up import case, case_file
 
@@ -63,3 +64,23 @@ def test_a_stated_network_takes_the_place_of_the_profiles() -> None:
     out = with_network(machines, 12.5e9).topology.scale_out
     assert out is not None
     assert out.bandwidth_bytes_per_s == 12.5e9
+
+
+@pytest.mark.parametrize(
+    ("profile", "devices", "used"),
+    [
+        ("gb200-nvl72", 256, 64),  # 4 racks of 16 of their 18 trays
+        ("gb200-nvl72", 1152, None),  # 16 whole racks
+        ("gb200-nvl72", 72, None),
+        ("gb200-nvl72", 8, None),
+        ("dgx-h100", 256, None),
+        ("tpu-v6e-pod", 512, None),
+    ],
+)
+def test_jobs_leave_trays_of_a_rack_out_rather_than_lie_across(
+    profile: str, devices: int, used: int | None
+) -> None:
+    reading = Reading()
+    choice = read_domain(profile, devices, reading)
+    assert choice.get("devices_per_domain") == used
+    assert bool(reading.assumed) is (used is not None)

@@ -98,7 +98,7 @@ def test_capacity_that_is_no_factor(factor: object) -> None:
 
 @pytest.mark.parametrize(
     ("words", "dispatcher"),
-    [("DeepEP, 20 SMs", "deepep"), ("hybridep", "deepep"), ("allgather", "allgather"),
+    [("DeepEP, 20 SMs", "deepep"), ("hybridep", "hybridep"), ("allgather", "allgather"),
      ("alltoall", "alltoall"), ("n/a", "alltoall"), ("pigeons", "alltoall")],
 )  # fmt: skip
 def test_dispatchers(words: str, dispatcher: str) -> None:
