@@ -19,10 +19,12 @@ def read_step(reading: Reading, devices: int) -> None:
     _read_recompute(reading)
     _read_kernels(reading)
     _read_graphs(reading)
+    _read_tensor_overlap(reading)
+    _read_offload(reading)
     if reading.has("num-experts"):
         _read_exchange(reading)
         return
-    for name in ("overlap-moe-expert-parallel-comm", "moe-shared-expert-overlap"):
+    for name in (_BATCH, _SHARED, _DELAY):
         reading.say(name, "no effect without --num-experts")
 
 
@@ -106,9 +108,7 @@ def _read_recompute(reading: Reading) -> None:
     for name in modules:
         if name not in _KNOWN_MODULES:
             reading.wrong(_MODULES, f"'{name}' is none of {', '.join(_KNOWN_MODULES)}")
-    if "shared_experts" in modules:
-        reading.notes.append("recomputation of shared experts is not modelled")
-    ours = [name for name in _KNOWN_MODULES[:-1] if name in modules]
+    ours = [name for name in _KNOWN_MODULES if name in modules]
     if ours:
         reading.put("training.recompute", ours, _MODULES, _GRANULARITY, "recompute-activations",
                     "moe-layer-recompute")  # fmt: skip
@@ -176,7 +176,40 @@ def _read_graphs(reading: Reading) -> None:
                 "enable-cuda-graph", "external-cuda-graph", _SCOPE, why=why)  # fmt: skip
 
 
+_TP_OVERLAP, _OFFLOAD = "tp-comm-overlap", "cpu-offloading-num-layers"
+
+
+def _read_tensor_overlap(reading: Reading) -> None:
+    if degrees(reading)[0] == 1:
+        reading.say(_TP_OVERLAP, "no effect: tensor-model-parallel-size is 1")
+        return
+    if reading.has(_TP_OVERLAP) and not reading.has("sequence-parallel"):
+        reading.wrong(_TP_OVERLAP, "needs --sequence-parallel")
+        return
+    on = reading.has(_TP_OVERLAP)
+    reading.put("training.overlap.tensor_parallel", on, _TP_OVERLAP)
+
+
+def _read_offload(reading: Reading) -> None:
+    """Megatron-LM's rules for activations that wait in the host's memory."""
+    layers = reading.count(_OFFLOAD)
+    if layers <= 0:
+        reading.say(_OFFLOAD, "no effect: 0 layers")
+        return
+    whole = reading.count("num-layers")
+    for wrong, message in (
+        (layers >= whole, f"must be below --num-layers {whole}"),
+        (degrees(reading)[1] > 1, "cannot stand beside pipeline parallelism"),
+        (reading.has(_GRANULARITY, "recompute-activations"), "cannot stand beside recomputation"),
+    ):
+        if wrong:
+            reading.wrong(_OFFLOAD, message)
+            return
+    reading.put("training.offload_layers", layers, _OFFLOAD, why="their weights stay")
+
+
 _BATCH, _SHARED = "overlap-moe-expert-parallel-comm", "moe-shared-expert-overlap"
+_DELAY = "delay-wgrad-compute"
 
 
 def _read_exchange(reading: Reading) -> None:
@@ -190,11 +223,13 @@ def _read_exchange(reading: Reading) -> None:
     if not reading.has(_BATCH):
         if reading.has(_SHARED):
             reading.put("training.overlap.expert_exchange", "shared_expert", _SHARED)
-        if reading.has("delay-wgrad-compute"):
-            reading.wrong("delay-wgrad-compute", f"needs --{_BATCH}")
+        if reading.has(_DELAY):
+            reading.wrong(_DELAY, f"needs --{_BATCH}")
         return
     _check_batch(reading, dispatcher)
     reading.put("training.overlap.expert_exchange", "batch", _BATCH)
+    if reading.has(_DELAY):
+        reading.put("training.overlap.delay_weight_gradients", True, _DELAY)
 
 
 def _check_batch(reading: Reading, dispatcher: str) -> None:

@@ -5,13 +5,11 @@ help texts (from memory, unchecked word by word).
 """
 
 FLAGS = {
-    "tp-comm-overlap": "tensor parallel transfers would run beside the products; here they do not",
     "disable-tp-comm-overlap-ag": "which tensor parallel transfers overlap",
     "disable-tp-comm-overlap-rs": "which tensor parallel transfers overlap",
     "tp-comm-overlap-rs-dgrad": "which tensor parallel transfers overlap",
     "disable-tp-comm-bulk-dgrad": "which tensor parallel transfers overlap",
     "disable-tp-comm-bulk-wgrad": "which tensor parallel transfers overlap",
-    "delay-wgrad-compute": "weight gradients would fill more of the wait for tokens",
     "defer-embedding-wgrad-compute": "the embedding's weight gradient would fill the last bubbles",
     "align-grad-reduce": "when stages start to reduce gradients",
     "no-align-grad-reduce": "when stages start to reduce gradients",
@@ -45,7 +43,6 @@ FLAGS = {
 """Arguments without a value: what would change."""
 
 VALUES = {
-    "cp-comm-type": "the kind of context parallel transfer: a ring (p2p) is assumed",
     "hierarchical-context-parallel-sizes": "a two-level context parallel transfer",
     "rampup-batch-size": "small batches at the start: see campaign.batch_ramp",
     "moe-router-dtype": "the type of the router's small product",
@@ -64,8 +61,6 @@ VALUES = {
     "nccl-communicator-config-path": "channels of the collectives",
     "microbatch-group-size-per-vp-stage": "micro-batches in a group of the interleaved schedule: "
     "pp is assumed",
-    "cpu-offloading-num-layers": "activations would wait in the host's memory: see "
-    "training.offload_layers",
     "offload-modules": "activations would wait in the host's memory: see training.offload_layers",
     "cuda-graph-warmup-steps": "the first steps",
     "cuda-graph-retain-backward-graph": "memory of graphs",
