@@ -74,6 +74,7 @@ def _read_optimizer(reading: Reading) -> None:
         reading.put("training.optimizer.offload", share, "optimizer-cpu-offload",
                     "optimizer-offload-fraction")  # fmt: skip
     reading.say("optimizer-offload-fraction", "no effect without --optimizer-cpu-offload")
+    _read_moments(reading)
     grads = reading.word("main-grads-dtype", "fp32", ("fp32", "bf16"))
     grads = "bf16" if reading.has("grad-reduce-in-bf16") else grads
     reading.put("training.optimizer.gradient_dtype", grads, "grad-reduce-in-bf16",
@@ -81,6 +82,27 @@ def _read_optimizer(reading: Reading) -> None:
     if grads == "bf16" and reading.has("accumulate-allreduce-grads-in-fp32"):
         reading.wrong("grad-reduce-in-bf16", "cannot stand beside "
                       "--accumulate-allreduce-grads-in-fp32")  # fmt: skip
+
+
+_AWARE, _MOMENTS = "use-precision-aware-optimizer", ("exp-avg-dtype", "exp-avg-sq-dtype")
+_MOMENT_KINDS = {"fp32": "fp32", "fp16": "bf16", "bf16": "bf16", "fp8": "fp8"}
+
+
+def _read_moments(reading: Reading) -> None:
+    """Read the types of Adam's two moments, which moesim takes to be one."""
+    reading.say(_AWARE, f"types of moments: --{_MOMENTS[0]}, --{_MOMENTS[1]}")
+    given = [reading.word(name, "fp32", tuple(_MOMENT_KINDS)) for name in _MOMENTS]
+    for name, kind in zip(_MOMENTS, given, strict=True):
+        if kind != "fp32" and not reading.has(_AWARE):
+            reading.wrong(name, f"needs --{_AWARE}")
+            return
+    if _MOMENT_KINDS[given[0]] != _MOMENT_KINDS[given[1]]:
+        for name in _MOMENTS:
+            reading.leave(name, "moments of two types: fp32 is assumed")
+        return
+    why = "fp16 has as many bytes" if "fp16" in given else ""
+    kind = _MOMENT_KINDS[given[0]]
+    reading.put("training.optimizer.moment_dtype", kind, *_MOMENTS, why=why)
 
 
 _GRANULARITY, _METHOD = "recompute-granularity", "recompute-method"

@@ -82,6 +82,8 @@ def keys(text: str, devices: int = 16) -> dict[str, Any]:
         ("--optimizer-cpu-offload --optimizer-offload-fraction 0.5", "training.optimizer.offload",
          0.5),
         ("--bf16 --grad-reduce-in-bf16", "training.optimizer.gradient_dtype", "bf16"),
+        ("--bf16 --use-distributed-optimizer --use-precision-aware-optimizer --exp-avg-dtype bf16 "
+         "--exp-avg-sq-dtype bf16", "training.optimizer.moment_dtype", "bf16"),
         ("", "training.optimizer.distributed", False),
         ("", "training.overlap.grad_reduce", False),
         ("--cuda-graph-impl local --cuda-graph-scope full_iteration", "training.cuda_graph",
@@ -193,6 +195,7 @@ def test_keys_of_a_model_with_experts(text: str, key: str, value: Any) -> None:
          "'all_gather'?"),
         (DENSE + "--context-parallel-size 4 --cp-comm-type a2a+p2p", "needs --hierarchical"),
         (DENSE + "--tensor-model-parallel-size 2 --tp-comm-overlap", "needs --sequence-parallel"),
+        (DENSE + "--exp-avg-dtype bf16", "needs --use-precision-aware-optimizer"),
         (DENSE + "--cpu-offloading-num-layers 8", "must be below --num-layers 8"),
         (DENSE + "--cpu-offloading-num-layers 2 --recompute-activations", "beside recomputation"),
         (DENSE + "--cpu-offloading-num-layers 2 --pipeline-model-parallel-size 2", "beside "
@@ -268,6 +271,8 @@ def test_every_argument_has_a_fate() -> None:
         ("--context-parallel-size 4 --cp-comm-type a2a+p2p "
          "--hierarchical-context-parallel-sizes 2 2", "--cp-comm-type a2a+p2p", "not modelled",
          "one ring is assumed"),
+        ("--use-precision-aware-optimizer --exp-avg-dtype fp8", "--exp-avg-dtype fp8",
+         "not modelled", "moments of two types"),
         ("--tp-comm-overlap", "--tp-comm-overlap", "no effect", "tensor-model-parallel-size is 1"),
         ("--use-megatron-fsdp --outer-dp-sharding-strategy optim",
          "--outer-dp-sharding-strategy optim", "not modelled", "parts of the replicas"),
