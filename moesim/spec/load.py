@@ -8,6 +8,7 @@ from typing import Any
 
 from moesim.errors import Problem, ScenarioError
 from moesim.spec.scenario import Scenario
+from moesim.spec.serving.scenario import ServingScenario
 from moesim.spec.shipped import find_named, names_file, shipped
 from moesim.spec.validate import build, read_document
 from moesim.spec.yaml_text import Document, Position, read_yaml, short
@@ -35,6 +36,20 @@ def load_scenario(path: str | Path, settings: Iterable[str] = ()) -> Scenario:
         for setting in settings:
             document = _set(document, setting)
         document.data.setdefault("name", _stem_name(file))
+    return build(Scenario, document, also=("extends",)).origin(document, file.parent)
+
+
+def load_any(path: str | Path, settings: Iterable[str] = ()) -> Scenario | ServingScenario:
+    """Return the scenario of either kind: of serving where it has the key `serving`."""
+    file = scenario_file(path)
+    document = _with_extends(file, ())
+    if isinstance(document.data, dict):
+        for setting in settings:
+            document = _set(document, setting)
+        document.data.setdefault("name", _stem_name(file))
+        if "serving" in document.data:
+            found = build(ServingScenario, document, also=("extends",))
+            return found.origin(document, file.parent)
     return build(Scenario, document, also=("extends",)).origin(document, file.parent)
 
 

@@ -72,9 +72,13 @@ def _dense_s(width: int, gated: bool, tokens: Array, on: Deployment) -> Array:
     )
 
 
-def ends_s(tokens: Array, sequences: Array, on: Deployment) -> Array:
-    """Return embedding, final norm, logits of the last tokens, their gathering and sampling."""
+def embedding_s(tokens: Array, on: Deployment) -> Array:
+    """Return the look-up of tokens and the last norm."""
+    return 2 * passes_s(tokens, 2 * _WIDE * on.architecture.hidden, on)
+
+
+def head_s(sequences: Array, on: Deployment) -> Array:
+    """Return the logits of one token per sequence, and the choice of the next one."""
     hidden, vocab = on.architecture.hidden, max(1, on.architecture.vocab // on.cut.tp)
-    logits = gemm_s(np.maximum(sequences, 1.0), vocab, hidden, on.formats.head, on)
-    drawn = passes_s(sequences, 4 * 4.0 * on.architecture.vocab, on)
-    return 2 * passes_s(tokens, 2 * _WIDE * hidden, on) + logits + drawn
+    logits = gemm_s(sequences, vocab, hidden, on.formats.head, on)
+    return logits + passes_s(sequences, 4 * 4.0 * on.architecture.vocab, on)

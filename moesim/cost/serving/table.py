@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from moesim.cost.curves import Array
 from moesim.cost.iteration import TabledTimes
 from moesim.cost.serving import attention as attend
 from moesim.cost.serving.deployment import Deployment
-from moesim.cost.serving.layer import ends_s, layer_s
+from moesim.cost.serving.layer import embedding_s, head_s, layer_s
 from moesim.model.architecture import GroupedQueryAttention, LatentAttention, Layer
 
 _TOKENS = np.array(
@@ -31,15 +31,25 @@ class HostTime:
     sequence_s: float = 0.0
 
 
+_CHUNKS = np.array([1, 2, *(round(2 ** (p / 2)) for p in range(4, 35))], dtype=np.float64)
+"""Tokens of a chunk at which its attention is priced, half an octave apart."""
+
+_PAST = np.array([0, *(2**p for p in range(7, 21))], dtype=np.float64)
+"""Tokens before a chunk at which it is priced."""
+
+
 def iteration_times(on: Deployment, host: HostTime) -> TabledTimes:
     """Return what iterations of `on` take."""
     layers = [(run.layer, run.count) for run in on.architecture.decoder]
     body = np.sum([count * layer_s(layer, _TOKENS, on) for layer, count in layers], axis=0)
+    body = body + embedding_s(_TOKENS, on)
+    head = head_s(_TOKENS, on)
+    chunk = _Chunks(layers, on)
 
     def batch_s(tokens: int, sequences: int) -> float:
-        padded = float(np.interp(float(tokens), _TOKENS, body))
-        ends = ends_s(np.array([float(tokens)]), np.array([float(sequences)]), on)
-        return padded + float(ends[0]) + host.iteration_s + sequences * host.sequence_s
+        passed = float(np.interp(float(tokens), _TOKENS, body))
+        drawn = float(np.interp(float(sequences), _TOKENS, head))
+        return passed + drawn + host.iteration_s + sequences * host.sequence_s
 
     def decode_s(sequences: int) -> tuple[Sequence[int], Sequence[float]]:
         total = np.zeros_like(_CACHED)
@@ -47,11 +57,39 @@ def iteration_times(on: Deployment, host: HostTime) -> TabledTimes:
             total = total + count * _decode_s(layer, sequences, on)
         return [0, *(int(c) * sequences for c in _CACHED[1:])], [float(s) for s in total]
 
-    def attend_s(tokens: int, past: int) -> float:
-        one, before = np.array([float(tokens)]), np.array([float(past)])
-        return sum(count * float(_prefill_s(layer, one, before, on)[0]) for layer, count in layers)
+    return TabledTimes(decode_s, batch_s, chunk.seconds)
 
-    return TabledTimes(decode_s, batch_s, attend_s)
+
+@dataclass(slots=True)
+class _Chunks:
+    """Attention of chunks of prompts: priced on a grid, power laws of the tokens between.
+
+    Between two places of tokens before a chunk, the mean of both by distance.
+    """
+
+    layers: list[tuple[Layer, int]]
+    on: Deployment
+    rows: dict[int, Array] = field(default_factory=dict)
+    """Logarithms of the seconds at all chunk sizes, by the place of the tokens before."""
+
+    def seconds(self, tokens: int, past: int) -> float:
+        """Return the attention of a chunk of `tokens` after `past`, all layers."""
+        after = int(np.searchsorted(_PAST, past, side="right"))
+        low = _PAST[after - 1]
+        here = self._at(after - 1, tokens)
+        if past == low or after == len(_PAST):
+            return here
+        share = (past - low) / (_PAST[after] - low)
+        return float(here + share * (self._at(after, tokens) - here))
+
+    def _at(self, place: int, tokens: int) -> float:
+        if place not in self.rows:
+            past = np.full_like(_CHUNKS, _PAST[place])
+            total = sum(
+                count * _prefill_s(layer, _CHUNKS, past, self.on) for layer, count in self.layers
+            )
+            self.rows[place] = np.log(np.maximum(total, 1e-15))
+        return float(np.exp(np.interp(np.log(tokens), np.log(_CHUNKS), self.rows[place])))
 
 
 def _decode_s(layer: Layer, sequences: int, on: Deployment) -> Array:
