@@ -34,6 +34,18 @@ class IterationTimes(Protocol):
         """Return the decode step of so many sequences."""
         ...
 
+    def attention(self, sequences: int) -> Lines:
+        """Return the attention alone of a decode step of so many sequences."""
+        ...
+
+    def common_ps(self, tokens: int, sequences: int) -> int:
+        """Return everything but attention of an iteration."""
+        ...
+
+    def chunks_ps(self, chunks: Sequence[Chunk]) -> int:
+        """Return the attention of chunks of prompts."""
+        ...
+
     def mixed_ps(self, sequences: int, cached: int, chunks: Sequence[Chunk]) -> int:
         """Return an iteration that computes chunks of prompts, and decodes so many sequences."""
         ...
@@ -110,29 +122,39 @@ class TabledTimes:
     attend_s: Callable[[int, int], float]
     """Attention of a chunk of a prompt, of so many tokens after so many."""
     known: dict[int, Lines] = field(default_factory=dict)
+    alone: dict[int, Lines] = field(default_factory=dict)
     batches: dict[tuple[int, int], int] = field(default_factory=dict)
     attended: dict[Chunk, int] = field(default_factory=dict)
 
     def lines(self, sequences: int) -> Lines:
         """Return the decode step of so many sequences."""
         if sequences not in self.known:
-            places, seconds = self.decode_s(sequences)
-            batch = self._batch(sequences, sequences)
-            self.known[sequences] = through(places, seconds, batch)
+            self.known[sequences] = raised(
+                self.attention(sequences), self.common_ps(sequences, sequences)
+            )
         return self.known[sequences]
+
+    def attention(self, sequences: int) -> Lines:
+        """Return the attention alone of a decode step of so many sequences."""
+        if sequences not in self.alone:
+            self.alone[sequences] = through(*self.decode_s(sequences))
+        return self.alone[sequences]
+
+    def chunks_ps(self, chunks: Sequence[Chunk]) -> int:
+        """Return the attention of chunks of prompts."""
+        return sum(self._attend(chunk) for chunk in chunks)
 
     def mixed_ps(self, sequences: int, cached: int, chunks: Sequence[Chunk]) -> int:
         """Return an iteration that computes chunks of prompts, and decodes so many sequences."""
-        total = 0
-        if sequences:
-            total = step_ps(self.lines(sequences), cached) - self._batch(sequences, sequences)
+        total = step_ps(self.attention(sequences), cached) if sequences else 0
         tokens = sequences
         for chunk in chunks:
             tokens += chunk[0]
             total += self._attend(chunk)
-        return total + self._batch(tokens, sequences + len(chunks))
+        return total + self.common_ps(tokens, sequences + len(chunks))
 
-    def _batch(self, tokens: int, sequences: int) -> int:
+    def common_ps(self, tokens: int, sequences: int) -> int:
+        """Return everything but attention of an iteration."""
         key = (tokens, sequences)
         if key not in self.batches:
             self.batches[key] = round(self.batch_s(tokens, sequences) * PS_PER_S)
@@ -144,8 +166,13 @@ class TabledTimes:
         return self.attended[chunk]
 
 
-def through(places: Sequence[int], seconds: Sequence[float], more_ps: int) -> Lines:
-    """Return the lines through these points, `more_ps` higher; the last one goes on.
+def raised(lines: Lines, more_ps: int) -> Lines:
+    """Return `lines`, so much higher."""
+    return Lines(lines.knots, tuple(start + more_ps for start in lines.starts), lines.slopes)
+
+
+def through(places: Sequence[int], seconds: Sequence[float]) -> Lines:
+    """Return the lines through these points; the last one goes on.
 
     Starts are rounded so that each line meets its first point; slopes to whole picoseconds.
     """
@@ -154,5 +181,5 @@ def through(places: Sequence[int], seconds: Sequence[float], more_ps: int) -> Li
         here, there = places[number], places[number + 1]
         slope = round((seconds[number + 1] - seconds[number]) / (there - here) * PS_PER_S)
         slopes.append(slope)
-        starts.append(round(seconds[number] * PS_PER_S) - slope * here + more_ps)
+        starts.append(round(seconds[number] * PS_PER_S) - slope * here)
     return Lines(tuple(places[:-1]), tuple(starts), tuple(slopes))

@@ -98,12 +98,29 @@ class Replica:
             self.plan = None
             if plan is None:
                 return
-            if plan.chunks:
-                self._mixed(plan)
-            elif plan.ends <= until:
-                self._decode(plan.steps, plan.ends)
+            if plan.chunks or plan.ends <= until:
+                self.carry_out(plan, plan.steps, plan.ends)
             else:
                 self._decode_until(until, plan.steps)
+
+    def carry_out(self, plan: Plan, steps: int, ends: int) -> None:
+        """Let the plan happen: its chunks, or so many of its steps, until `ends`."""
+        if plan.chunks:
+            self._mixed(plan, ends)
+        else:
+            self._decode(steps, ends)
+
+    def next_plan(self) -> Plan | None:
+        """Return what this engine would do next, without how long it takes; None when idle.
+
+        For ranks whose iterations last as long as those of others.
+        """
+        while self.blocks.free < self.blocks.growth(self.step, 1):
+            self._evict()
+        chunks = BATCHING[self.rules.batching](self)
+        if chunks:
+            return Plan(chunks, self.rules.batching != "prefill_first", 1, 0)
+        return Plan([], True, self._steps(), 0) if self.running else None
 
     def _decide(self) -> Plan | None:
         """Plan from the present on; evicts where the cache cannot hold the next step."""
@@ -158,7 +175,7 @@ class Replica:
                 self._leave(done)
                 self._finish(done.request)
 
-    def _mixed(self, plan: Plan) -> None:
+    def _mixed(self, plan: Plan, ends: int) -> None:
         asked, began = self.asked, self.now
         for request, tokens, past in plan.chunks:
             if request not in self.computed:
@@ -167,8 +184,8 @@ class Replica:
                     asked.scheduled[request] = began
             self._hold(request, tokens, past)
         if plan.decodes and self.running:
-            self._decode(1, plan.ends)
-        self.now = plan.ends
+            self._decode(1, ends)
+        self.now = ends
         for request, _, _ in plan.chunks:
             if self.computed[request] == self.context(request):
                 self._first_token(request)
