@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from moesim.cli.explain_differences import explain_differences
 from moesim.cli.guard import Debug, guard
 
 if TYPE_CHECKING:
@@ -18,13 +19,21 @@ def explain(
             "tree of keys."
         ),
     ] = None,
+    other: Annotated[
+        str | None,
+        typer.Argument(help="With two scenarios: what differs, and what each difference does."),
+    ] = None,
     debug: Debug = False,
 ) -> None:
-    """Say what a key means and what may stand there.
+    """Say what a key means and what may stand there, or in what two scenarios differ.
 
-    Keys of scenarios, of models and of profiles of machines and software.
+    Keys of scenarios, of models and of profiles of machines and software. Of two scenarios each
+    difference is changed alone, and then one after the other until the first is the second.
     """
     with guard(debug=debug):
+        if key is not None and other is not None:
+            explain_differences(key, other)
+            return
         from moesim.spec.explain import find, tree
 
         if key is None:

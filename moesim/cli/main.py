@@ -9,6 +9,7 @@ import typer
 from moesim.cli.calibrate import calibrate
 from moesim.cli.explain import explain
 from moesim.cli.hardware import hardware
+from moesim.cli.import_megatron import app as imports
 from moesim.cli.init import init
 from moesim.cli.models import models
 from moesim.cli.profile import app as profile
@@ -29,6 +30,7 @@ for _command in (run, routing, init, explain, models, hardware, schema, calibrat
     app.command()(_command)
 
 app.add_typer(profile, name="profile")
+app.add_typer(imports, name="import")
 
 
 def _version(wanted: bool) -> None:

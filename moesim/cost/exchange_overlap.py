@@ -1,38 +1,17 @@
 """Dispatch and combine that run beside compute: shared experts, or another micro-batch's pass.
 
-While both run, the exchange goes at `rate` of its own speed and compute at 1 - `taken`, the units
-that communication kernels occupy.
+How far each hides the other is up to the two streams of the device (`two_streams`).
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from moesim.cost.software import Software
+from moesim.cost.host import LAUNCHES
 from moesim.cost.times import Part, PassCost, pass_cost
-from moesim.hardware.device import Device
+from moesim.cost.two_streams import Interference, Task, run_tasks
 
 EXCHANGES = ("dispatch", "combine")
-EXCHANGE_UNITS = 20
-"""Compute units that dispatch and combine kernels take: 20 of the 132 of an H800 (DeepSeek-V3
-technical report, arXiv 2412.19437, section 3.2.2)."""
-SLOWED = "slowed by exchange"
-
-
-@dataclass(frozen=True, slots=True)
-class Interference:
-    """What communication and compute cost each other."""
-
-    rate: float
-    """Rate of an exchange beside compute, as a share of its rate alone."""
-    taken: float
-    """Share of the compute units that an exchange takes meanwhile."""
-
-
-def interference(device: Device, software: Software) -> Interference:
-    """Return what exchanges on `device` cost; with hardly any units engines of their own send."""
-    units = device.compute_units or 0
-    taken = EXCHANGE_UNITS / units if units > EXCHANGE_UNITS else 0.0
-    return Interference(software.overlapped_fraction, taken)
 
 
 def together_s(compute_s: float, exchange_s: float, cost: Interference) -> float:
@@ -41,9 +20,8 @@ def together_s(compute_s: float, exchange_s: float, cost: Interference) -> float
     Both run for t = min(c / (1 - taken), x / rate); what is left of one goes on alone:
     t + c - (1 - taken) t + x - rate t, at most c + x, one after the other.
     """
-    speed = 1 - cost.taken
-    both_s = min(compute_s / speed, exchange_s / cost.rate)
-    return compute_s + exchange_s - max(0.0, speed + cost.rate - 1) * both_s
+    tasks = [Task(Part("compute", "", compute_s)), Task(Part("scale-up", "", exchange_s), True)]
+    return sum(part.seconds for part in run_tasks(tasks, cost))
 
 
 def beside_shared(parts: list[Part], cost: Interference) -> list[Part]:
@@ -64,57 +42,67 @@ def beside_shared(parts: list[Part], cost: Interference) -> list[Part]:
 
 def one_after_the_other(forward: PassCost, backward: PassCost) -> PassCost:
     """Return a forward and a backward pass of two micro-batches, nothing beside anything."""
-    return pass_cost([*forward.parts, *backward.parts], forward.layers + backward.layers)
+    parts, layers = [*forward.parts, *backward.parts], forward.layers + backward.layers
+    return pass_cost(parts, layers, forward.host_s + backward.host_s)
 
 
 def beside_each_other(forward: PassCost, backward: PassCost, cost: Interference) -> PassCost:
     """Return a forward pass with the backward pass of another micro-batch in its gaps.
 
-    The passes take turns at their exchanges: each hides behind the other pass's stretch between
-    two of its own, attention forward | combine backward, experts backward | dispatch forward,
-    experts forward | dispatch backward, attention backward | combine forward; a turn ends when
-    both have. Source: Megatron-LM, --overlap-moe-expert-parallel-comm,
-    core/models/common/model_chunk_schedule_plan.py.
+    Launched in turn: combine backward, attention forward, experts backward, dispatch forward,
+    dispatch backward, experts forward, attention backward, combine forward; late parts, which are
+    gradients of weights, follow the stretch that they belong to, and no exchange waits for them.
+    The host launches both passes, so that they take no less than it does. Source: Megatron-LM,
+    --overlap-moe-expert-parallel-comm, --delay-wgrad-compute, TransformerLayerSchedulePlan.run
+    (megatron-core 0.16.1, core/models/common/model_chunk_schedule_plan.py).
     """
     ahead, back = _stretches(forward), _stretches(backward)
-    parts = list(back[0].work)
-    # forward stretch n has the exchange before backward stretch n + 1 beside it, and so on in turn
+    plan = _Plan()
+    plan.launch(back[0].work, "backward")
+    # forward stretch n is launched between the exchange and the work of backward stretch n + 1
     for one, other, following in zip_longest(ahead, back[1:], ahead[1:], fillvalue=_NOTHING):
-        parts += _turn(one.work, other.exchange, cost)
-        parts += _turn(other.work, following.exchange, cost)
-    return pass_cost(parts, forward.layers + backward.layers)
+        plan.launch(other.exchange, "backward")
+        plan.launch(one.work, "forward")
+        plan.launch(other.work, "backward")
+        plan.launch(following.exchange, "forward")
+    parts, host_s = run_tasks(plan.tasks, cost), forward.host_s + backward.host_s
+    waits_s = max(0.0, host_s - sum(part.seconds for part in parts))
+    parts.append(Part("compute", LAUNCHES, waits_s))
+    return pass_cost(parts, forward.layers + backward.layers, host_s)
 
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
     """What a pass does after an exchange until the next one."""
 
-    exchange: Part | None
+    exchange: tuple[Part, ...]
     work: tuple[Part, ...]
 
 
-_NOTHING = _Stretch(None, ())
+_NOTHING = _Stretch((), ())
+
+
+@dataclass(slots=True)
+class _Plan:
+    """The tasks of two passes in the order of their launches."""
+
+    tasks: list[Task] = field(default_factory=list)
+    last: dict[str, int] = field(default_factory=dict)
+    """The last task of each pass that what follows in it waits for."""
+
+    def launch(self, parts: Iterable[Part], of: str) -> None:
+        """Add `parts` of one pass, late ones last."""
+        for part in sorted(parts, key=lambda part: part.late):
+            self.tasks.append(Task(part, part.name in EXCHANGES, self.last.get(of)))
+            if not part.late:
+                self.last[of] = len(self.tasks) - 1
 
 
 def _stretches(one: PassCost) -> list[_Stretch]:
-    starts = [n for n, part in enumerate(one.parts) if part.name in EXCHANGES]
-    ends = [*starts, len(one.parts)]
-    found = [_Stretch(None, one.parts[: ends[0]])]
+    parts = tuple(part for part in one.parts if part.name != LAUNCHES)
+    starts = [n for n, part in enumerate(parts) if part.name in EXCHANGES]
+    ends = [*starts, len(parts)]
+    found = [_Stretch((), parts[: ends[0]])]
     for start, end in zip(starts, ends[1:], strict=True):
-        found.append(_Stretch(one.parts[start], one.parts[start + 1 : end]))
+        found.append(_Stretch((parts[start],), parts[start + 1 : end]))
     return found
-
-
-def _turn(work: tuple[Part, ...], exchange: Part | None, cost: Interference) -> list[Part]:
-    """Return `work` with `exchange` beside its compute: slowed, then what is left of the latter."""
-    if exchange is None:
-        return list(work)
-    compute_s = sum(part.seconds for part in work if part.stream == "compute")
-    total_s = together_s(compute_s, exchange.seconds, cost)
-    beside_s = min(compute_s / (1 - cost.taken), exchange.seconds / cost.rate)
-    slowed_s = min(total_s - compute_s, beside_s * cost.taken)
-    return [
-        *work,
-        Part("compute", SLOWED, slowed_s),
-        Part(exchange.stream, exchange.name, total_s - compute_s - slowed_s),
-    ]

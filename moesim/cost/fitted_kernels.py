@@ -38,6 +38,12 @@ _POINTWISE = {
 }  # fmt: skip
 """Which measured kernel an operator is."""
 
+_CASTS = {
+    "_cast": "fp8_quantize", "_cast_grad": "fp8_quantize",
+    "_amax": "fp8_amax_and_scale", "_amax_grad": "fp8_amax_and_scale",
+}  # fmt: skip
+"""Endings of casts around fp8 products, see quantisation.py: a measured one moves as many bytes."""
+
 
 def kernel_s(operator: Compute, kernels: Kernels) -> Known | None:
     """Return what is known of one execution of `operator`, or None without a curve."""
@@ -88,8 +94,13 @@ def _predicted(family: Family, found: Found, samples: Samples, kernels: Kernels)
     return _known(seconds, family, found, samples)
 
 
+def accumulation_s(elements: float, bandwidth_bytes_per_s: float) -> float:
+    """Return what a product takes longer that adds its weight gradient to an fp32 buffer."""
+    return elements * _EXTRA_GRADIENT_BYTES / bandwidth_bytes_per_s
+
+
 def _accumulation_s(elements: float, kernels: Kernels) -> float:
-    return elements * _EXTRA_GRADIENT_BYTES / kernels.chip.memory_bandwidth_bytes_per_s
+    return accumulation_s(elements, kernels.chip.memory_bandwidth_bytes_per_s)
 
 
 def _grouped(operator: GroupedGemm, kernels: Kernels) -> Known | None:
@@ -199,7 +210,7 @@ def _behind(operator: AttentionCore, seen: Known, found: Found, kernels: Kernels
 
 def _pointwise(operator: Pointwise, kernels: Kernels) -> Known | None:
     """Return a memory-bound kernel that was measured; others differ too much to stand in for it."""
-    family = _POINTWISE.get(operator.name)
+    family = _measured_as(operator.name)
     roles = [("simple_elementwise", calibrated.pointwise_role(operator))]
     if family is not None:
         roles.append((family, ""))
@@ -212,12 +223,20 @@ def _pointwise(operator: Pointwise, kernels: Kernels) -> Known | None:
     return _predicted(ELEMENTWISE[family], found, samples, kernels)
 
 
+def _measured_as(name: str) -> str | None:
+    """Return the family of the measured kernel that an operator is, or None."""
+    if name.startswith("cross_entropy"):
+        return None  # its cast is to fp32
+    cast = next((kernel for ending, kernel in _CASTS.items() if name.endswith(ending)), None)
+    return cast or _POINTWISE.get(name)
+
+
 def streaming(kernels: Kernels, dtype: str, *roles: tuple[str, str]) -> Found | None:
     """Return the curve of a kernel bound by memory: its own number format first, then any.
 
     Only bytes count, and these are the operator's own.
     """
-    found = (kernels.first(name, *roles) for name in (dtype, "bf16", "fp32"))
+    found = (kernels.first(name, *roles) for name in (dtype, "bf16", "fp32", "fp8"))
     return next((one for one in found if one is not None), None)
 
 

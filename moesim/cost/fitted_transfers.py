@@ -16,7 +16,7 @@ from moesim.cost.collectives import Network
 from moesim.cost.curves import Array, Family, uncertainty
 from moesim.cost.families import collectives, exchange
 from moesim.cost.fitted import Found, Kernels
-from moesim.cost.times import Known
+from moesim.cost.times import ASSUMED_UNCERTAINTY, Known
 from moesim.cost.transferred import DEVIATION_PER_MEDIAN
 from moesim.model.operators import CollectiveKind, Exchange
 from moesim.moe.fan_out import typical_reach
@@ -157,17 +157,28 @@ def is_dispatch(operator: Exchange) -> bool:
     return operator.name in ("dispatch", "combine_grad")
 
 
+_LINK_BOUND = ("distinct", "high_throughput combine NVLinkOneSided")
+"""What stands for HybridEP inside a scale-up domain, dispatch and combine alike.
+
+Both write one copy per distinct rank straight over NVLink, with few multiprocessors: "in pure NVL
+scenarios, 16 SMs can generally achieve good bandwidth" (megatron-core 0.16.1, moe_hybridep_num_sms,
+its default), so that the link decides. No table measures HybridEP itself; this is TensorRT-LLM's on
+2 to 32 GPUs of a GB200 NVL72. That dispatch goes as fast as combine is assumed.
+"""
+
+
 def forwarded(
-    operator: Exchange, row_bytes: float, net: Network, kernels: Kernels, *, skew: float
-) -> Known | None:
-    """Return an exchange by DeepEP's high-throughput kernels, or None without their curve."""
-    phase = "dispatch" if is_dispatch(operator) else "combine"
+    operator: Exchange, row_bytes: float, net: Network, kernels: Kernels, *, skew: float,
+    link_bound: bool = False,
+) -> Known | None:  # fmt: skip
+    """Return an exchange by DeepEP's high-throughput kernels, or None without their curve.
+
+    `link_bound`: by HybridEP's. Between domains the network cards bound both.
+    """
     if net.domains > 1 and net.fabric not in _EXCHANGED_OVER:
         return None
-    role = f"high_throughput {phase}" + (_EXCHANGED_OVER[net.fabric] if net.domains > 1 else "")
-    dtypes = ("fp8_block128", "bf16") if phase == "dispatch" else ("bf16",)
-    curves = (kernels.first(dtype, ("forwarded", role)) for dtype in dtypes)
-    found = next((one for one in curves if one is not None), None)
+    inside = link_bound and net.domains == 1
+    found = kernels.first("bf16", _LINK_BOUND) if inside else _deepep_curve(operator, net, kernels)
     if found is None or net.kind != "switch" or net.on_torus:
         return None
     samples = _columns(
@@ -176,10 +187,20 @@ def forwarded(
         ranks=net.size, domains=net.domains, row_bytes=row_bytes, skew=skew,
         network_bytes_per_s=net.fabric_bytes_per_s or np.inf, **_reached(operator, net),
     )  # fmt: skip
-    family = exchange.FORWARDED
+    family = _FAMILIES[found.curve.family]
     seconds = float(exchange.seconds(family, found.curve, samples, kernels.chip)[0])
     spread = float(uncertainty(family, found.curve, samples)[0])
-    return Known(seconds, found.tag, spread, found.profile)
+    if inside:
+        spread = math.hypot(spread, ASSUMED_UNCERTAINTY)
+    return Known(seconds, "transferred" if inside else found.tag, spread, found.profile)
+
+
+def _deepep_curve(operator: Exchange, net: Network, kernels: Kernels) -> Found | None:
+    phase = "dispatch" if is_dispatch(operator) else "combine"
+    role = f"high_throughput {phase}" + (_EXCHANGED_OVER[net.fabric] if net.domains > 1 else "")
+    dtypes = ("fp8_block128", "bf16") if phase == "dispatch" else ("bf16",)
+    curves = (kernels.first(dtype, ("forwarded", role)) for dtype in dtypes)
+    return next((one for one in curves if one is not None), None)
 
 
 def _reached(operator: Exchange, net: Network) -> dict[str, float]:

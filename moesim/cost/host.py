@@ -1,18 +1,21 @@
 """What the host adds: kernels it launches one by one, and a stop for the tokens per expert.
 
 Eager trainers launch each kernel from Python, forward and backward; the device waits where it is
-done before the next launch comes. Per block of a pass
+done before the next launch comes. Launches are asynchronous (PyTorch notes, CUDA
+semantics), so the host runs ahead over the blocks of a pass up to its next stop. Between two stops
 
-t = max(device seconds, kernels * host per kernel) + stops * synchronisation
+t = max(sum of device seconds, sum of kernels * host per kernel) + stops * synchronisation
 
-since the host runs ahead within a block. Dropless experts stop once per pass of a layer: the host
-must know the rows of each expert to size buffers and products (Megatron-LM
-core/transformer/moe/token_dispatcher.py copies `tokens_per_expert` to the host). CUDA graphs launch
-what they hold at once: `attention_router` holds attention, norms, router and shared experts
-(Megatron-LM --cuda-graph-scope attn moe_router), `full` the whole pass, which cannot stop either.
+Dropless experts stop once per forward pass of a layer: the host must know the rows of each expert
+to size buffers and products (Megatron-LM core/transformer/moe/token_dispatcher.py copies
+`tokens_per_expert` to the host); experts padded to their capacity and gradients do not. CUDA
+graphs launch what they hold at once: `attention_router` holds attention, norms, router and shared
+experts (Megatron-LM --cuda-graph-scope attn moe_router), `full` the whole pass, which cannot stop
+either.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from moesim.cost.software import Software
 from moesim.cost.times import Part
@@ -22,6 +25,9 @@ _GRAPHED = frozenset(
     {"layernorm", "qkv", "mla_up_proj", "core_attn", "proj", "router", "shared", "tp", "cp"}
 )
 """Modules in a graph of attention and router."""
+
+LAUNCHES = "host launches"
+"""What the device waits for launches, as reports show it."""
 
 _UNFUSED_FORWARD, _UNFUSED_BACKWARD = 4, 6
 """Kernels of attention that is not fused, see unfused.py."""
@@ -53,14 +59,47 @@ def launches(operators: Iterable[Operator], cuda_graph: str) -> int:
     return single + any(one.module in held for one in found)
 
 
-def host_parts(
-    operators: list[Operator], device_s: float, stops: int, software: Software
-) -> list[Part]:
-    """Return what the device waits for the host in one block of a pass."""
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What host and device each need for one block of a pass, and the stops of the host in it."""
+
+    host_s: float
+    device_s: float
+    stops: int = 0
+
+
+def pace(operators: list[Operator], device_s: float, stops: int, software: Software) -> Pace:
+    """Return the pace of a block whose operators keep the device busy for `device_s`."""
     if software.cuda_graph == "full":
-        return []
-    busy_s = launches(operators, software.cuda_graph) * software.host_per_kernel_s
+        return Pace(0.0, device_s)
+    host_s = launches(operators, software.cuda_graph) * software.host_per_kernel_s
+    return Pace(host_s, device_s, stops)
+
+
+def host_parts(blocks: list[Pace], software: Software) -> list[list[Part]]:
+    """Return, for each block of a pass in order, what the device waits for the host.
+
+    A block in which the host stops ends a stretch. What a stretch waits in all is shared out over
+    its blocks as each would wait alone.
+    """
+    found: list[list[Part]] = []
+    stretch: list[Pace] = []
+    for block in blocks:
+        stretch.append(block)
+        if block.stops:
+            found += _stretch_parts(stretch, software)
+            stretch = []
+    return found + _stretch_parts(stretch, software)
+
+
+def _stretch_parts(stretch: list[Pace], software: Software) -> list[list[Part]]:
+    behind = [max(0.0, block.host_s - block.device_s) for block in stretch]
+    in_all = sum(block.host_s for block in stretch) - sum(block.device_s for block in stretch)
+    share = in_all / sum(behind) if in_all > 0.0 else 0.0
     return [
-        Part("compute", "host launches", max(0.0, busy_s - device_s)),
-        Part("compute", "host synchronisation", stops * software.host_sync_s),
+        [
+            Part("compute", "host launches", alone * share),
+            Part("compute", "host synchronisation", block.stops * software.host_sync_s),
+        ]
+        for block, alone in zip(stretch, behind, strict=True)
     ]

@@ -1,18 +1,15 @@
 """Bytes on one rank of a stage, and whether they fit."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 
-import numpy as np
-
+from moesim.cost.activations import ChunkActivations, Moment, chunk_activations, fullest
 from moesim.cost.layout import FullSharding, Layout
-from moesim.cost.offload import on_device
 from moesim.cost.optimizer import sharded_params, state_bytes
 from moesim.cost.parameters import end_params, stage_params
 from moesim.cost.pipeline import Chunk
-from moesim.cost.recomputation import kept_bytes, routed_kept_bytes
 from moesim.cost.software import Software
-from moesim.cost.work import Block, Job, Loads, blocks
-from moesim.model.operators import Gemm, written_bytes
+from moesim.cost.work import Job, Loads, blocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,22 +42,41 @@ class StageMemory:
 
 
 def stage_memory(
-    job: Job, stage: list[Chunk], loads: Loads, in_flight: dict[int, int],
+    job: Job, stage: list[Chunk], loads: Loads, moments: Iterable[Moment],
     layout: Layout, software: Software,
 ) -> StageMemory:  # fmt: skip
-    """Return the peak of one rank; `in_flight` is how many micro-batches each chunk holds."""
+    """Return the peak of one rank over these moments of its schedule."""
+    held = stage_activations(job, stage, loads)
+    always = _always(job, stage, loads, layout, software)
+    return with_activations(always, *fullest(held, moments), software)
+
+
+def stage_activations(job: Job, stage: list[Chunk], loads: Loads) -> tuple[ChunkActivations, ...]:
+    """Return what the chunks of a stage hold between forward and backward pass."""
+    return tuple(
+        chunk_activations(blocks(job, chunk, loads), job.recompute, job.offload_layers)
+        for chunk in stage
+    )
+
+
+def with_activations(
+    memory: StageMemory, kept: float, working: float, software: Software
+) -> StageMemory:
+    """Return `memory` with other activations, and what the allocator loses of them."""
+    return replace(
+        memory,
+        activations=kept,
+        working_set=working,
+        fragmentation=software.fragmentation_fraction * (kept + working),
+    )
+
+
+def _always(
+    job: Job, stage: list[Chunk], loads: Loads, layout: Layout, software: Software
+) -> StageMemory:
+    """Return what a rank holds all through a step."""
     params = stage_params(job.architecture, stage, job.shard)
     rule = job.optimizer
-    work = [blocks(job, chunk, loads) for chunk in stage]
-    held = [
-        one
-        for chunk, count in in_flight.items()
-        for one in on_device(work[chunk], job.offload_layers, count)
-    ]
-    kept = _kept_by_fullest(held, job.recompute)
-    working = max(
-        (_working_set(block, job.recompute) for found in work for block in found), default=0.0
-    )
     weight = rule.weight_bytes / layout.dense_shards
     return StageMemory(
         attention_weights=weight * (params.attention + params.router_and_norms),
@@ -69,16 +85,16 @@ def stage_memory(
         embedding_weights=weight * params.embeddings,
         gradients=rule.gradient_bytes * sharded_params(params, layout),
         optimizer_states=state_bytes(params, rule, layout),
-        unsharded=_unsharded_bytes(job, stage, work, layout.fsdp),
-        activations=kept,
-        working_set=working,
-        fragmentation=software.fragmentation_fraction * (kept + working),
+        unsharded=_unsharded_bytes(job, stage, loads, layout.fsdp),
+        activations=0.0,
+        working_set=0.0,
+        fragmentation=0.0,
         reserved=software.reserved_memory_bytes,
     )
 
 
 def _unsharded_bytes(
-    job: Job, stage: list[Chunk], work: list[list[Block]], sharding: FullSharding | None
+    job: Job, stage: list[Chunk], loads: Loads, sharding: FullSharding | None
 ) -> float:
     """Return what is whole beside the shards: the ends, and the layers at work.
 
@@ -88,41 +104,6 @@ def _unsharded_bytes(
     if sharding is None:
         return 0.0
     ends = sum(end_params(job.architecture, chunk, job.shard).total for chunk in stage)
-    layers = [block.params.total for found in work for block in found]
+    layers = [block.params.total for chunk in stage for block in blocks(job, chunk, loads)]
     whole = 2 * max(layers) if sharding.reshard else sum(layers)
     return job.optimizer.gathered_bytes * (2 * ends + whole + max(layers))
-
-
-def _kept_by_fullest(held: list[tuple[Block, int]], recompute: tuple[str, ...]) -> float:
-    """Return what the rank keeps that keeps most of all blocks, so many micro-batches of each.
-
-    Blocks are those of the fullest rank of their layer; a rank with fewer rows keeps in proportion.
-    """
-    even, routed = 0.0, np.zeros(1)
-    for block, count in held:
-        kept = count * _kept(block, recompute)
-        skewed = 0.0
-        rows = np.asarray(block.rank_rows, dtype=np.float64)
-        if rows.any():
-            skewed = count * routed_kept_bytes(block.operators, recompute)
-            routed = routed + skewed * rows / rows.max()
-        even += kept - skewed
-    return even + float(routed.max())
-
-
-def _kept(block: Block, recompute: tuple[str, ...]) -> float:
-    return kept_bytes(block.operators, recompute if block.is_layer else ())
-
-
-def _working_set(block: Block, recompute: tuple[str, ...]) -> float:
-    """Return what a block needs while it runs, beyond what is kept.
-
-    A layer: what recomputing it brings back. The end of the network: the logits and their gradient;
-    a fused loss writes the gradient over the logits, which are kept already.
-    """
-    if not block.is_layer:
-        if any(op.name == "cross_entropy" for op in block.operators):
-            return 0.0
-        logits = [op for op in block.operators if isinstance(op, Gemm)]
-        return sum(2 * written_bytes(op) for op in logits)
-    return kept_bytes(block.operators, ()) - kept_bytes(block.operators, recompute)

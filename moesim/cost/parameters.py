@@ -63,9 +63,10 @@ def stage_params(architecture: Architecture, stage: list[Chunk], shard: Shard) -
         for placed in c.layers
     ]
     last = list(layers_of(architecture.decoder))[-1]
+    has_table = any(chunk.has_embedding for chunk in stage)
     for chunk in stage:
         parts += [mtp_params(architecture, last, shard) for _ in range(chunk.mtp_layers)]
-        parts.append(end_params(architecture, chunk, shard))
+        parts.append(end_params(architecture, chunk, shard, has_table=has_table))
     return add(parts)
 
 
@@ -146,14 +147,20 @@ def copies_embedding(architecture: Architecture) -> bool:
     return architecture.tied_embeddings or architecture.mtp_layers > 0
 
 
-def end_params(architecture: Architecture, chunk: Chunk, shard: Shard) -> StageParams:
-    """Return what one rank holds of the ends of the network that lie with a chunk."""
+def end_params(
+    architecture: Architecture, chunk: Chunk, shard: Shard, *, has_table: bool = False
+) -> StageParams:
+    """Return what one rank holds of the ends of the network that lie with a chunk.
+
+    `has_table`: another chunk of the stage holds the embedding, which is then shared, not copied
+    (DeepSeek-V3 technical report, arXiv 2412.19437, section 3.2.3).
+    """
     tables = 0.0
     if chunk.has_embedding:
         tables += embedding_params(architecture)
     if chunk.has_logits:
         tables += lm_head_params(architecture)
-        if not chunk.has_embedding and copies_embedding(architecture):
+        if not (chunk.has_embedding or has_table) and copies_embedding(architecture):
             tables += embedding_params(architecture)
     norms = final_norm_params(architecture) if chunk.has_logits else 0
     extra = architecture.extra_params if chunk.has_embedding else 0

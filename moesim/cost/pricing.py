@@ -1,12 +1,13 @@
 """Seconds of any operator on a machine: the one place where counts meet capabilities."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from moesim.cost import fitted_transfers as curves
 from moesim.cost.collectives import Network, collective_s, exchange_s
 from moesim.cost.kernels import kernel_time
 from moesim.cost.layout import Layout, networks
 from moesim.cost.software import Software
+from moesim.cost.stated import factor
 from moesim.cost.times import ASSUMED_UNCERTAINTY, Known, Stream, Timed
 from moesim.hardware.device import Device
 from moesim.hardware.topology import Topology
@@ -66,7 +67,7 @@ def transfer(kind: CollectiveKind, payload_bytes: float, net: Network, on: Machi
     if on.software.kernels is not None:
         known = curves.collective(kind, payload_bytes, net, on.software.kernels)
         if known is not None:
-            return known
+            return replace(known, seconds=known.seconds * factor(kind, on.software.stated))
     return _assumed(collective_s(kind, payload_bytes, net), on)
 
 
@@ -86,11 +87,17 @@ def _exchange(operator: Exchange, on: Machine, skew: float) -> Known:
         known = None
         if on.layout.dispatcher == "allgather":
             known = curves.gathered(operator, row_bytes, net, kernels)
-        elif on.layout.dispatcher == "deepep":
-            known = curves.forwarded(operator, row_bytes, net, kernels, skew=skew)
+        elif on.layout.dispatcher in ("deepep", "hybridep"):
+            known = curves.forwarded(
+                operator, row_bytes, net, kernels, skew=skew,
+                link_bound=on.layout.dispatcher == "hybridep",
+            )  # fmt: skip
         elif operator.copies:
             sent = operator.tokens * operator.copies * row_bytes * skew
             known = curves.collective("all_to_all", sent, net, kernels)
+            if known is not None:
+                slower = factor("all_to_all", on.software.stated)
+                return replace(known, seconds=known.seconds * slower)
         if known is not None:
             return known
     per_row = operator.tokens * row_bytes * skew

@@ -12,8 +12,12 @@ from moesim.model.operators import (
     state_bytes,
 )
 
-_ALSO = {"moe": ("moe", "moe_act", "dispatch", "router", "shared")}
-"""Megatron's module `moe` is the whole block: router, experts and shared experts."""
+_ALSO = {
+    "moe": ("moe", "moe_act", "dispatch", "router", "shared"),
+    "shared_experts": ("shared",),
+}
+"""Megatron's module `moe` is the whole block: router, experts and shared experts; its module
+`shared_experts` those alone (Megatron-LM --recompute-modules)."""
 
 
 def recomputed_modules(names: Iterable[str]) -> frozenset[str]:

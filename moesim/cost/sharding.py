@@ -7,18 +7,22 @@ micro-batch does so anew. The root is gathered once per forward pass and kept un
 are reduced at the end. Source: PyTorch `fully_shard` (FSDP2), reshard_after_forward: true for
 layers, false for the root, the next unit gathered beside the present one; arXiv 2304.11277, 3.3.
 
-    exposed after a layer = max(0, gather of the next + scatter of the one before - rate * free)
+    after a layer = together(free, gather of the next + scatter of the one before) - free
 
-where free is the layer's time on all but the network of these transfers, and rate the share of
-their speed that transfers reach beside compute. The first gather and the last scatter stand alone.
+where free is the layer's time on all but the network of these transfers; together runs transfers at
+`rate` of their speed and the layer at 1 - `taken`, the units that communication kernels occupy
+(two_streams.py). With none taken that is max(0, transfers - rate * free). The first gather and
+the last scatter stand alone.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from moesim.cost.exchange_overlap import together_s
 from moesim.cost.layout import FullSharding
 from moesim.cost.parameters import StageParams
 from moesim.cost.times import Known, Part, Stream
+from moesim.cost.two_streams import Interference
 from moesim.model.operators import CollectiveKind
 
 GATHERING = "weight gathering"
@@ -48,6 +52,8 @@ class ShardedPass:
     """The network that gathers and scatters run on."""
     rate: float
     """Rate of transfers beside compute, as a share of their rate alone."""
+    taken: float = 0.0
+    """Share of the compute units that transfers take meanwhile."""
 
 
 def gathered_bytes(params: StageParams, bytes_per_param: float) -> tuple[float, float]:
@@ -69,7 +75,12 @@ def unit_times(
 
 
 def sharded_forward(blocks: Sequence[list[Part]], cut: ShardedPass) -> list[Part]:
-    """Return the parts of a forward pass, with what of the gathers does not hide."""
+    """Return the parts of a forward pass, with what of the gathers does not hide.
+
+    A chunk may have no block: a layout can leave one empty.
+    """
+    if not blocks:
+        return _alone(cut, cut.root.gather_s, GATHERING)
     gathers = [unit.gather_s for unit in cut.units]
     parts = _alone(cut, cut.root.gather_s + gathers[0], GATHERING)
     for own, following_s in zip(blocks, [*gathers[1:], 0.0], strict=True):
@@ -81,6 +92,8 @@ def sharded_forward(blocks: Sequence[list[Part]], cut: ShardedPass) -> list[Part
 
 def sharded_backward(blocks: Sequence[list[Part]], cut: ShardedPass) -> list[Part]:
     """Return the parts of a backward pass; `blocks` are in its order, the last block first."""
+    if not blocks:
+        return _alone(cut, cut.root.reduce_s, REDUCTION)
     units = cut.units[::-1]
     again = [unit.gather_s if cut.rule.reshard else 0.0 for unit in units]
     parts = _alone(cut, again[0], GATHERING)
@@ -103,10 +116,11 @@ def _alone(cut: ShardedPass, seconds: float, name: str) -> list[Part]:
 
 
 def _beside(own: list[Part], cut: ShardedPass, gather_s: float, reduce_s: float) -> list[Part]:
-    """Return what of the transfers beside a block goes on after it, shared out by their lengths."""
+    """Return what transfers beside a block add to it, shared out by their lengths."""
     both_s = gather_s + reduce_s
     if both_s == 0.0:
         return []
     free_s = sum(part.seconds for part in own if part.stream != cut.stream)
-    left = max(0.0, both_s - cut.rate * free_s) / both_s
+    cost = Interference(rate=cut.rate, taken=cut.taken)
+    left = (together_s(free_s, both_s, cost) - free_s) / both_s
     return _alone(cut, left * gather_s, GATHERING) + _alone(cut, left * reduce_s, REDUCTION)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from moesim.cost.fitted import FAMILY_OF, Kernels, is_path, kernels_for
+from moesim.cost.stated import Stated
 from moesim.hardware.device import Device
 from moesim.hardware.figures import SourcedFigure, sourced
 from moesim.spec.shipped import find_named, shipped
@@ -31,6 +32,8 @@ class Software:
     host_sync_s: float = 0.0
     cuda_graph: str = "none"
     """What of a layer is launched at once, as the run says."""
+    attention_slowdown: float = 1.0
+    """Time of the run's fused attention over that of the measured kernels, see flash.py."""
     figures: tuple[SourcedFigure, ...] = ()
     libraries: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Libraries whose measured kernels come first, for each kind of kernel."""
@@ -38,6 +41,8 @@ class Software:
     """Why these kernels stand for the software's own."""
     kernels: Kernels | None = None
     """Their curves for the device of a run, once it is known."""
+    stated: Stated | None = None
+    """What a source found on its own machine, where a run is one of its cases."""
 
 
 def load_software(name_or_path: str) -> Software:

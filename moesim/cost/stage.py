@@ -1,23 +1,20 @@
 """Seconds of everything a pipeline stage does in a training step."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TypedDict
 
-from moesim.cost.exchange_overlap import (
-    beside_each_other,
-    beside_shared,
-    interference,
-    one_after_the_other,
-)
-from moesim.cost.host import host_parts
+from moesim.cost.exchange_overlap import beside_each_other, beside_shared, one_after_the_other
+from moesim.cost.gradient_buffers import buffer_passes_s
+from moesim.cost.host import Pace, host_parts, pace
 from moesim.cost.offload import copied_out, copies_s, fetched
 from moesim.cost.optimizer import OptimizerRule, norm_s, update_s
 from moesim.cost.parameters import StageParams, copies_embedding, end_params, stage_params
 from moesim.cost.pipeline import Chunk
 from moesim.cost.pricing import Machine, price, transfer
 from moesim.cost.recomputation import again
+from moesim.cost.ring import beside_attention
 from moesim.cost.sharding import (
     ShardedPass,
     UnitTimes,
@@ -25,13 +22,18 @@ from moesim.cost.sharding import (
     sharded_forward,
     unit_times,
 )
+from moesim.cost.tensor_overlap import beside_products
 from moesim.cost.times import Known, Part, PassCost, StageCost, pass_cost
+from moesim.cost.two_streams import Interference, interference
+from moesim.cost.unfused_update import further_passes_s
 from moesim.cost.work import Block, Job, Loads, blocks
 from moesim.hardware.device import host_link_bytes_per_s
 from moesim.model.backward import backward
+from moesim.model.one_hot import MaskProduct
 from moesim.model.operators import Collective, CollectiveKind, Exchange, Operator
 from moesim.model.parameters import embedding_params
 from moesim.model.shapes import Shard, sequence_shard_tokens
+from moesim.spec.schedule_names import FOLDED, PAIRED, SPLIT
 
 PARTS = {
     "layernorm": "norms",
@@ -98,9 +100,14 @@ class Beside:
     cut: ShardedPass | None = None
     shared: bool = False
     """Whether shared experts run while tokens are on their way."""
+    delayed: bool = False
+    """Whether exchanges of gradients go before the gradients of a layer's weights."""
 
 
 _NOTHING = Beside()
+
+Paced = tuple[list[Part], Pace]
+"""What a block of a pass does, and how fast host and device are in it."""
 
 
 def _beside(job: Job, chunk: Chunk, found: list[Block], on: Machine) -> Beside:
@@ -109,7 +116,9 @@ def _beside(job: Job, chunk: Chunk, found: list[Block], on: Machine) -> Beside:
         rate = host_link_bytes_per_s(on.device)
         copies = copies_s(found, job.offload_layers, job.recompute, rate)
     shared = job.exchange_overlap == "shared_expert"
-    return Beside(copies, _cut(job, chunk, found, on), shared)
+    # DualPipe splits the backward passes of its pairs too (arXiv 2412.19437, section 3.2.1)
+    delayed = job.delayed_weights or on.layout.schedule in PAIRED
+    return Beside(copies, _cut(job, chunk, found, on), shared, delayed)
 
 
 def _cut(job: Job, chunk: Chunk, found: list[Block], on: Machine) -> ShardedPass | None:
@@ -131,22 +140,23 @@ def _cut(job: Job, chunk: Chunk, found: list[Block], on: Machine) -> ShardedPass
         units=tuple(known[id(block)] for block in found),
         stream="scale-out" if on.networks["fsdp"].domains > 1 else "scale-up",
         rate=on.software.overlapped_fraction,
+        taken=interference(on.device, on.software).taken,
     )
 
 
 def forward_pass(found: list[Block], on: Machine, beside: Beside = _NOTHING) -> PassCost:
     """Return the forward pass of one micro-batch through these blocks."""
-    cache: dict[int, list[Part]] = {}
-    parts: list[list[Part]] = []
-    for block in found:
-        if id(block) not in cache:
-            cache[id(block)] = _with_host(block, block.operators, on, beside)
-        parts.append(cache[id(block)])
+    known = {
+        id(block): _forward_parts(block, on, beside) for block in {id(b): b for b in found}.values()
+    }
+    paced = [known[id(block)] for block in found]
+    parts = _with_host(paced, on)
     layers = sum(block.is_layer for block in found)
     if beside.copies:
         parts = copied_out(parts, beside.copies)
     cut = beside.cut
-    return pass_cost(sharded_forward(parts, cut) if cut else list(chain(*parts)), layers)
+    whole = sharded_forward(parts, cut) if cut else list(chain(*parts))
+    return pass_cost(whole, layers, sum(one.host_s for _, one in paced))
 
 
 def backward_pass(
@@ -157,9 +167,8 @@ def backward_pass(
 
     `weights`: only the gradients of weights, or all but those.
     """
-    cache: dict[int, list[Part]] = {}
-    parts: list[list[Part]] = []
-    for block in reversed(found):
+    cache: dict[int, Paced] = {}
+    for block in found:
         if id(block) not in cache:
             repeated = again(block.operators, recompute) if block.is_layer else []
             grads = [
@@ -169,16 +178,23 @@ def backward_pass(
                 if weights is None or grad.name.endswith("_wgrad") is weights
             ]
             cache[id(block)] = _backward_parts(block, (repeated, grads), on, beside)
-        parts.append(cache[id(block)])
+    paced = [cache[id(block)] for block in reversed(found)]
+    parts = _with_host(paced, on)
     layers = sum(block.is_layer for block in found)
     if beside.copies:
         parts = fetched(parts, beside.copies[::-1])
     cut = beside.cut
-    return pass_cost(sharded_backward(parts, cut) if cut else list(chain(*parts)), layers)
+    whole = sharded_backward(parts, cut) if cut else list(chain(*parts))
+    return pass_cost(whole, layers, sum(one.host_s for _, one in paced))
 
 
 def _with_shared(parts: list[Part], on: Machine, beside: Beside) -> list[Part]:
-    return beside_shared(parts, interference(on.device, on.software)) if beside.shared else parts
+    return beside_shared(parts, cost_beside(on)) if beside.shared else parts
+
+
+def cost_beside(on: Machine) -> Interference:
+    """Return what the exchanges of a layout and compute beside them cost each other."""
+    return interference(on.device, on.software, on.layout.dispatcher)
 
 
 def joint_passes(
@@ -188,9 +204,9 @@ def joint_passes(
 
     None where no schedule pairs them; one after the other where pairs do not overlap.
     """
-    if not overlap and on.layout.schedule not in {"dualpipe", "dualpipe_v"}:
+    if not overlap and on.layout.schedule not in PAIRED:
         return ()
-    cost = interference(on.device, on.software)
+    cost = cost_beside(on)
     return tuple(
         tuple(
             beside_each_other(one, two, cost) if overlap else one_after_the_other(one, two)
@@ -202,7 +218,7 @@ def joint_passes(
 
 def _split(job: Job, work: tuple[tuple[list[Block], Beside], ...], on: Machine) -> _Split:
     """Return the backward passes in two, where the schedule runs weight gradients apart."""
-    if on.layout.schedule not in {"zb_h1", "dualpipe", "dualpipe_v"}:
+    if on.layout.schedule not in SPLIT:
         return {"inputs": (), "weights": ()}
     return {
         "inputs": tuple(
@@ -214,30 +230,44 @@ def _split(job: Job, work: tuple[tuple[list[Block], Beside], ...], on: Machine) 
 
 def _backward_parts(
     block: Block, work: tuple[list[Operator], list[Operator]], on: Machine, beside: Beside
-) -> list[Part]:
+) -> Paced:
     """Return what a block's backward pass does: what is computed again, then the gradients."""
     repeated, grads = work
+    delayed = beside.delayed and block.is_layer
     found = [
         *(Part(p.stream, "recomputation" if p.stream == "compute" else p.name, p.seconds)
           for p in _parts(repeated, on, block.skew)),
-        *_with_shared(_parts(grads, on, block.skew), on, beside),
+        *_with_shared(_parts(grads, on, block.skew, delayed=delayed), on, beside),
     ]  # fmt: skip
     stops = block.dropless and any(isinstance(one, Exchange) for one in repeated)
     device_s = sum(part.seconds for part in found)
-    return found + host_parts([*repeated, *grads], device_s, int(stops), on.software)
+    return found, pace([*repeated, *grads], device_s, int(stops), on.software)
 
 
-def _with_host(block: Block, operators: list[Operator], on: Machine, beside: Beside) -> list[Part]:
-    found = _with_shared(_parts(operators, on, block.skew), on, beside)
+def _forward_parts(block: Block, on: Machine, beside: Beside) -> Paced:
+    found = _with_shared(_parts(block.operators, on, block.skew), on, beside)
     device_s = sum(part.seconds for part in found)
-    return found + host_parts(operators, device_s, int(block.dropless), on.software)
+    return found, pace(block.operators, device_s, int(block.dropless), on.software)
 
 
-def _parts(operators: Iterable[Operator], on: Machine, skew: float) -> list[Part]:
+def _with_host(blocks: list[Paced], on: Machine) -> list[list[Part]]:
+    """Return what each block of a pass does, and what the device waits in it for the host."""
+    waits = host_parts([paced for _, paced in blocks], on.software)
+    return [[*found, *also] for (found, _), also in zip(blocks, waits, strict=True)]
+
+
+def _parts(
+    operators: Sequence[Operator], on: Machine, skew: float, *, delayed: bool = False
+) -> list[Part]:
     parts = []
     for operator in operators:
         timed = price(operator, on, skew)
-        parts.append(Part(timed.stream, part_name(operator), timed.seconds))
+        late = delayed and operator.name.endswith("_wgrad") and operator.module != "router"
+        parts.append(Part(timed.stream, part_name(operator), timed.seconds, late))
+    if on.layout.tensor_overlap:
+        parts = beside_products(operators, parts, on.software.overlapped_fraction, on.layout.tp)
+    if on.layout.cp > 1 and on.layout.cp_comm == "ring":
+        return beside_attention(parts, on.layout.cp, on.software.overlapped_fraction)
     return parts
 
 
@@ -247,11 +277,15 @@ def part_name(operator: Operator) -> str:
         return operator.name.removesuffix("_grad")
     if isinstance(operator, Collective):
         return TRANSFERS.get(operator.group, operator.group)
+    if isinstance(operator, MaskProduct):
+        return "dispatch masks"
     return PARTS[operator.module]
 
 
 def clipped_update_s(params: StageParams, job: Job, on: Machine) -> float:
     """Return the gradients' norm, its sum over all ranks, the update and the casts to fp8.
+
+    Passes over the whole gradients come with it where a rank sums them itself.
 
     The sum is of 4 bytes, over the replicas and over the ranks that cut the model.
     """
@@ -262,6 +296,13 @@ def clipped_update_s(params: StageParams, job: Job, on: Machine) -> float:
         if on.networks[group].size > 1
     )
     norm = norm_s(params, rule, *parts) + summed
+    if job.shard.fusions == "megatron_2021":  # its passes hold those over the buffers
+        norm += further_passes_s(
+            job.shard.fusions, params, rule,
+            layout=on.layout, device=on.device, software=on.software,
+        )  # fmt: skip
+    elif job.sums_gradients:
+        norm += buffer_passes_s(params, rule, *parts)
     return norm + update_s(params, rule, *parts) + weight_casts_s(params, job.shard, on)
 
 
@@ -298,7 +339,7 @@ def _embedding_gradients(job: Job, stage: list[Chunk], on: Machine) -> list[Coll
     the summed gradients. Source: Megatron-LM core/distributed/finalize_model_grads.py.
     """
     at_an_end = any(chunk.has_embedding or chunk.has_logits for chunk in stage)
-    if on.layout.schedule == "dualpipe_v":
+    if on.layout.schedule in FOLDED:
         return []  # both ends lie on the first stage
     if on.layout.pp == 1 or not at_an_end or not copies_embedding(job.architecture):
         return []

@@ -1,6 +1,6 @@
 """What a cost is: seconds on a stream, with the kind of knowledge behind it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Tag = Literal["measured", "fitted", "transferred", "roofline", "assumed"]
@@ -50,6 +50,8 @@ class Part:
     stream: Stream
     name: str
     seconds: float
+    late: bool = False
+    """Whether nothing in the pass waits for it: a gradient of weights that may be delayed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class PassCost:
     parts: tuple[Part, ...]
     seconds: float
     layers: int
+    host_s: float = 0.0
+    """What the host needs to launch all of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,12 +90,16 @@ class StageCost:
     """Summing the gradients of an embedding that the first and the last stage both hold."""
 
 
-def pass_cost(parts: list[Part], layers: int) -> PassCost:
+def pass_cost(parts: list[Part], layers: int, host_s: float = 0.0) -> PassCost:
     """Return `parts` as a pass, equal neighbours joined."""
     joined: list[Part] = []
     for part in parts:
-        if joined and (joined[-1].stream, joined[-1].name) == (part.stream, part.name):
-            joined[-1] = Part(part.stream, part.name, joined[-1].seconds + part.seconds)
+        if joined and _likeness(part) == _likeness(joined[-1]):
+            joined[-1] = replace(part, seconds=joined[-1].seconds + part.seconds)
         elif part.seconds > 0:
             joined.append(part)
-    return PassCost(tuple(joined), sum(part.seconds for part in joined), layers)
+    return PassCost(tuple(joined), sum(part.seconds for part in joined), layers, host_s)
+
+
+def _likeness(part: Part) -> tuple[Stream, str, bool]:
+    return part.stream, part.name, part.late

@@ -22,6 +22,7 @@ class Device:
     memory_capacity_bytes: float
     memory_bandwidth_bytes_per_s: float
     compute_units: int | None = None
+    matrix_unit: int | None = None
     l2_bytes: float | None = None
     tdp_w: float | None = None
     price_usd_per_device_hour: float | None = None
@@ -39,6 +40,7 @@ def device(spec: AcceleratorSpec) -> Device:
         memory_capacity_bytes=spec.memory.capacity.value,
         memory_bandwidth_bytes_per_s=spec.memory.bandwidth.value,
         compute_units=spec.compute_units.value if spec.compute_units else None,
+        matrix_unit=spec.matrix_unit.value if spec.matrix_unit else None,
         l2_bytes=spec.l2.value if spec.l2 else None,
         tdp_w=spec.tdp.value if spec.tdp else None,
         price_usd_per_device_hour=spec.price.value if spec.price else None,
@@ -60,6 +62,7 @@ def _figures(spec: AcceleratorSpec) -> tuple[SourcedFigure, ...]:
     found += sourced(subject, "memory.capacity", spec.memory.capacity, "bytes")
     found += sourced(subject, "memory.bandwidth", spec.memory.bandwidth, "bytes_per_s")
     found += sourced(subject, "compute_units", spec.compute_units)
+    found += sourced(subject, "matrix_unit", spec.matrix_unit)
     found += sourced(subject, "l2", spec.l2, "bytes")
     found += sourced(subject, "tdp", spec.tdp, "w")
     found += sourced(subject, "price", spec.price, "usd_per_h")

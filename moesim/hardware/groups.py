@@ -1,13 +1,16 @@
 """Rank groups on the topology: how many members share a domain, a leaf or a rail.
 
-Ranks are numbered in Megatron's order, fastest first: tp, cp, dp, pp for attention and dense
-layers, etp, ep, edp, pp for experts. Rank r sits in scale-up domain r // domain_size. Answers hold
-for the worst of all groups of a kind; with the usual sizes (powers of two) all groups are alike.
+Ranks are numbered fastest first by an order of dimensions (rank_order), Megatron's unless another
+is given. Rank r sits in scale-up domain r // domain_size. Answers hold for the worst of all groups
+of a kind; with the usual sizes (powers of two) all groups are alike.
 """
 
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
 
 from moesim.hardware.topology import Topology
 from moesim.hardware.torus import TorusAxis, covered_axes
@@ -15,10 +18,23 @@ from moesim.hardware.torus import TorusAxis, covered_axes
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The ranks base + i * stride, i < size; such groups tile the whole cluster."""
+    """The ranks base + i * stride, i < size; such groups tile the whole cluster.
+
+    With a run, the ranks base + i * stride + j * apart, i < run, j < size / run: two dimensions of
+    the rank order with another between them.
+    """
 
     size: int
     stride: int
+    run: int = 0
+    """Ranks in a run; 0: all of them."""
+    apart: int = 0
+    """From one run to the next."""
+
+    @property
+    def span(self) -> int:
+        """Ranks from one group's first to the first of the next that it does not interleave."""
+        return self.size // self.run * self.apart if self.run else self.size * self.stride
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,34 +45,6 @@ class Spread:
     """Blocks that the most scattered group touches."""
     members: int
     """The fewest members of a group in any block that it touches."""
-
-
-def parallel_groups(
-    *, tp: int = 1, cp: int = 1, dp: int = 1, pp: int = 1, ep: int = 1, etp: int = 1
-) -> dict[str, Group]:
-    """Return the rank groups of a parallel layout by name.
-
-    edp follows from tp * cp * dp = etp * ep * edp. dp_cp is the group over which the gradients of
-    dense weights are reduced, etp_ep the one that a token may be sent to.
-
-    Raises ValueError where the expert sizes do not divide the stage.
-    """
-    stage = tp * cp * dp
-    if stage % (etp * ep):
-        raise ValueError(
-            f"tp * cp * dp = {stage} ranks of a stage are no multiple of etp * ep = {etp * ep}"
-        )
-    return {
-        "tp": Group(tp, 1),
-        "cp": Group(cp, tp),
-        "dp": Group(dp, tp * cp),
-        "dp_cp": Group(dp * cp, tp),
-        "pp": Group(pp, stage),
-        "etp": Group(etp, 1),
-        "ep": Group(ep, etp),
-        "etp_ep": Group(etp * ep, 1),
-        "edp": Group(stage // (etp * ep), etp * ep),
-    }
 
 
 def domains(group: Group, topology: Topology) -> int:
@@ -84,17 +72,41 @@ def spread(group: Group, devices: int, block: int) -> Spread:
 
     Raises ValueError where not even one group fits.
     """
-    size, stride = group.size, group.stride
-    span = size * stride
+    size, stride, span = group.size, group.stride, group.span
     if span > devices:
         raise ValueError(f"a group of {size} ranks, {stride} apart, needs {span} devices")
     if block >= devices or size == 1 or block % span == 0:
         return Spread(1, size)
+    if group.run:
+        return _enumerated_spread(group, devices, block)
     if stride >= block:
         return Spread(size, 1)
     if block % stride == 0 and span % block == 0:
         return Spread(span // block, block // stride)
     return _uneven_spread(group, devices, block)
+
+
+def _enumerated_spread(group: Group, devices: int, block: int) -> Spread:
+    """Return the worst case over all groups of two dimensions, block by block."""
+    blocks = (_firsts(group, devices, block)[:, None] + _offsets(group)) // block
+    new = np.ones(blocks.shape, dtype=bool)  # rows rise: a block's members are neighbours
+    new[:, 1:] = blocks[:, 1:] != blocks[:, :-1]
+    counts = np.diff(np.flatnonzero(new), append=blocks.size)
+    return Spread(int(new.sum(axis=1).max()), int(counts.min()))
+
+
+def _offsets(group: Group) -> NDArray[np.int64]:
+    """Return the members of the group whose first member is rank 0, rising."""
+    run = group.run or group.size
+    runs = np.arange(group.size // run)[:, None] * group.apart
+    return np.sort((runs + np.arange(run) * group.stride).ravel())
+
+
+def _firsts(group: Group, devices: int, block: int) -> NDArray[np.int64]:
+    """Return the first members of the groups in one period of groups and blocks."""
+    ranks = np.arange(min(devices, math.lcm(group.span, block)))
+    inner = group.run * group.stride
+    return ranks[(ranks % inner < group.stride) & (ranks % group.span < group.apart)]
 
 
 def _uneven_spread(group: Group, devices: int, block: int) -> Spread:
@@ -124,6 +136,9 @@ def rails_used(group: Group, topology: Topology) -> int:
     """Return on how many rails the members of one group sit (the most of any group)."""
     rails, node = topology.rails or 1, topology.devices_per_node
     width = node // rails
+    if group.run:
+        places = (_firsts(group, topology.devices, node)[:, None] + _offsets(group)) % node // width
+        return max(len(set(row)) for row in np.unique(places, axis=0).tolist())
     distinct = min(group.size, node // math.gcd(group.stride, node))
     return max(
         len({(base + i * group.stride) % node // width for i in range(distinct)})
@@ -157,6 +172,6 @@ def torus_axes(group: Group, topology: Topology) -> tuple[TorusAxis, ...] | None
 
     None where scale-up is no torus, or the group is no box of the slice.
     """
-    if topology.torus is None or spans_scale_out(group, topology):
+    if topology.torus is None or group.run or spans_scale_out(group, topology):
         return None
     return covered_axes(topology.torus, group.size, group.stride)

@@ -1,11 +1,12 @@
 """The networks between devices: tiers, torus slices, leaves and rails."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from moesim.hardware.device import Device, device
 from moesim.hardware.figures import SourcedFigure, sourced
-from moesim.hardware.torus import Torus, slice_size, torus
+from moesim.hardware.torus import Torus, chosen_slice, slice_size, torus
 from moesim.spec.hardware import AcceleratorSpec, ClusterSpec, ScaleOutSpec, ScaleUpSpec
 
 TierKind = Literal["switch", "mesh", "torus", "pcie", "fabric"]
@@ -58,17 +59,26 @@ class Cluster:
 
 
 def cluster(
-    spec: ClusterSpec, accelerator: AcceleratorSpec, devices: int, *, domain: int | None = None
+    spec: ClusterSpec,
+    accelerator: AcceleratorSpec,
+    devices: int,
+    *,
+    domain: int | None = None,
+    shape: tuple[int, ...] | None = None,
 ) -> Cluster:
     """Return `devices` devices of a cluster profile.
 
-    `domain` uses fewer devices of each scale-up domain than there are, for example 64 of 72.
+    `domain` uses fewer devices of each scale-up domain than there are, for example 64 of 72;
+    `shape` is the slice of a torus that each domain is, where it is not chosen by the count.
 
     Raises ValueError, in words for the user, where the cluster cannot have that many.
     """
     _check_count(spec, devices)
-    domain = _domain(spec, devices, domain)
-    slices = torus(spec.scale_up.torus, domain) if spec.scale_up.torus else None
+    whole = spec.scale_up.torus
+    slices = chosen_slice(whole, shape, devices) if whole and shape else None
+    domain = _domain(spec, devices, math.prod(slices.shape) if slices else domain)
+    if whole and slices is None:
+        slices = torus(whole, domain)
     node = spec.devices_per_node.value
     out = spec.scale_out
     topology = Topology(

@@ -49,6 +49,27 @@ def torus(spec: TorusSpec, devices: int) -> Torus:
     return Torus(shape, _rings(shape, spec))
 
 
+def chosen_slice(spec: TorusSpec, shape: tuple[int, ...], devices: int) -> Torus:
+    """Return the slice of `shape`, of which a run on `devices` devices takes one or several.
+
+    Raises ValueError, in words for the user, where there is no such slice or no whole number of it.
+    """
+    limits, size = spec.shape.value, math.prod(shape)
+    most = "x".join(str(axis) for axis in limits)
+    if len(shape) != len(limits):
+        raise ValueError(f"a slice of a torus of {most} has {len(limits)} axes, not {len(shape)}")
+    if not _fits(tuple(sorted(shape)), tuple(sorted(limits))):
+        raise ValueError(f"no slice is longer or wider than the torus of {most}")
+    if devices % size:
+        lower = devices // size * size
+        near = f"{lower} or {lower + size}" if lower else f"{size}"
+        raise ValueError(
+            f"{devices} devices are no whole number of slices of {size}; take {near}, or another "
+            "shape"
+        )
+    return Torus(shape, _rings(shape, spec))
+
+
 def _rings(shape: tuple[int, ...], spec: TorusSpec) -> tuple[bool, ...]:
     closed = tuple(axis % spec.ring_multiple.value == 0 for axis in shape)
     if spec.rings == "every_axis" and not all(closed):

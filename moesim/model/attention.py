@@ -7,9 +7,10 @@ from moesim.model.architecture import (
     LinearAttention,
     SparseIndexer,
 )
+from moesim.model.context import over_ranks
+from moesim.model.latent_rope import latent_rope
 from moesim.model.operators import (
     AttentionCore,
-    Collective,
     Gemm,
     LinearAttentionCore,
     Operator,
@@ -67,6 +68,14 @@ def _grouped_query(
     kv_out = kv_width * (1 if attention.shared_key_value else 2)
     length = shape.length
     pairs = causal_pairs(length, attention.window) if attention.causal else float(length * length)
+    core = AttentionCore(
+        name="attention", module="core_attn", input_from="qkv",
+        sequences=shape.sequences, queries=tokens,
+        keys=shape.sequences * length, own_keys=tokens,
+        pairs=shape.sequences * pairs / shard.cp, heads=heads, kv_heads=kv_heads,
+        qk_dim=attention.head_dim, v_dim=attention.head_dim, dtype=shard.wide,
+        fused=shard.fused_attention, wide_scores=shard.wide_scores,
+    )  # fmt: skip
     return [
         _gemm(
             "qkv_projection", "qkv", "layernorm", (tokens, q_out + kv_out, hidden), shard.dtype,
@@ -77,15 +86,7 @@ def _grouped_query(
             elements_read=tokens * (q_width + kv_width),
             elements_written=tokens * (q_width + kv_width), elements_saved=0.0, dtype=shard.wide,
         ),
-        *_gather_context(2 * kv_width, shape, shard),
-        AttentionCore(
-            name="attention", module="core_attn", input_from="qkv",
-            sequences=shape.sequences, queries=tokens,
-            keys=shape.sequences * length, own_keys=tokens,
-            pairs=shape.sequences * pairs / shard.cp, heads=heads, kv_heads=kv_heads,
-            qk_dim=attention.head_dim, v_dim=attention.head_dim, dtype=shard.wide,
-            fused=shard.fused_attention,
-        ),
+        *over_ranks(core, 2 * kv_width, shape, shard, sees_all=attention.window is None),
         _gemm("output_projection", "proj", "core_attn", (tokens, hidden, q_width), shard.dtype),
     ]  # fmt: skip
 
@@ -127,21 +128,9 @@ def cross_attention_operators(
             sequences=shape.sequences, queries=tokens,
             keys=memory, own_keys=memory, pairs=pairs, heads=heads, kv_heads=kv_heads,
             qk_dim=attention.head_dim, v_dim=attention.head_dim,
-            dtype=shard.wide, fused=shard.fused_attention,
+            dtype=shard.wide, fused=shard.fused_attention, wide_scores=shard.wide_scores,
         ),
         _gemm("cross_projection", "proj", "core_attn", (tokens, hidden, q_width), shard.dtype),
-    ]  # fmt: skip
-
-
-def _gather_context(kv_elements_per_token: int, shape: Shape, shard: Shard) -> list[Operator]:
-    if shard.cp == 1:
-        return []
-    payload = shard.wide_bytes * shape.sequences * shape.length * kv_elements_per_token
-    return [
-        Collective(
-            name="cp_all_gather", module="core_attn", kind="all_gather", group="cp",
-            payload_bytes=payload,
-        )
     ]  # fmt: skip
 
 
@@ -157,7 +146,6 @@ def _latent(attention: LatentAttention, hidden: int, shape: Shape, shard: Shard)
     down = (down_tokens, (rank or 0) + latent, hidden)
     query = (tokens, heads * qk_dim, rank or hidden)
     value_width = heads * attention.v_head_dim
-    indexed = attention.indexer.head_dim if attention.indexer else 0
     up_module, up_source = ("mla_up_proj", "qkv") if rank else ("qkv", "layernorm")
     # without a low rank the query reads what the down projection keeps already
     query_share = shard.gathered_share if rank else 0.0
@@ -168,7 +156,7 @@ def _latent(attention: LatentAttention, hidden: int, shape: Shape, shard: Shard)
             "kv_up_projection", "mla_up_proj", "qkv", (tokens, expanded, attention.kv_lora_rank),
             dtype, shard.gathered_share,
         ),
-        *_gather_context(heads * qk_dim + value_width + indexed, shape, shard),
+        latent_rope(attention, tokens, heads, shard.wide),
         *_latent_core(attention, qk_dim, hidden, shape, shard),
         _gemm("output_projection", "proj", "core_attn", (tokens, hidden, value_width), dtype),
     ]  # fmt: skip
@@ -188,11 +176,14 @@ def _latent_core(
         own_keys=local_tokens(shape, shard),
         pairs=shape.sequences * causal_pairs(shape.length, seen) / shard.cp,
         heads=heads, kv_heads=heads, qk_dim=qk_dim, v_dim=attention.v_head_dim, dtype=shard.wide,
-        fused=shard.fused_attention,
+        fused=shard.fused_attention, wide_scores=shard.wide_scores,
     )  # fmt: skip
+    expanded = heads * (qk_dim + attention.v_head_dim)
     if indexer is None:
-        return [core]
-    return [*_indexer(indexer, attention.q_lora_rank or hidden, hidden, shape, shard), core]
+        return over_ranks(core, expanded, shape, shard, sees_all=True)
+    *moved, last = over_ranks(core, expanded + indexer.head_dim, shape, shard, sees_all=False)
+    indexing = _indexer(indexer, attention.q_lora_rank or hidden, hidden, shape, shard)
+    return [*moved, *indexing, last]
 
 
 def _indexer(

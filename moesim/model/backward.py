@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from moesim.model.one_hot import MaskProduct, mask_backward
 from moesim.model.operators import (
     AttentionCore,
     Collective,
@@ -37,8 +38,9 @@ def backward(operator: Operator) -> tuple[Operator, ...]:
         if operator.forward_only:
             return ()
         mirrored = replace(operator, name=f"{operator.name}_grad", kind=_MIRROR[operator.kind])
-        # a rank keeps its own keys and values only, so it gathers the others once more
-        return (operator, mirrored) if operator.group == "cp" else (mirrored,)
+        # a rank keeps its own keys and values only, so it gets the others once more
+        again = operator.group == "cp" and operator.kind != "all_to_all"
+        return (operator, mirrored) if again else (mirrored,)
     if isinstance(operator, Exchange):
         dtype = operator.backward_dtype
         return (replace(operator, name=f"{operator.name}_grad", dtype=dtype),)
@@ -68,6 +70,8 @@ def _compute_backward(operator: Compute) -> tuple[Compute, ...]:
             return (replace(operator, name=f"{operator.name}_grad", backward=True),)
         case Sampling():
             return ()
+        case MaskProduct():
+            return mask_backward(operator)
         case Pointwise():
             return _pointwise_backward(operator)
 
@@ -81,6 +85,10 @@ def _pointwise_backward(operator: Pointwise) -> tuple[Pointwise, ...]:
         return ()
     return (
         replace(
-            operator, name=f"{operator.name}_grad", elements_read=read, elements_written=written
+            operator,
+            name=f"{operator.name}_grad",
+            elements_read=read,
+            elements_written=written,
+            launches=operator.launches[::-1],
         ),
     )

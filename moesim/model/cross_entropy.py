@@ -10,7 +10,7 @@ from typing import Literal
 
 from moesim.model.operators import Collective, Operator, Pointwise
 
-CrossEntropy = Literal["fused", "native", "unfused"]
+CrossEntropy = Literal["fused", "native", "unfused", "torch"]
 
 _Kernel = tuple[str, float, float, tuple[float, float]]
 
@@ -40,6 +40,22 @@ exponential and sum; division; scaling and cast of the gradient. 6 + 8 + 8 = 22 
 forward, 6 backward."""
 
 
+_TORCH: tuple[_Kernel, ...] = (
+    ("shift", 0.5, 0.5, (0.5, 1.0)),
+    ("cast", 0.5, 1.0, (1.0, 0.5)),
+    ("log_softmax", 1.0, 1.0, (2.0, 1.0)),
+    ("nll", 0.0, 0.0, (0.0, 1.0)),
+)
+"""torch.nn.functional.cross_entropy in fp32 on logits without the last position, made contiguous:
+4 + 6 + 8 = 18 bytes forward. Backward zeros are filled, 4, the softmax goes through 12 and the cast
+through 6, and the shift fills zeros and copies, 6: 28. Source: PyTorch tools/autograd/
+derivatives.yaml and allenai/OLMo olmo/train.py, from memory, unchecked."""
+
+_KERNELS = {"native": _NATIVE, "unfused": _UNFUSED, "torch": _TORCH}
+_KEPT = ("divide", "log_softmax")
+"""Kernels whose fp32 output stays for the backward pass."""
+
+
 def loss_operators(
     kind: CrossEntropy, rows: int, vocab: int, *, dtype: str, tp: int
 ) -> list[Operator]:
@@ -48,13 +64,12 @@ def loss_operators(
     fused: forward reads the logits, backward reads them again and writes the gradients in their
     place and type; the logits are what is kept. unfused: six kernels forward and two backward,
     each reading its inputs and writing its outputs; the fp32 softmax is kept. native: these
-    compiled to three kernels and one.
+    compiled to three kernels and one. torch: PyTorch's own, which keeps fp32 values too.
     """
     logits = float(rows * vocab)
     if kind == "fused":
         return [*_vocabulary_wide(rows, tp), _fused(rows, logits, dtype)]
-    kernels = _NATIVE if kind == "native" else _UNFUSED
-    return [*_vocabulary_wide(rows, tp), *_in_fp32(kernels, rows, logits, dtype)]
+    return [*_vocabulary_wide(rows, tp), *_in_fp32(_KERNELS[kind], rows, logits, dtype)]
 
 
 def _fused(rows: int, logits: float, dtype: str) -> Pointwise:
@@ -70,7 +85,7 @@ def _in_fp32(kernels: tuple[_Kernel, ...], rows: int, logits: float, dtype: str)
         Pointwise(
             name=f"cross_entropy_{name}", module="logits", input_from="logits", rows=float(rows),
             elements_read=read * logits, elements_written=written * logits,
-            elements_saved=logits if name == "divide" else 0.0, dtype="fp32",
+            elements_saved=logits if name in _KEPT else 0.0, dtype="fp32",
             gradient=(back[0] * logits, back[1] * logits),
         )
         for name, read, written, back in kernels

@@ -1,5 +1,7 @@
 """The operators of a dense feed-forward network and of a mixture of experts, for one rank."""
 
+from math import comb
+
 from moesim.model.architecture import DenseFfn, FfnKind, MoeFfn
 from moesim.model.operators import Collective, Exchange, Gemm, GroupedGemm, Operator, Pointwise
 from moesim.model.shapes import Shape, Shard, local_tokens, sequence_shard_tokens
@@ -70,15 +72,19 @@ def _moe(
     up = local * (2 if ffn.gated else 1)
     received = sum(rows)
     sent = tokens * (float(ffn.top_k) if copies is None else copies)
+    once = shard.sends_once and shard.ep > 1 and received > 0
+    copied = (tokens * hidden, sent * hidden)
+    spread = (received * hidden * _distinct_share(ffn, shard.ep), float(received * hidden))
     operators: list[Operator] = [
         Gemm(
             name="router", module="router", input_from="layernorm", m=tokens, n=ffn.num_experts,
             k=hidden, dtype=shard.wide,
         ),
-        _permutation("permute", tokens, (tokens * hidden, sent * hidden), shard),
+        *([] if once else [_permutation("permute", tokens, copied, shard)]),
         _exchange("dispatch", ffn, hidden, sent / tokens, tokens, shard),
         *_expert_tensor("all_gather", received, hidden, shard),
-        *_sorted("sort_by_expert", rows, hidden, shard),
+        *([_permutation("permute", spread[0] / hidden, spread, shard)] if once
+          else _sorted("sort_by_expert", rows, hidden, shard)),
         GroupedGemm(
             name="expert_up", module="moe", input_from="dispatch", rows=rows, n=up, k=hidden,
             dtype=shard.dtype,
@@ -88,10 +94,11 @@ def _moe(
             name="expert_down", module="moe", input_from="moe_act", rows=rows, n=hidden, k=local,
             dtype=shard.dtype,
         ),
-        *_sorted("sort_by_source", rows, hidden, shard),
+        *([_permutation("unpermute", spread[0] / hidden, spread[::-1], shard)] if once
+          else _sorted("sort_by_source", rows, hidden, shard)),
         *_expert_tensor("reduce_scatter", received, hidden, shard),
         _exchange("combine", ffn, hidden, sent / tokens, tokens, shard),
-        _permutation("unpermute", tokens, (sent * hidden, tokens * hidden), shard),
+        *([] if once else [_permutation("unpermute", tokens, copied[::-1], shard)]),
     ]  # fmt: skip
     for width in (ffn.shared_width, ffn.parallel_dense_width):
         if width:
@@ -99,6 +106,17 @@ def _moe(
                 width, ffn.gated, hidden, local_tokens(shape, shard), shard, beside_experts=True
             )
     return operators
+
+
+def _distinct_share(ffn: MoeFfn, ranks: int) -> float:
+    """Return the rows that a rank receives over those of its experts, where a token comes once.
+
+    G (1 - binom(E - E/G, k) / binom(E, k)) / k, the distinct ranks of k uniform choices; groups of
+    experts that a token keeps to are left out.
+    """
+    experts, chosen = ffn.num_experts, ffn.top_k
+    missed = comb(experts - experts // ranks, chosen) / comb(experts, chosen)
+    return ranks * (1 - missed) / chosen
 
 
 def _permutation(name: str, rows: float, moved: tuple[float, float], shard: Shard) -> Pointwise:

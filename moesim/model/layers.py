@@ -10,6 +10,7 @@ from moesim.model.attention import (
 )
 from moesim.model.cross_entropy import loss_operators
 from moesim.model.ffn import ffn_operators
+from moesim.model.fusions import with_passes
 from moesim.model.operators import Collective, CollectiveKind, Gemm, Operator, Pointwise
 from moesim.model.quantisation import with_casts
 from moesim.model.sampling import REJECTION_ROUNDS, Sampling, SamplingMethod
@@ -41,7 +42,7 @@ def layer_operators(
         ]
     operators.append(norm("ffn_norm", hidden, shape, shard))
     operators += _ffn_block(layer, hidden, shape, shard, rows, copies)
-    return with_casts(operators, shard.quantisation)
+    return with_casts(with_passes(operators, shard.fusions), shard.quantisation)
 
 
 def _ffn_block(
@@ -108,7 +109,7 @@ def embedding_operators(hidden: int, shape: Shape, shard: Shard) -> list[Operato
         name="embedding", module="embedding", input_from="tokens", rows=tokens,
         elements_read=elements, elements_written=elements, elements_saved=0.0, dtype=shard.wide,
     )  # fmt: skip
-    return [lookup, *_leave(hidden, shape, shard)]
+    return with_passes([lookup, *_leave(hidden, shape, shard)], shard.fusions)
 
 
 def logits_operators(architecture: Architecture, shape: Shape, shard: Shard) -> list[Operator]:
@@ -116,7 +117,7 @@ def logits_operators(architecture: Architecture, shape: Shape, shard: Shard) -> 
     tokens, hidden = local_tokens(shape, shard), architecture.hidden
     vocab = max(1, architecture.vocab // shard.tp)
     return [
-        norm("final_norm", hidden, shape, shard),
+        *with_passes([norm("final_norm", hidden, shape, shard)], shard.fusions),
         *_enter(hidden, shape, shard),
         Gemm(
             name="logits", module="logits", input_from="layernorm", m=tokens, n=vocab, k=hidden,
@@ -161,7 +162,7 @@ def mtp_operators(architecture: Architecture, shape: Shape, shard: Shard) -> lis
         ),
         *_gather_columns(hidden, shape, shard),
     ]  # fmt: skip
-    return with_casts(operators, shard.quantisation)
+    return with_casts(with_passes(operators, shard.fusions), shard.quantisation)
 
 
 def _gather_columns(hidden: int, shape: Shape, shard: Shard) -> list[Operator]:
@@ -178,7 +179,8 @@ def encoder_end(hidden: int, shape: Shape, shard: Shard) -> list[Operator]:
     Each decoder layer reads that output for the keys and values of its cross-attention.
     """
     once = norm("encoder_norm", hidden, shape, shard)
-    return [replace(once, elements_saved=2 * once.elements_saved)]
+    twice = replace(once, elements_saved=2 * once.elements_saved)
+    return with_passes([twice], shard.fusions)
 
 
 def _memory(shape: Shape) -> Shape:

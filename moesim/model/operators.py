@@ -7,6 +7,7 @@ module whose output it keeps for the backward pass; recomputation works on these
 from dataclasses import dataclass
 from typing import Literal
 
+from moesim.model.one_hot import MaskProduct, elements_read, elements_written
 from moesim.model.sampling import Sampling, sampling_phases
 
 DTYPE_BYTES = {"fp32": 4.0, "tf32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0}
@@ -85,6 +86,8 @@ class AttentionCore:
     v_products: int = 1
     fused: bool = True
     """Whether scores stay on the chip; else each step of it writes them to memory."""
+    wide_scores: bool = False
+    """Whether those scores are fp32 up to the softmax's output."""
     count: int = 1
 
 
@@ -123,6 +126,8 @@ class Pointwise:
 
     It works row by row; `rows` are mostly tokens. `gradient`: the elements that its backward kernel
     reads and writes, where they are not the mirror image; none of both is no kernel.
+    `elements_left` are what it leaves for the backward pass itself, beside its input; `launches`
+    are the kernels it is, forward and backward (see fusions.py).
     """
 
     name: str
@@ -134,6 +139,8 @@ class Pointwise:
     elements_saved: float
     dtype: str
     gradient: tuple[float, float] | None = None
+    elements_left: float = 0.0
+    launches: tuple[int, int] = (1, 1)
     count: int = 1
 
 
@@ -180,7 +187,9 @@ class Exchange:
     count: int = 1
 
 
-Compute = Gemm | GroupedGemm | AttentionCore | LinearAttentionCore | Pointwise | Sampling
+Compute = (
+    Gemm | GroupedGemm | AttentionCore | LinearAttentionCore | Pointwise | Sampling | MaskProduct
+)
 Operator = Compute | Collective | Exchange
 
 
@@ -198,6 +207,8 @@ def flop(operator: Operator) -> float:
             state = operator.key_dim * operator.value_dim
             once = 2.0 * operator.products * operator.tokens * operator.heads * state
             once *= 2 if operator.backward else 1
+        case MaskProduct():
+            once = 2.0 * operator.multiply_adds
         case _:
             once = 0.0
     return once * operator.count
@@ -228,6 +239,8 @@ def read_bytes(operator: Compute) -> float:
             read = operator.elements_read * size
         case Sampling():
             read = sum(one.read_bytes for one in sampling_phases(operator, size))
+        case MaskProduct():
+            read = elements_read(operator) * size
     return read * operator.count
 
 
@@ -264,6 +277,8 @@ def written_bytes(operator: Compute) -> float:
             written = operator.elements_written * size
         case Sampling():
             written = sum(one.written_bytes for one in sampling_phases(operator, size))
+        case MaskProduct():
+            written = elements_written(operator) * size
     return written * operator.count
 
 
@@ -284,6 +299,8 @@ def saved_bytes(operator: Compute) -> float:
             saved = operator.elements_saved * size
         case Sampling():
             saved = 0.0
+        case MaskProduct():  # what experts put out; the router keeps the tokens already
+            saved = operator.slot_elements * size if operator.step == "put" else 0.0
     return saved * operator.count
 
 
@@ -292,7 +309,7 @@ def _inputs_kept(operator: AttentionCore, keys: int) -> float:
     return float(query + keys * operator.kv_heads * (operator.qk_dim + operator.v_dim))
 
 
-_KEPT_PER_PAIR = 5.0
+_KEPT_PER_PAIR, _KEPT_WIDE = 5.0, 10.0
 
 
 def all_pairs(operator: AttentionCore) -> float:
@@ -305,10 +322,17 @@ def state_bytes(operator: Compute) -> float:
 
     Fused attention leaves one fp32 log-sum-exp per query and head. Attention that is not fused
     leaves the softmax's output, the mask of its dropout and what that lets through, 5 bytes for
-    every pair, masked ones included (Korthikanti et al. 2022, arXiv 2205.05198, section 4.1).
+    every pair, masked ones included (Korthikanti et al. 2022, arXiv 2205.05198, section 4.1). With
+    fp32 scores these and their exponentials in fp32 and what the dropout lets through: 10 bytes.
+    One-hot masks stay, both of them.
     """
+    if isinstance(operator, MaskProduct) and operator.step == "build":
+        return elements_written(operator) * DTYPE_BYTES[operator.dtype] * operator.count
     if isinstance(operator, AttentionCore) and operator.v_dim:
         if not operator.fused:
-            return _KEPT_PER_PAIR * all_pairs(operator) * operator.count
+            kept = _KEPT_WIDE if operator.wide_scores else _KEPT_PER_PAIR
+            return kept * all_pairs(operator) * operator.count
         return operator.queries * operator.heads * 4.0 * operator.count
+    if isinstance(operator, Pointwise):
+        return operator.elements_left * DTYPE_BYTES[operator.dtype] * operator.count
     return 0.0

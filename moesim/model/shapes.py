@@ -1,8 +1,10 @@
 """The shape of one micro-batch, and how the model is cut over ranks."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from moesim.model.cross_entropy import CrossEntropy
+from moesim.model.fusions import Fusions
 from moesim.model.operators import DTYPE_BYTES
 from moesim.model.quantisation import Quantisation
 
@@ -22,17 +24,28 @@ class Shard:
 
     tp: int = 1
     cp: int = 1
+    cp_comm: Literal["ring", "all_gather", "all_to_all"] = "all_gather"
+    """How the ranks that share a sequence come by each other's keys and values."""
     ep: int = 1
     etp: int = 1
     sequence_parallel: bool = True
     dispatch_dtype: str | None = None
     """Type in which tokens travel to their experts; None is that of the activations."""
+    sends_once: bool = False
+    """Whether the dispatcher sends a token once to each rank: then its rows are copied and sorted
+    by expert where they arrive, and summed there before they go back (DeepEP; the kernels
+    moe_expand_local and moe_combine_local of DeepSeek's trace, deepseek-ai/profile-data
+    train.json @44960242)."""
     dtype: str = "bf16"
     """Compute type of the projections and experts."""
     fused_attention: bool = True
     """Whether attention is one kernel, which leaves no scores in memory."""
+    wide_scores: bool = False
+    """Whether scores that go through memory are fp32 up to the softmax's output."""
     cross_entropy: CrossEntropy = "fused"
     """Whether the loss is one pass over the logits, or kernel after kernel in fp32."""
+    fusions: Fusions = "full"
+    """Whose passes run between the products."""
     quantisation: Quantisation | None = None
     """How fp8 products get their inputs; None where there are none."""
 

@@ -82,6 +82,8 @@ class LayerLoad:
     dropped: int
     padded_slots: int | None
     """Slots per expert and whole routing group where buffers are padded; else None."""
+    group_tokens: int
+    """Tokens of a whole routing group."""
     copies: float
     """Rows sent per token: the kept ones, all slots of padded buffers, or all that are routed."""
     expert_imbalance: float
@@ -123,6 +125,7 @@ def assign(router: Router, generator: np.random.Generator) -> LayerLoad:
         computed=int(drawn.kept.sum()),
         dropped=int((drawn.routed - drawn.kept).sum()),
         padded_slots=slots_of(router, router.group_tokens, drawn.fullest) if padded else None,
+        group_tokens=router.group_tokens,
         copies=float(sent.sum()) / router.tokens,
         expert_imbalance=imbalance(drawn.routed),
         rank_imbalance=imbalance(sent_to.sum(axis=1)),

@@ -92,8 +92,17 @@ DISPATCHERS: dict[str, Callable[[Destinations], Rows]] = {
     "alltoall": alltoall,
     "allgather": allgather,
     "deepep": deepep,
+    "hybridep": deepep,
 }
-"""The dispatchers by their name in YAML."""
+"""The dispatchers by their name in YAML; HybridEP sends the same rows as DeepEP, by other kernels
+(deepseek-ai/DeepEP, branch hybrid-ep)."""
+
+UNSORTED = frozenset({"deepep", "hybridep"})
+"""Dispatchers that take tokens as they are; only where they arrive are they sorted by expert.
+
+Source: Megatron-LM MoEFlexTokenDispatcher, whose dispatch_preprocess reshapes and moves nothing
+(megatron-core 0.16.1, transformer/moe/token_dispatcher.py).
+"""
 
 
 def rows_by(dispatcher: str, where: Destinations, copies: float) -> Rows:
@@ -101,12 +110,12 @@ def rows_by(dispatcher: str, where: Destinations, copies: float) -> Rows:
 
     `copies` is top-k for a dropless layer, less where tokens are dropped or make fewer choices,
     more where buffers are padded. Everybody's rows are gathered whatever they choose, and DeepEP
-    has no padded buffers to send.
+    and HybridEP have no padded buffers to send.
     """
     rows = DISPATCHERS[dispatcher](where)
     share = copies / where.top_k
     if dispatcher == "allgather":
         return rows
-    if dispatcher == "deepep":
+    if dispatcher in UNSORTED:
         share = min(1.0, share)
     return Rows(rows.scale_up * share, rows.scale_out * share)

@@ -80,6 +80,9 @@ class AcceleratorSpec(Spec):
     """Capacity and bandwidth of the device's memory."""
     compute_units: Figure[Count] | None = None
     """Independent cores that share a grid of tiles: SMs, CUs, matrix units of a TPU."""
+    matrix_unit: Figure[_Few] | None = None
+    """Edge of a systolic matrix unit, 128 for 128 x 128 cells: products fill whole ones. Left out,
+    products are cut into tiles for `compute_units`."""
     l2: Figure[_Size] | None = None
     """Last cache that all compute units share."""
     tdp: Figure[Watts] | None = None

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from moesim.spec.base import Spec
 from moesim.spec.pipeline_text import pipeline_chunks
+from moesim.spec.schedule_names import FOLDED, SPLIT, Schedule
 
 Degree = Annotated[int, Field(ge=1, le=100_000)]
 
@@ -21,6 +22,10 @@ class ParallelSpec(Spec):
     """Model chunks per stage; above 1 the schedule is interleaved."""
     cp: Degree = 1
     """Context parallel: ranks that share the tokens of one sequence."""
+    cp_comm: Literal["ring", "all_gather", "all_to_all"] = "ring"
+    """How context parallel ranks come by each other's keys and values. ring: cp - 1 turns, beside
+    attention; all_gather: all before it; all_to_all: heads are spread instead (Ulysses). Attention
+    with a window or an index gathers instead of a ring."""
     ep: Degree = 1
     """Expert parallel: ranks over which the experts of a layer are spread."""
     etp: Degree | None = None
@@ -35,18 +40,25 @@ class ParallelSpec(Spec):
     for the backward pass; false keeps them, as ZeRO-2 does."""
     sequence_parallel: bool = True
     """With tp above 1: norms and residuals hold 1/tp of the tokens each."""
-    schedule: Literal["1f1b", "gpipe", "zb_h1", "dualpipe", "dualpipe_v"] = "1f1b"
+    schedule: Schedule = "1f1b"
     """Order of forward and backward passes on a stage; 1f1b with vpp above 1 is interleaved. zb_h1:
-    weight gradients fill the bubbles; dualpipe: micro-batches enter from both ends, every stage
-    holds the weights of two; dualpipe_v: the same with two chunks per stage (vpp: 2) in a V."""
+    weight gradients fill the bubbles; zb_h2: more forward passes ahead too, for twice the
+    activations; zb_v: the same with two chunks per stage (vpp: 2) in a V and no more activations;
+    dualpipe: micro-batches enter from both ends, every stage holds the weights of two; dualpipe_v:
+    the same with two chunks per stage (vpp: 2) in a V."""
     layout: Annotated[str, Field(max_length=10_000)] | None = None
     """Which layers lie on which chunk, in Megatron-LM's notation: `"Et|(tt|)*30mL"` has E
     (embedding), t (layer), m (MTP module), L (logits), | between chunks, `(..)*n` to repeat. Left
     out: equal chunks; where one or two layers are missing for that, logits, or embedding and
     logits, take the place of a layer; else balanced by time."""
-    dispatcher: Literal["alltoall", "allgather", "deepep"] = "alltoall"
+    rank_order: Annotated[str, Field(max_length=100)] = "tp-cp-ep-dp-pp"
+    """How ranks are numbered over the machines, the fastest dimension first: each group lies inside
+    a node or across by what stands before it. Experts take ep (and etp) in the place of cp. As in
+    Megatron-LM, whose --use-tp-pp-dp-mapping is tp-cp-ep-pp-dp."""
+    dispatcher: Literal["alltoall", "allgather", "deepep", "hybridep"] = "alltoall"
     """How tokens travel to their experts: one copy per assignment, every token to every rank, or
-    one copy per node and then per rank."""
+    one copy per node and then per rank (deepep; hybridep: the same between nodes, at the rate of
+    the link inside a scale-up domain)."""
 
     dispatch_dtype: Literal["activations", "fp8"] = "activations"
     """Type in which tokens travel to their experts: that of the activations, or fp8; results come
@@ -58,11 +70,11 @@ class ParallelSpec(Spec):
             raise ValueError("vpp above 1 needs pp above 1: there is no pipeline to interleave")
         if self.fsdp == 1 and not self.reshard_after_forward:
             raise ValueError("reshard_after_forward: false needs fsdp above 1: nothing is sharded")
-        if self.fsdp > 1 and self.schedule in {"zb_h1", "dualpipe", "dualpipe_v"}:
+        if self.fsdp > 1 and self.schedule in SPLIT:
             raise ValueError(f"schedule {self.schedule} with fsdp above 1 is not modelled")
-        if self.schedule == "dualpipe_v" and self.vpp != 2:
-            raise ValueError("dualpipe_v has two chunks per stage: give vpp: 2")
-        if self.vpp > 1 and self.schedule not in {"1f1b", "dualpipe_v"}:
+        if self.schedule in FOLDED and self.vpp != 2:
+            raise ValueError(f"{self.schedule} has two chunks per stage: give vpp: 2")
+        if self.vpp > 1 and self.schedule not in {"1f1b", *FOLDED}:
             raise ValueError(
                 f"vpp above 1 needs schedule 1f1b: {self.schedule} cuts the model into pp chunks"
             )
@@ -80,6 +92,16 @@ class ParallelSpec(Spec):
     def _readable(cls, text: str | None) -> str | None:
         if text is not None:
             pipeline_chunks(text)
+        return text
+
+    @field_validator("rank_order")
+    @classmethod
+    def _orders_all(cls, text: str) -> str:
+        if sorted(text.split("-")) != ["cp", "dp", "ep", "pp", "tp"]:
+            raise ValueError(
+                f"must name tp, cp, ep, dp and pp once each, joined by -, not '{text}': the "
+                "default is tp-cp-ep-dp-pp"
+            )
         return text
 
     @property

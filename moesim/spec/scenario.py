@@ -1,12 +1,13 @@
 """The scenario: one question to moesim, whole."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from moesim.errors import Problem, ScenarioError
-from moesim.spec.base import Spec, or_one
+from moesim.spec.base import Listed, Spec, or_one
 from moesim.spec.campaign import CampaignSpec
 from moesim.spec.parallel import ParallelSpec
 from moesim.spec.quantities import UsdPerDeviceHour
@@ -16,6 +17,15 @@ from moesim.spec.training import TrainingSpec
 from moesim.spec.yaml_text import Document
 
 
+class SlowDevices(Spec):
+    """Devices that run slower than the others all the time, such as throttled ones."""
+
+    devices: Annotated[int, Field(ge=1, le=10_000_000)]
+    """How many; which ones is drawn by the seed."""
+    speed: Annotated[float, Field(gt=0, lt=1)]
+    """Their speed as a share of the others', such as 0.8."""
+
+
 class ClusterChoice(Spec):
     """The machines, by the name of their profile, and how many devices of them."""
 
@@ -23,10 +33,31 @@ class ClusterChoice(Spec):
     """A shipped cluster profile such as dgx-h100, or the path of a YAML file."""
     devices: Annotated[int, Field(ge=1, le=10_000_000)]
     """Devices used by the run."""
+    devices_per_domain: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """Devices used of each scale-up domain, such as 64 of the 72 of a rack, so that groups of ranks
+    do not lie across two; left out, all."""
     price: UsdPerDeviceHour | None = None
     """What a device costs per hour; left out, the profile's price holds, where it has one."""
     oversubscription: Annotated[float, Field(ge=1, le=1000)] | None = None
     """Bandwidth below over bandwidth above the leaf switches; left out, the profile's."""
+    speed_spread: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Standard deviation of the logarithm of the devices' speeds, drawn by the seed; 0: all alike.
+    Everybody waits for the slowest device of each pipeline stage."""
+    slow: SlowDevices | None = None
+    """Devices that are slower than the others throughout."""
+
+    slice: (
+        Annotated[Listed[Annotated[int, Field(ge=1, le=4096)]], Field(min_length=1, max_length=6)]
+        | None
+    ) = None
+    """Shape of each slice of a torus, such as [4, 4, 8]; ranks run along the last axis first. Left
+    out: the most cubic shape of the devices, one whose axes all close into rings if there is."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "ClusterChoice":
+        if self.slow is not None and self.slow.devices > self.devices:
+            raise ValueError(f"slow.devices {self.slow.devices} are more than {self.devices}")
+        return self
 
 
 class BaselineSpec(Spec):
@@ -95,6 +126,10 @@ class Scenario(Spec):
         self._document = document
         self._folder = folder
         return self
+
+    def written(self) -> dict[str, Any]:
+        """Return a copy of what the user wrote, what it extends and --set included."""
+        return deepcopy(self._document.data) if isinstance(self._document.data, dict) else {}
 
     def path_of(self, name: str) -> str:
         """Return `name` as a path relative to the scenario's folder, if it names a file there."""

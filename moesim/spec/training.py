@@ -11,9 +11,12 @@ from moesim.spec.quantities import Tokens
 Batch = Annotated[int, Field(ge=1, le=10**8)]
 Length = Annotated[int, Field(ge=1, le=10**7)]
 Module = Literal[
-    "full", "layernorm", "qkv", "core_attn", "mla_up_proj", "proj", "moe_act", "mlp", "moe"
-]
+    "full", "layernorm", "qkv", "core_attn", "mla_up_proj", "proj", "moe_act", "mlp", "moe",
+    "shared_experts",
+]  # fmt: skip
 _MODULES = get_args(Module)
+RECOMPUTABLE: tuple[str, ...] = tuple(name for name in _MODULES if name != "full")
+"""Modules of a layer that can be computed again one by one."""
 
 
 def _modules(value: Any) -> Any:
@@ -22,7 +25,7 @@ def _modules(value: Any) -> Any:
         return ()
     if value == "full":
         return ("full",)
-    names = [name for name in _MODULES if name != "full"]
+    names = RECOMPUTABLE
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise ValueError(f"must be none, full, or a list of modules out of: {', '.join(names)}")
     for name in value:
@@ -40,7 +43,7 @@ Recompute = Annotated[
         {
             "anyOf": [
                 {"enum": ["none", "full"]},
-                {"type": "array", "items": {"enum": [m for m in _MODULES if m != "full"]}},
+                {"type": "array", "items": {"enum": list(RECOMPUTABLE)}},
             ]
         }
     ),
@@ -73,8 +76,11 @@ class OptimizerSpec(Spec):
     distributed: bool = True
     """Whether master weights and moments are spread over the data-parallel ranks (ZeRO-1)."""
     offload: Share = 0.0
-    """Share of the master weights and moments that lie in the host's memory, or true for all of
-    them; their gradients and weights then cross the host link at each update."""
+    """Share of the weights that the host updates, or true for all: their moments lie in its memory,
+    their gradients and weights cross the host link at each update; master weights stay."""
+    post_validation: bool = False
+    """Update without a wait for the gradient norm of the other stages, and take the update back in
+    the rare step that should have been clipped: stages that begin late may end late."""
     gradient_dtype: Literal["fp32", "bf16"] = "fp32"
     """Type in which gradients are kept and reduced."""
 
@@ -86,10 +92,25 @@ class OverlapSpec(Spec):
     """Reduce gradients while the last backward passes still run."""
     param_gather: bool = True
     """Gather the updated weights while the first forward passes run."""
+    tensor_parallel: bool = False
+    """Run the gathers and scatters of tensor parallelism beside the matrix products next to them;
+    needs tp above 1 and sequence_parallel."""
     expert_exchange: Literal["none", "shared_expert", "batch"] = "none"
     """What runs while tokens travel to their experts and back. shared_expert: shared experts;
     batch: another micro-batch's pass, forward beside backward, where the 1F1B schedule alternates
     them."""
+    delay_weight_gradients: bool = False
+    """Whether, in passes of two micro-batches beside each other, dispatch and combine of gradients
+    wait for those of activations alone; those of a layer's weights then run beside them."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "OverlapSpec":
+        if self.delay_weight_gradients and self.expert_exchange != "batch":
+            raise ValueError(
+                "delay_weight_gradients needs expert_exchange: batch; without another "
+                "micro-batch's pass nothing runs beside the exchanges"
+            )
+        return self
 
 
 class TrainingSpec(Spec):
@@ -110,14 +131,24 @@ class TrainingSpec(Spec):
     """How fp8 products get their scales, and so what is cast before each: delayed (from earlier
     steps), tensorwise (of the tensor itself), mxfp8 (of 32 values), blockwise (of 128 values or
     128 x 128); left out: tensorwise."""
-    attention_kernel: Literal["fused", "unfused"] = "fused"
-    """fused: FlashAttention and its like; unfused: scores, softmax and dropout one after the other
-    through memory, as trainers before 2023 did."""
-    cross_entropy: Literal["fused", "native", "unfused"] = "fused"
+    attention_kernel: Literal["fused", "flash_2", "flash_1", "unfused", "unfused_fp32"] = "fused"
+    """fused: the newest FlashAttention of the device and its like; flash_2, flash_1: those of 2023
+    and 2022, which take longer; unfused: scores, softmax and dropout one after the other
+    through memory, as trainers before 2023 did; unfused_fp32: the same with fp32 scores, as Mesh
+    TensorFlow does."""
+    permutation: Literal["index", "one_hot"] = "index"
+    """How tokens enter the buffers of their experts and leave them. index: each row is copied;
+    one_hot: products with masks of tokens, experts and slots, as GShard, Mesh TensorFlow and
+    MaxText's dense_matmul do; it needs routing.capacity with padded buffers."""
+    fusions: Literal["full", "megatron_2021", "llm_foundry", "transformers", "olmo"] = "full"
+    """What runs between the products of a layer: one kernel each for residual and norm, rope and
+    activation (full), or the passes of a code base: megatron_2021 (to 2023, with dropout),
+    llm_foundry (MPT), transformers (Llama, without fused kernels), olmo."""
+    cross_entropy: Literal["fused", "native", "unfused", "torch"] = "fused"
     """fused: one kernel reads the logits and one writes their gradients in the same place; unfused:
     cast to fp32, maximum, subtraction, exponential, sum and division one after the other, as
     Megatron-LM without --cross-entropy-loss-fusion; native: these compiled to three kernels, as
-    Megatron-LM's own fusion."""
+    Megatron-LM's own fusion; torch: PyTorch's log-softmax and loss on fp32 logits."""
     cuda_graph: Literal["none", "attention_router", "full"] = "none"
     """What is launched as a CUDA graph instead of kernel by kernel: none, attention and router of
     each layer, or whole passes, which need no synchronisation for experts either."""
@@ -140,6 +171,11 @@ class TrainingSpec(Spec):
     def _check(self) -> "TrainingSpec":
         if self.fp8_recipe is not None and self.precision != "fp8":
             raise ValueError(f"fp8_recipe needs precision: fp8, not {self.precision}")
+        if self.fusions != "full" and self.precision in ("fp32", "tf32"):
+            raise ValueError(
+                f"fusions: {self.fusions} counts passes over 16-bit activations: with precision "
+                f"{self.precision} only full is allowed"
+            )
         if self.micro_batch > self.global_batch:
             raise ValueError(
                 f"micro_batch {self.micro_batch} is larger than global_batch {self.global_batch}"

@@ -7,6 +7,7 @@ from typing import Any
 from moesim.errors import MoesimError
 from moesim.spec.parallel import ParallelSpec
 from moesim.spec.scenario import Scenario
+from moesim.spec.training import RECOMPUTABLE
 from moesim.study.bound import bound
 from moesim.study.resolve import Training, training
 from moesim.study.simulate import simulate
@@ -59,8 +60,7 @@ def _candidates(run: Training) -> Iterator[tuple[str, Scenario]]:
     yield f"training.offload_layers={layers}", _training(scenario, {"offload_layers": layers})
     if scenario.training.micro_batch > 1:
         yield "training.micro_batch=1", _training(scenario, {"micro_batch": 1})
-    modules = ("moe_act", "layernorm", "mla_up_proj", "mlp", "moe")
-    for names in (*((name,) for name in modules), ("layernorm", "moe_act")):
+    for names in (*((name,) for name in RECOMPUTABLE), ("layernorm", "moe_act")):
         listed = ", ".join(names)
         yield f"training.recompute=[{listed}]", _training(scenario, {"recompute": names})
     yield "training.recompute=full", _training(scenario, {"recompute": ("full",)})

@@ -7,6 +7,7 @@ from moesim.errors import ScenarioError
 from moesim.model.architecture import Architecture, DenseFfn, FfnKind, Layer, MoeFfn, Run, Stack
 from moesim.spec.parallel import ParallelSpec
 from moesim.spec.scenario import Scenario
+from moesim.spec.schedule_names import FOLDED
 from moesim.study.bound import bound
 from moesim.study.findings import Baseline
 from moesim.study.outcome import Outcome
@@ -110,7 +111,7 @@ def _candidates(
         parallel = ParallelSpec(
             tp=tp, pp=pp, vpp=vpp, cp=own.cp, ep=1, etp=1,
             sequence_parallel=own.sequence_parallel,
-            schedule="1f1b" if own.schedule == "dualpipe_v" and vpp != own.vpp else own.schedule,
+            schedule="1f1b" if own.schedule in FOLDED and vpp != own.vpp else own.schedule,
         )  # fmt: skip
         try:
             yield training(

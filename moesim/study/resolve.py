@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from moesim.cost.flash import slowdown
 from moesim.cost.layout import Layout, shard
 from moesim.cost.optimizer import optimizer_rule
 from moesim.cost.software import Software, load_software, on_device
@@ -11,12 +12,15 @@ from moesim.errors import ScenarioError
 from moesim.hardware.device import Device
 from moesim.hardware.profiles import load_accelerator, load_cluster
 from moesim.hardware.topology import Cluster, cluster
+from moesim.hardware.torus import chosen_slice
 from moesim.model.architecture import Architecture
 from moesim.model.named import load_model
 from moesim.model.shapes import Shape
+from moesim.spec.hardware import ClusterSpec
 from moesim.spec.parallel import ParallelSpec
 from moesim.spec.scenario import Scenario
 from moesim.study.fp8 import quantisation
+from moesim.study.order import check_order
 from moesim.study.router_rules import under_rule
 from moesim.study.sharding import full_sharding, offloaded_layers
 from moesim.study.validity import check_batch, check_effort, check_layout, check_model
@@ -45,7 +49,11 @@ def resolve(scenario: Scenario) -> Training:
     Raises ScenarioError, with file, line and column, where keys contradict each other or the
     model; ModelError and ProfileError where these lack something.
     """
-    architecture = _model(scenario, "model", scenario.model)
+    return resolve_with(scenario, _model(scenario, "model", scenario.model))
+
+
+def resolve_with(scenario: Scenario, architecture: Architecture) -> Training:
+    """Return the run that `scenario` describes, with `architecture` for the model it names."""
     machines = _cluster(scenario)
     link = machines.topology.scale_up.bandwidth_bytes_per_s
     software = on_device(_software(scenario), machines.device, link)
@@ -60,6 +68,7 @@ def training(
     check_model(scenario, architecture)
     architecture = under_rule(architecture, scenario.routing.gating)
     layout = resolve_layout(scenario, parallel, machines.topology.devices, key)
+    check_order(scenario, layout, key)
     check_layout(scenario, architecture, layout, key)
     micro_batches = check_batch(scenario, layout, key)
     check_schedule(scenario, layout, micro_batches, key)
@@ -69,7 +78,11 @@ def training(
         scenario=scenario,
         architecture=architecture,
         cluster=machines,
-        software=replace(software, cuda_graph=scenario.training.cuda_graph),
+        software=replace(
+            software,
+            cuda_graph=scenario.training.cuda_graph,
+            attention_slowdown=slowdown(scenario.training.attention_kernel, machines.device),
+        ),
         layout=layout,
         job=_job(scenario, architecture, layout, machines.device),
         micro_batches=micro_batches,
@@ -99,9 +112,11 @@ def resolve_layout(scenario: Scenario, parallel: ParallelSpec, devices: int, key
         else parallel.schedule,
         dispatcher=parallel.dispatcher,
         dispatch_dtype="fp8" if parallel.dispatch_dtype == "fp8" else None,
+        cp_comm=parallel.cp_comm,
         fsdp=full_sharding(scenario, parallel, dp, key),
+        tensor_overlap=scenario.training.overlap.tensor_parallel,
         chunk_layers=None if given is None else tuple(one.count("t") for one in given),
-        chunk_mtp=given[-1].count("m") if given else 0,
+        chunk_mtp=given[-1].count("m") if given else 0, rank_order=parallel.rank_order,
     )  # fmt: skip
 
 
@@ -127,14 +142,18 @@ def _job(scenario: Scenario, architecture: Architecture, layout: Layout, device:
         shard=shard(
             layout,
             spec.precision,
-            fused_attention=spec.attention_kernel == "fused",
+            attention_kernel=spec.attention_kernel,
             cross_entropy=spec.cross_entropy,
+            fusions=spec.fusions,
             quantisation=quantisation(scenario, device),
         ),
         recompute=spec.recompute,
         optimizer=rule,
         offload_layers=offloaded_layers(scenario, architecture.num_layers),
         exchange_overlap=spec.overlap.expert_exchange if architecture.is_moe else "none",
+        masks=spec.permutation == "one_hot",
+        sums_gradients=layout.fsdp is None,
+        delayed_weights=spec.overlap.delay_weight_gradients,
     )
 
 
@@ -165,11 +184,44 @@ def _cluster(scenario: Scenario) -> Cluster:
         accelerator = load_accelerator(spec.accelerator, Path(path).parent)
     except ScenarioError as error:
         raise _placed(scenario, "cluster.profile", error) from None
+    _check_domain(scenario, spec)
     try:
-        machines = cluster(spec, accelerator, choice.devices)
+        _check_slice(scenario, spec)
+        machines = cluster(
+            spec, accelerator, choice.devices, domain=choice.devices_per_domain, shape=choice.slice
+        )
     except ValueError as error:
         raise scenario.error("cluster.devices", str(error)) from None
     return _with_choice(scenario, machines)
+
+
+def _check_slice(scenario: Scenario, spec: ClusterSpec) -> None:
+    """Raise ScenarioError where the devices cannot form slices of the shape that is asked for."""
+    choice, whole = scenario.cluster, spec.scale_up.torus
+    if choice.slice is None:
+        return
+    if whole is None:
+        raise scenario.error(
+            "cluster.slice", f"the scale-up network of {spec.name} is no torus; leave slice out"
+        )
+    try:
+        chosen_slice(whole, choice.slice, choice.devices)
+    except ValueError as error:
+        raise scenario.error("cluster.slice", str(error)) from None
+
+
+def _check_domain(scenario: Scenario, spec: ClusterSpec) -> None:
+    wanted, full = scenario.cluster.devices_per_domain, spec.scale_up.domain.value
+    node = spec.devices_per_node.value
+    if wanted is None:
+        return
+    if spec.scale_up.torus is not None or wanted > full or (wanted % node and node % wanted):
+        what = "a torus, which is used whole" if spec.scale_up.torus else f"{full} devices"
+        raise scenario.error(
+            "cluster.devices_per_domain",
+            f"a scale-up domain of {spec.name} is {what}, with {node} per node: leave the key out, "
+            f"or take a multiple or a divisor of {node} up to {full}, not {wanted}",
+        )
 
 
 def _with_choice(scenario: Scenario, machines: Cluster) -> Cluster:

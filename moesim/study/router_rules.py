@@ -5,6 +5,7 @@ from dataclasses import replace
 from moesim.model.architecture import Architecture, Layer, MoeFfn
 from moesim.moe.capacity import CapacityRule, pads
 from moesim.moe.gating.gate import Gate, Level, problems
+from moesim.moe.kept_rows import is_padded
 from moesim.spec.gating import GatingSpec, LevelSpec
 from moesim.spec.routing import RoutingSpec
 from moesim.spec.scenario import Scenario
@@ -97,6 +98,12 @@ def check_routing(scenario: Scenario, architecture: Architecture) -> None:
             "routing.block_rows",
             f"{rule.formula} pads buffers to the capacity, which leaves no rows to round up; say "
             "capacity.pad: false or leave block_rows out",
+        )
+    if scenario.training.permutation == "one_hot" and architecture.is_moe and not is_padded(rule):
+        raise scenario.error(
+            "training.permutation",
+            "one_hot needs slots to sort tokens into: give routing.capacity with pad: true, or "
+            "take index",
         )
     if routing.gating.rule is not None:
         _check_gating(scenario, routing.gating.rule)

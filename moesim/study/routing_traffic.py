@@ -84,14 +84,21 @@ def traffic(
     return Traffic(
         ranks=sample.batch.ranks,
         ranks_per_part=sample.batch.ranks // parts,
-        own="padded" if is_padded(router.capacity) and run.layout.dispatcher == "alltoall"
-        else run.layout.dispatcher,
+        own=_own(run, router),
         reach=_reach(sample),
         sendings=tuple(
             _sending(one, sample, where, run) for one in _hops(sample)
         ),
         levels=_levels(sample, where, run),
     )  # fmt: skip
+
+
+def _own(run: Training, router: Router) -> str:
+    """Return the name under which what the scenario's dispatcher sends is found."""
+    if is_padded(router.capacity) and run.layout.dispatcher == "alltoall":
+        return "padded"
+    same_rows = {"hybridep": "deepep"}
+    return same_rows.get(run.layout.dispatcher, run.layout.dispatcher)
 
 
 def parts_of_ranks(ranks: int, domains: int) -> int:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable
 
+from moesim.cost.activations import Moment
 from moesim.cost.memory import StageMemory, stage_memory
 from moesim.cost.pipeline import Chunk
 from moesim.cost.pricing import Machine, machine
@@ -16,9 +17,11 @@ from moesim.model.flop import forward_flop, whole_layer
 from moesim.model.layers import mtp_operators
 from moesim.model.operators import flop
 from moesim.model.shapes import Shard
+from moesim.sim.training.moments import fullest_moments
 from moesim.sim.training.registry import ROUTES, stage_order
-from moesim.sim.training.schedules import Order, Pair, most_in_flight
+from moesim.sim.training.schedules import Order, Pair
 from moesim.sim.training.step import StepPlan, StepResult, simulate_step, work_of
+from moesim.study.device_speeds import slowed
 from moesim.study.outcome import Metrics, Outcome, Share, Step
 from moesim.study.resolve import Training
 from moesim.study.routing import draw, moe_layers
@@ -86,7 +89,7 @@ def stage_costs(
         if key not in known:
             known[key] = stage_cost(run.job, stage, loads, on)
         costs.append(known[key])
-    return tuple(costs)
+    return slowed(run, tuple(costs))
 
 
 def _likeness(chunk: Chunk, loads: Loads) -> object:
@@ -104,6 +107,7 @@ def plan(run: Training, orders: tuple[Order, ...], costs: tuple[StageCost, ...])
         overlap_reduce=overlap.grad_reduce,
         overlap_gather=overlap.param_gather,
         overlapped_rate=run.software.overlapped_fraction,
+        post_validation=run.scenario.training.optimizer.post_validation,
         route=ROUTES.get(run.layout.schedule, "loop"),
     )
 
@@ -111,21 +115,22 @@ def plan(run: Training, orders: tuple[Order, ...], costs: tuple[StageCost, ...])
 def memory(run: Training, stages: list[list[Chunk]], loads: Loads) -> list[StageMemory]:
     """Return the peak memory of one rank of each stage."""
     return [
-        stage_memory(run.job, stage, loads, in_flight(run, number), run.layout, run.software)
+        stage_memory(
+            run.job, stage, loads, _moments(run, number, len(stage)), run.layout, run.software
+        )
         for number, stage in enumerate(stages)
     ]
 
 
-def in_flight(run: Training, stage: int) -> dict[int, int]:
-    """Return how many micro-batches of each chunk a stage holds at its fullest.
+def _moments(run: Training, stage: int, chunks: int) -> tuple[Moment, ...]:
+    """Return the moments among which a stage is at its fullest.
 
     1F1B holds no more after its first few groups of micro-batches: four pipelines' worth decide.
     """
     layout, micro_batches = run.layout, run.micro_batches
-    if layout.schedule == "gpipe":
-        return {0: micro_batches}
-    few = min(micro_batches, 4 * layout.pp)
-    return most_in_flight(_order(run, stage, few))
+    if layout.schedule != "gpipe":
+        micro_batches = min(micro_batches, 4 * layout.pp)
+    return fullest_moments(_order(run, stage, micro_batches), chunks)
 
 
 def _step(number: int, result: StepResult, loads: Loads) -> Step:

@@ -9,6 +9,7 @@ from moesim.cost.stage import backward_pass, forward_pass
 from moesim.cost.work import Block, Loads, blocks
 from moesim.moe.assignment import assign
 from moesim.moe.loads import LoadLaw
+from moesim.spec.schedule_names import FOLDED
 from moesim.study.resolve import Training
 from moesim.study.routing import moe_layers, router
 
@@ -19,7 +20,7 @@ def stage_chunks(run: Training) -> list[list[Chunk]]:
     As the layout says; else equally, embedding and logits in the place of a layer where that makes
     it equal; else the split whose slowest chunk, forward and backward under even loads, is fastest:
     logits and MTP count with the last chunk. With dualpipe a stage holds that of the stage opposite
-    too, with dualpipe_v chunks s and 2 p - 1 - s.
+    too, with dualpipe_v and zb_v chunks s and 2 p - 1 - s.
     """
     layout, layers = run.layout, run.architecture.num_layers
     positions = layout.pp * layout.vpp
@@ -29,7 +30,7 @@ def stage_chunks(run: Training) -> list[list[Chunk]]:
     stages = chunks(run.architecture, layout.pp, layout.vpp, sizes)
     if layout.schedule == "dualpipe":
         return [[own, other] for (own,), (other,) in zip(stages, reversed(stages), strict=True)]
-    if layout.schedule == "dualpipe_v":
+    if layout.schedule in FOLDED:
         flat = [stage[chunk] for chunk in range(2) for stage in stages]
         return [[flat[s], flat[-1 - s]] for s in range(layout.pp)]
     return stages

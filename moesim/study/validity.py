@@ -73,9 +73,27 @@ def _check_attention(
             raise scenario.error(
                 f"{key}.tp", f"must divide the {kv_heads} key/value heads or be a multiple of them"
             )
+    if layout.cp > 1 and layout.cp_comm == "all_to_all":
+        _check_heads_apart(scenario, attention, layout, key)
     if layout.cp > 1 and not isinstance(attention, GroupedQueryAttention | LatentAttention):
         raise scenario.error(
             f"{key}.cp", "context parallelism of linear attention is not modelled; use cp: 1"
+        )
+
+
+def _check_heads_apart(
+    scenario: Scenario, attention: AttentionKind, layout: Layout, key: str
+) -> None:
+    if isinstance(attention, LatentAttention) and attention.indexer:
+        raise scenario.error(
+            f"{key}.cp_comm", "all_to_all of attention behind an index is not modelled"
+        )
+    heads = attention.value_heads if isinstance(attention, LinearAttention) else attention.heads
+    if heads // layout.tp % layout.cp:
+        raise scenario.error(
+            f"{key}.cp_comm",
+            f"all_to_all spreads heads: tp * cp = {layout.tp * layout.cp} must divide the {heads} "
+            "attention heads",
         )
 
 

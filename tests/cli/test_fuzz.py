@@ -198,9 +198,10 @@ CLUSTERS = cluster_names()
 EXTREMES: dict[str, tuple[Any, ...]] = {
     "cluster.price": ("0 USD/h", "1e50 USD/h", "1e-50 USD/h", "3 USD/h"),
     "cluster.oversubscription": (1, 1.5, 1000),
+    "cluster.devices_per_domain": (1, 8, 64, 10**7),
     "parallel.sequence_parallel": (True, False),
     "parallel.schedule": ("1f1b", "gpipe"),
-    "parallel.dispatcher": ("alltoall", "allgather", "deepep"),
+    "parallel.dispatcher": ("alltoall", "allgather", "deepep", "hybridep"),
     "training.precision": ("bf16", "fp16", "fp8", "fp32"),
     "training.recompute": ("none", "full", ["mlp"], ["moe"], ["moe_act"], ["core_attn"],
                            ["layernorm"], ["mla_up_proj"]),

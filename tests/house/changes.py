@@ -9,6 +9,7 @@ TWO_STACKS = (
     "training.target_length=64",
     "parallel={tp: 1, pp: 1, ep: 8, etp: 1}",
 )
+FAR_TP = ("model=olmo-1b", "parallel={tp: 2, pp: 1, ep: 1, etp: 1}")
 LARGE = ("cluster.devices=512", "training.global_batch=512")
 UNIFORM = ("routing.load.law=uniform",)
 SKEWED = ("routing.load={law: dirichlet, cv: 0.1}",)
@@ -87,6 +88,7 @@ PARALLEL: dict[str, Change] = {
     "pp": Change("4"),
     "vpp": Change("2"),
     "cp": Change("2"),
+    "cp_comm": Change("all_gather", ("parallel={cp: 2}",)),
     "ep": Change("8"),
     "etp": Change("2"),
     "fsdp": Change("4"),
@@ -94,6 +96,7 @@ PARALLEL: dict[str, Change] = {
     "sequence_parallel": Change("false", DENSE),
     "schedule": Change("zb_h1"),
     "layout": Change('"E(t)*7|(t)*9L"'),
+    "rank_order": Change("cp-ep-dp-pp-tp", FAR_TP),
     "dispatcher": Change("allgather"),
     "dispatch_dtype": Change("fp8"),
 }
@@ -102,8 +105,13 @@ CHANGES: dict[str, Change] = {
     "model": Change("mixtral-8x7b"),
     "cluster.profile": Change("dgx-a100"),
     "cluster.devices": Change("32"),
+    "cluster.devices_per_domain": Change("4", ("parallel={pp: 1, ep: 8}",)),
     "cluster.price": Change("9 USD/h"),
     "cluster.oversubscription": Change("4", LARGE),
+    "cluster.speed_spread": Change("0.1"),
+    "cluster.slow.devices": Change("16", ("cluster.slow={devices: 1, speed: 0.8}", "seed=1")),
+    "cluster.slow.speed": Change("0.5", ("cluster.slow={devices: 1, speed: 0.8}",)),
+    "cluster.slice": Change("[2, 8]", ("cluster.profile=tpu-v6e-pod", "software=maxtext")),
     "software": Change("other.yaml"),
     **{f"parallel.{name}": change for name, change in PARALLEL.items()},
     "training.sequence_length": Change("1024"),
@@ -112,7 +120,11 @@ CHANGES: dict[str, Change] = {
     "training.micro_batch": Change("2"),
     "training.precision": Change("fp8"),
     "training.attention_kernel": Change("unfused"),
+    "training.permutation": Change(
+        "one_hot", (*UNIFORM, "routing.capacity={factor: 2, pad: true}")
+    ),
     "training.cross_entropy": Change("unfused"),
+    "training.fusions": Change("olmo"),
     "training.fp8_recipe": Change("blockwise", ("training.precision=fp8",)),
     "training.cuda_graph": Change("none"),
     "training.recompute": Change("full"),
@@ -120,10 +132,15 @@ CHANGES: dict[str, Change] = {
     "training.optimizer.kind": Change("adafactor"),
     "training.optimizer.distributed": Change("false"),
     "training.optimizer.offload": Change("true"),
+    "training.optimizer.post_validation": Change("true", ("parallel={pp: 2, ep: 8}",)),
     "training.optimizer.gradient_dtype": Change("bf16"),
     "training.overlap.grad_reduce": Change("false"),
     "training.overlap.param_gather": Change("false"),
+    "training.overlap.tensor_parallel": Change("true", DENSE),
     "training.overlap.expert_exchange": Change("batch", ("parallel={pp: 1, ep: 8}",)),
+    "training.overlap.delay_weight_gradients": Change(
+        "true", ("parallel={pp: 1, ep: 8}", "training.overlap.expert_exchange=batch")
+    ),
     "training.steps": Change("2", UNIFORM),
     "training.tokens": Change("1 Ttokens"),
     "routing.gating.rule": Change("st_moe", UNIFORM),
@@ -225,8 +242,10 @@ CHANGES: dict[str, Change] = {
     **{
         f"baseline.parallel.{name}": Change(
             change.value,
-            ("baseline={model: olmo-1b, parallel: {tp: 2}}",)
-            if change.under == DENSE
+            ("baseline={model: olmo-1b, parallel: {cp: 2}}",)
+            if name == "cp_comm"
+            else ("baseline={model: olmo-1b, parallel: {tp: 2}}",)
+            if change.under in (DENSE, FAR_TP)
             else ("baseline={model: olmo-1b, parallel: {fsdp: 8}}",)
             if change.under == SHARDED
             else OWN_LAYOUT,

@@ -66,6 +66,7 @@ FIGURES: dict[str, Change] = {
     "accelerator.memory.capacity": Change("1 GiB"),
     "accelerator.memory.bandwidth": Change("1 TB/s"),
     "accelerator.compute_units": Change("100"),
+    "accelerator.matrix_unit": Change("4096"),
     "accelerator.l2": Change("10 MB", ("software=megatron",)),
     "accelerator.tdp": Change("1 kW"),
     "accelerator.price": Change("9 USD/h"),

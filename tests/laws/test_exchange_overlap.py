@@ -41,12 +41,32 @@ def test_overlap_stays_between_its_limits(tmp_path: Path, name: str) -> None:
     assert parts_s == pytest.approx(beside.steps[0].seconds, rel=1e-6)
 
 
+@pytest.mark.parametrize("name", ["batch", "batch, interleaved"])
+def test_delayed_gradients_of_weights_never_slow_a_step(tmp_path: Path, name: str) -> None:
+    """They free exchanges to start earlier, and are computed all the same."""
+    beside = _outcome(tmp_path, *CASES[name], "batch")
+    delayed = _outcome(tmp_path, *CASES[name], "batch, delay_weight_gradients: true")
+    assert delayed.metrics.step_s <= beside.metrics.step_s * (1 + 1e-9)
+    for share in ("experts", "attention", "attention projections"):
+        found = [
+            sum(one.seconds for one in outcome.breakdown if one.name == share)
+            for outcome in (beside, delayed)
+        ]
+        assert found[0] == pytest.approx(found[1])
+
+
 @pytest.mark.parametrize(
     ("model", "parallel", "overlap", "says"),
     [
         ("olmoe-1b-7b", "{pp: 2, ep: 8}", "batch", "batch needs pp: 1, or vpp above 1"),
         ("olmoe-1b-7b", "{pp: 1, ep: 8, schedule: gpipe}", "batch", "gpipe pairs no passes"),
         ("olmoe-1b-7b", "{pp: 1, ep: 8}", "shared_expert", "has no shared experts"),
+        (
+            "olmoe-1b-7b",
+            "{pp: 1, ep: 8}",
+            "none, delay_weight_gradients: true",
+            "needs expert_exchange: batch",
+        ),
     ],
 )
 def test_what_cannot_overlap_says_why(

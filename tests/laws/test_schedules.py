@@ -6,8 +6,9 @@ from random import Random
 import pytest
 
 from moesim.cost.times import StageCost
-from moesim.sim.training.schedules import SCHEDULES, Action, Order, most_in_flight, passes
+from moesim.sim.training.schedules import SCHEDULES, Action, Order, passes
 from moesim.sim.training.step import StepPlan, simulate_step
+from tests.laws.held import most_in_flight
 from tests.laws.test_clock import one_pass, random_plan
 
 

@@ -1,6 +1,7 @@
 """Full sharding trades time for memory: never faster, never larger, and free on free networks."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -34,8 +35,13 @@ def _pairs(folder: Path, count: int, seed: int) -> list[tuple[Training, Training
             sharded = resolved(folder, _sharded(changes, plain.layout.dp), model)
         except ScenarioError:
             continue
-        found.append((without_curves(plain), without_curves(sharded)))
+        found.append((_without_sums(without_curves(plain)), without_curves(sharded)))
     return found
+
+
+def _without_sums(run: Training) -> Training:
+    """What a rank does to gradients that it sums itself is no matter of the network."""
+    return replace(run, job=replace(run.job, sums_gradients=False))
 
 
 def _sharded(changes: dict[str, Any], ranks: int) -> dict[str, Any]:

@@ -9,20 +9,24 @@ import pytest
 from moesim.cost.times import StageCost
 from moesim.errors import ScenarioError
 from moesim.sim.training.dualpipe import dualpipe, dualpipe_v
-from moesim.sim.training.schedules import Action, Order, most_in_flight, passes
+from moesim.sim.training.schedules import Action, Order, passes
 from moesim.sim.training.step import StepPlan, StepResult, simulate_step
-from moesim.sim.training.zero_bubble import zb_h1
+from moesim.sim.training.zero_bubble import zb_h1, zb_h2, zb_v
 from moesim.spec.load import load_scenario
 from moesim.study.outcome import Outcome
 from moesim.study.resolve import resolve
 from moesim.study.simulate import simulate
 from moesim.study.split import stage_chunks
+from tests.laws.held import most_in_flight
 from tests.laws.test_clock import one_pass
 
 Route = Literal["loop", "two_ways", "v"]
 
 
-def _run(orders: tuple[Order, ...], times: dict[str, float], route: Route = "loop") -> StepResult:
+def _run(
+    orders: tuple[Order, ...], times: dict[str, float], route: Route = "loop", *,
+    post_validation: bool = False,
+) -> StepResult:  # fmt: skip
     chunks = 1 if route == "loop" else 2
     cost = StageCost(
         forward=(one_pass(times["f"]),) * chunks,
@@ -34,7 +38,7 @@ def _run(orders: tuple[Order, ...], times: dict[str, float], route: Route = "loo
     )  # fmt: skip
     plan = StepPlan(
         orders=orders, stages=(cost,) * len(orders), overlap_reduce=False, overlap_gather=False,
-        overlapped_rate=1.0, route=route,
+        overlapped_rate=1.0, route=route, post_validation=post_validation,
     )  # fmt: skip
     return simulate_step(plan)
 
@@ -188,3 +192,85 @@ def test_dualpipe_needs_micro_batches(tmp_path: Path) -> None:
     )
     with pytest.raises(ScenarioError, match=r"2 \* pp = 8 or more; there are 6"):
         resolve(load_scenario(file))
+
+
+def _own_span_s(result: StepResult, stage: int) -> float:
+    """Return the time from a stage's first pass to its last one's end."""
+    own = [one for one in result.slices if one.track == f"stage {stage} compute"][:-1]
+    return max(one.start_s + one.duration_s for one in own) - own[0].start_s
+
+
+def test_500_shapes_of_zb_h2() -> None:
+    """A stage is idle (p - 1)(f + b - 2w) between its passes (arXiv 2401.10241, table 2)."""
+    random = Random(18)
+    for _ in range(500):
+        p = random.randint(1, 7)
+        m = random.randint(2 * p - 1, 4 * p + 5)
+        f, b = random.uniform(0.1, 3), random.uniform(0.1, 3)
+        w = random.uniform(0.05, 1) * min(f, b)
+        orders = tuple(zb_h2(stage, p, m) for stage in range(p))
+        result = _run(orders, {"f": f, "b": b, "w": w, "both": 0.0})
+        longest_s = max(_own_span_s(result, stage) for stage in range(p))
+        expected_s = m * (f + b + w) + (p - 1) * (f + b - 2 * w)
+        assert longest_s == pytest.approx(expected_s, rel=1e-9), (p, m, f, b, w)
+
+
+def test_zb_v_has_no_bubble_inside_a_stage() -> None:
+    """6 m passes of equal length one after the other, from s on (arXiv 2401.10241, section 6).
+
+    It holds 2 p chunks' activations, as much as 1F1B's first stage (table 3 there); ZB-H2 2p - 1.
+    """
+    for p in range(1, 9):
+        for m in (2 * p - 1, 2 * p, 5 * p):
+            orders = tuple(zb_v(stage, p, m) for stage in range(p))
+            result = _run(orders, {"f": 1, "b": 1, "w": 1, "both": 0.0}, "v")
+            assert [_own_span_s(result, stage) for stage in range(p)] == [6 * m] * p
+            assert [one.start_s for one in result.slices if one.name == "F0.0"] == list(range(p))
+            assert [sum(most_in_flight(order).values()) for order in orders] == [2 * p] * p
+            bold = [zb_h2(stage, p, m) for stage in range(p)]
+            assert [most_in_flight(order) for order in bold] == [{0: 2 * p - 1}] * p
+
+
+def test_zb_v_by_hand() -> None:
+    # p = 2, m = 3: PyTorch's ScheduleZBVZeroBubble draws rank 1 as F0 f0 F1 f1 i1.. after one slot
+    names = [[str(one) for one in zb_v(stage, 2, 3)] for stage in range(2)]
+    assert names[0] == [
+        "F0.0", "F1.0", "F2.0", "F0.1", "I0.1", "W0.1", "F1.1", "I1.1", "W1.1",
+        "I0.0", "W0.0", "F2.1", "I2.1", "W2.1", "I1.0", "W1.0", "I2.0", "W2.0",
+    ]  # fmt: skip
+    assert names[1] == [
+        "F0.0", "F0.1", "F1.0", "F1.1", "I0.1", "W0.1", "F2.0", "I0.0", "W0.0",
+        "F2.1", "I1.1", "W1.1", "I1.0", "I2.1", "I2.0", "W1.0", "W2.1", "W2.0",
+    ]  # fmt: skip
+
+
+def test_a_step_without_a_wait_for_the_norm_is_its_longest_stage() -> None:
+    """Then ZB-H2 of equal passes takes m (f + b + w) and nothing else."""
+    orders = tuple(zb_h2(stage, 4, 9) for stage in range(4))
+    waits = _run(orders, {"f": 1, "b": 1, "w": 1, "both": 0.0})
+    assert waits.seconds == pytest.approx(9 * 3 + 3)
+    free = _run(orders, {"f": 1, "b": 1, "w": 1, "both": 0.0}, post_validation=True)
+    assert free.seconds == pytest.approx(9 * 3)
+
+
+def test_both_ends_share_one_embedding_in_a_v(tmp_path: Path) -> None:
+    """The MTP module of the last chunk needs the embedding; in a V the first chunk lies with it."""
+    loop = _outcome(tmp_path, "{pp: 4, ep: 4}", model="glm-4.5").memory
+    folded = _outcome(tmp_path, "{pp: 4, vpp: 2, ep: 4, schedule: zb_v}", model="glm-4.5").memory
+    # in a loop the last stage holds the logits and a copy of the first stage's table
+    assert loop[3].embedding_weights == 2 * loop[0].embedding_weights
+    assert folded[0].embedding_weights == 2 * loop[0].embedding_weights
+    assert folded[3].embedding_weights == 0
+
+
+def test_replicas_of_dualpipe_lie_on_two_stages(tmp_path: Path) -> None:
+    """Twice the weights, over twice as many ranks: a rank updates as many as without."""
+    plain = _outcome(tmp_path, "{pp: 4, ep: 4}")
+    both = _outcome(tmp_path, "{pp: 4, ep: 4, schedule: dualpipe}")
+    inner, outer = both.memory[1].optimizer_states, plain.memory[1].optimizer_states
+    assert inner == pytest.approx((outer + plain.memory[2].optimizer_states) / 2)
+    # and with a single replica of each stage there is still a sum over the two
+    alone = _outcome(tmp_path, "{pp: 4, tp: 4, ep: 4, etp: 1, schedule: dualpipe}")
+    single = _outcome(tmp_path, "{pp: 4, tp: 4, ep: 4, etp: 1}")
+    assert all(stage.reduce_s > 0 for stage in alone.stages)
+    assert all(stage.reduce_s == 0 for stage in single.stages)

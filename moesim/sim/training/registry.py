@@ -6,16 +6,22 @@ from typing import Literal
 from moesim.sim.training.dualpipe import dualpipe, dualpipe_v
 from moesim.sim.training.joint import joined
 from moesim.sim.training.schedules import SCHEDULES, Order
-from moesim.sim.training.zero_bubble import zb_h1
+from moesim.sim.training.zero_bubble import zb_h1, zb_h2, zb_v
 
 SPLIT: dict[str, Callable[[int, int, int, int], Order]] = {
     "zb_h1": zb_h1,
+    "zb_h2": zb_h2,
+    "zb_v": zb_v,
     "dualpipe": dualpipe,
     "dualpipe_v": dualpipe_v,
 }
 """Schedules that run weight gradients apart."""
 
-ROUTES: dict[str, Literal["loop", "two_ways", "v"]] = {"dualpipe": "two_ways", "dualpipe_v": "v"}
+ROUTES: dict[str, Literal["loop", "two_ways", "v"]] = {
+    "dualpipe": "two_ways",
+    "dualpipe_v": "v",
+    "zb_v": "v",
+}
 """How the chunks follow each other, where they do not go round the stages in a loop."""
 
 

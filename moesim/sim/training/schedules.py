@@ -103,22 +103,3 @@ SCHEDULES: dict[str, Callable[[int, int, int, int], Order]] = {
     "interleaved": interleaved,
 }
 """The schedules by name."""
-
-
-_CHANGE = {"F": 1, "B": -1, "I": 0, "W": -1}
-"""Micro-batches that a pass adds to those held: gradients of weights need what was kept."""
-
-
-def most_in_flight(order: Order) -> dict[int, int]:
-    """Return how many micro-batches of each chunk a stage holds at the moment of its fullest.
-
-    The moment is the one at which the sum over chunks is largest. In a pair the backward pass frees
-    layer by layer what the forward pass takes; the one layer in between is not counted.
-    """
-    held: dict[int, int] = {}
-    fullest: dict[int, int] = {}
-    for action in (one for item in order for one in reversed(passes((item,)))):
-        held[action.chunk] = held.get(action.chunk, 0) + _CHANGE[action.kind]
-        if sum(held.values()) > sum(fullest.values()):
-            fullest = dict(held)
-    return fullest

@@ -20,6 +20,10 @@ class StepPlan:
     overlap_gather: bool
     overlapped_rate: float
     """Rate of communication beside compute, as a share of its rate alone."""
+    post_validation: bool = False
+    """Whether a stage updates without a wait for the others; a step then takes as long as the stage
+    that is at it longest, since every stage begins the next step when its own ends (Qi et al.,
+    arXiv 2401.10241, section 4)."""
     route: Literal["loop", "two_ways", "v"] = "loop"
     """Which chunk follows which: loop: chunk c of stage s is number c p + s of the network;
     two_ways: chunk 1 is that of the stage opposite, for micro-batches that go back; v: chunk 1 is
@@ -34,6 +38,8 @@ class StageLog:
     reduce_exposed_s: float = 0.0
     gather_exposed_s: float = 0.0
     update_s: float = 0.0
+    begin_s: float = 0.0
+    """When the input of the first pass was there; 0 where all stages begin a step together."""
     end_s: float = 0.0
 
 
@@ -90,21 +96,26 @@ def simulate_step(plan: StepPlan) -> StepResult:
     for stage in range(len(plan.stages)):
         step.clock.start(f"stage {stage}", _stage(step, stage))
     seconds = step.clock.run()
+    if plan.post_validation:
+        seconds = max(log.end_s - log.begin_s for log in step.logs)
     return StepResult(seconds, tuple(step.logs), tuple(step.clock.slices))
 
 
 def _stage(step: _Step, stage: int) -> Steps:
     clock, plan, log = step.clock, step.plan, step.logs[stage]
     times = plan.stages[stage]
+    if plan.post_validation:
+        yield from _receive(step, stage, passes(plan.orders[stage][:1])[0])
+        log.begin_s = clock.now_s
     gathered_s = times.gather_s
     if gathered_s and not plan.overlap_gather:
         yield clock.after(gathered_s)
-        clock.record(f"stage {stage} data-parallel", "gather weights", 0.0)
+        clock.record(f"stage {stage} data-parallel", "gather weights", log.begin_s)
         log.gather_exposed_s = gathered_s
     elif gathered_s:
         gathered_s /= plan.overlapped_rate
         clock.slices.append(
-            Slice(f"stage {stage} data-parallel", "gather weights", 0.0, gathered_s)
+            Slice(f"stage {stage} data-parallel", "gather weights", log.begin_s, gathered_s)
         )
     reduce_from: list[float] = []
     for number, action in enumerate(plan.orders[stage]):
@@ -117,8 +128,8 @@ def _stage(step: _Step, stage: int) -> Steps:
         yield clock.after(work.seconds)
         log.busy_s += work.seconds
         clock.record(f"stage {stage} compute", str(action), start_s)
-        if number == 0 and plan.overlap_gather and gathered_s > clock.now_s:
-            log.gather_exposed_s = gathered_s - clock.now_s
+        if number == 0 and plan.overlap_gather and log.begin_s + gathered_s > clock.now_s:
+            log.gather_exposed_s = log.begin_s + gathered_s - clock.now_s
             yield clock.after(log.gather_exposed_s)
         for one in passes((action,)):
             _send(step, stage, one)
@@ -198,8 +209,9 @@ def _finish(step: _Step, stage: int, reduce_from: list[float]) -> Steps:
         log.reduce_exposed_s += times.embedding_s
         clock.record(f"stage {stage} data-parallel", "reduce embedding", began_s)
     step.reduced[stage].succeed()
-    clock.waiting[f"stage {stage}"] = "the gradient norm of all stages"
-    yield clock.environment.all_of(step.reduced)
+    if not plan.post_validation:
+        clock.waiting[f"stage {stage}"] = "the gradient norm of all stages"
+        yield clock.environment.all_of(step.reduced)
     start_s = clock.now_s
     yield clock.after(times.update_s)
     clock.record(f"stage {stage} compute", "optimizer", start_s)

@@ -38,6 +38,15 @@ _EXPOSED = {
 """What is said of transfers, by what runs beside the exchange of tokens."""
 
 
+def _exposed(exchange: str, *, tensor: bool) -> str:
+    """Return what is said of transfers; `tensor`: whether those of tp run beside products."""
+    text = _EXPOSED[exchange]
+    if not tensor:
+        return text
+    text = text.replace("Tensor, context", "Context").replace("tensor and context", "context")
+    return f"{text} Tensor parallel gathers and scatters run beside the products next to them."
+
+
 def statements(outcome: Outcome, origins: Mapping[str, float]) -> list[str]:
     """Return, in sentences, what the model of this run leaves out or takes for granted.
 
@@ -49,11 +58,12 @@ def statements(outcome: Outcome, origins: Mapping[str, float]) -> list[str]:
         "A kernel without a measured curve takes the longer of its FLOP at an assumed share of "
         "peak and its bytes at an assumed share of the memory bandwidth, plus a launch; small and "
         "odd shapes are not told apart beyond whole tiles per compute unit.",
-        _EXPOSED[run.job.exchange_overlap],
+        _exposed(run.job.exchange_overlap, tensor=run.layout.tensor_overlap),
         "Transfers between pipeline stages delay the receiver and do not slow compute.",
         "Data loading and devices of unequal speed are left out; how far the device waits for the "
         "host follows training.cuda_graph and two figures fitted over all published steps.",
     ]
+    said += _older_code(outcome)
     if run.architecture.is_moe:
         said += [
             *_load_statements(outcome),
@@ -83,6 +93,24 @@ def _kernel_statement(outcome: Outcome, origins: Mapping[str, float]) -> list[st
     used = ", ".join(f"{name} ({tags[name]}, {percent(share)})"
                      for name, share in origins.items() if name)  # fmt: skip
     return [f"Kernel times come from {used or 'no measured kernel'}. {software.kernels_reason}."]
+
+
+def _older_code(outcome: Outcome) -> list[str]:
+    """Say what of a trainer's code is counted from documents instead of measured kernels."""
+    spec = outcome.run.scenario.training
+    said: list[str] = []
+    if spec.fusions != "full":
+        said.append(
+            f"Between products the passes of {spec.fusions} are counted, each reading its inputs "
+            "and writing its outputs once; values per row and per channel are left out."
+        )
+    if spec.attention_kernel in ("flash_1", "flash_2"):
+        version = spec.attention_kernel[-1]
+        said.append(
+            f"Attention is FlashAttention of version {version}: measured kernels, longer by the "
+            "speedups that the papers of its successors state, forward and backward alike."
+        )
+    return said
 
 
 def _load_statements(outcome: Outcome) -> list[str]:

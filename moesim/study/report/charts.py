@@ -5,6 +5,7 @@ from typing import Any
 from moesim.cost.memory import StageMemory
 from moesim.study.findings import Findings
 from moesim.study.outcome import Outcome
+from moesim.study.report.memory_levels import lines
 from moesim.study.report.words import binary, percent
 from moesim.units import readable
 
@@ -40,7 +41,11 @@ _MAX_BARS = 4000
 
 def charts(result: Findings) -> dict[str, Chart]:
     """Return the pictures by name."""
-    found = {"breakdown": breakdown(result), "memory": memory(result)}
+    found = {
+        "breakdown": breakdown(result),
+        "memory": memory(result),
+        "memory_timeline": memory_over_time(result.outcome),
+    }
     if result.outcome.run.layout.pp > 1:
         found["timeline"] = timeline(result.outcome)
     if result.outcome.loads:
@@ -147,19 +152,39 @@ def memory(result: Findings) -> Chart:
                     "marker": {"color": colour},
                 }
             )
-    capacity = result.outcome.capacity_bytes / 2**30
-    line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": capacity, "y1": capacity}
-    note = {"xref": "paper", "x": 1, "y": capacity, "yanchor": "bottom", "showarrow": False}
     layout = plain_layout(
         470,
         barmode="stack",
         xaxis={"automargin": True},
-        yaxis={"title": {"text": "GiB per device"}, "gridcolor": "#e4e7eb", "automargin": True},
-        shapes=[{**line, "line": {"color": "#c1121f", "dash": "dash", "width": 1.5}}],
-        annotations=[{**note, "text": f"device has {binary(capacity * 2**30)}"}],
         legend={"orientation": "h", "y": -0.42},
+        **_up_to_capacity(result.outcome),
     )
     return {"data": data, "layout": layout}
+
+
+def _up_to_capacity(outcome: Outcome) -> dict[str, Any]:
+    """Return an axis of bytes per device, and the dashed line of what the device has."""
+    capacity = outcome.capacity_bytes / 2**30
+    line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": capacity, "y1": capacity}
+    note = {"xref": "paper", "x": 1, "y": capacity, "yanchor": "bottom", "showarrow": False}
+    return {
+        "yaxis": {"title": {"text": "GiB per device"}, "gridcolor": "#e4e7eb", "automargin": True},
+        "shapes": [{**line, "line": {"color": "#c1121f", "dash": "dash", "width": 1.5}}],
+        "annotations": [{**note, "text": f"device has {binary(capacity * 2**30)}"}],
+    }
+
+
+def memory_over_time(outcome: Outcome) -> Chart:
+    """Return the bytes on one device of each stage over the first step."""
+    layout = plain_layout(
+        420,
+        xaxis={"title": {"text": "seconds"}, "gridcolor": "#e4e7eb"},
+        legend={"orientation": "h", "y": -0.2},
+        showlegend=True,
+        **_up_to_capacity(outcome),
+    )
+    layout["yaxis"]["rangemode"] = "tozero"
+    return {"data": lines(outcome), "layout": layout}
 
 
 def _named_runs(result: Findings) -> list[tuple[str, Outcome]]:

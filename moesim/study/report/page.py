@@ -15,6 +15,7 @@ from moesim.version import __version__
 TITLES = {
     "breakdown": "Where a step goes",
     "memory": "Memory per device",
+    "memory_timeline": "Memory over the first step",
     "timeline": "Timeline of the first step",
     "routing": "What the router does",
 }
@@ -24,6 +25,9 @@ EXPLAINED = {
     "it waits for other stages (yellow). Averages over the stages; the parts sum to the step.",
     "memory": "Peak bytes on one device of each pipeline stage, of the first 32 stages where there "
     "are more. The dashed line is what the device has.",
+    "memory_timeline": "Bytes on one device of each stage, of 8 stages where there are more: what "
+    "stays, the activations of the micro-batches in flight, and what the layer at work needs. Long "
+    "steps are cut in the middle; memory_timeline.csv has every level.",
     "timeline": "Each row is a pipeline stage; F3.0 is the forward pass of micro-batch 3 through "
     "chunk 0; long steps are cut. trace.json has the streams in full, for ui.perfetto.dev.",
     "routing": "Bars: how much fuller the fullest rank is than the mean, which is how long the "

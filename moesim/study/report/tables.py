@@ -11,6 +11,7 @@ from moesim.model.operators import Collective, Exchange, Operator, flop, read_by
 from moesim.study.findings import Findings
 from moesim.study.outcome import Outcome
 from moesim.study.report import assumptions, campaign_figures
+from moesim.study.report.memory_levels import memory_levels
 from moesim.study.split import stage_chunks
 
 Rows = list[dict[str, Any]]
@@ -23,6 +24,7 @@ def tables(result: Findings) -> dict[str, Rows]:
         "breakdown": _breakdown,
         "stages": _stages,
         "memory": _memory,
+        "memory_timeline": memory_levels,
         "operators": operators,
         "routing": _routing,
         "assumptions": assumptions.figures,

@@ -1,5 +1,6 @@
 """The sentences and rows that terminal and page share: verdict, comparison, memory."""
 
+from moesim.hardware.rank_order import DEFAULT_ORDER
 from moesim.model.parameters import active_params, total_params
 from moesim.study.advice import Change
 from moesim.study.findings import Baseline, Findings
@@ -151,6 +152,8 @@ def layout_words(outcome: Outcome) -> str:
     if not outcome.run.architecture.is_moe:
         names = ("tp", "cp", "pp", "vpp", "dp")
     parts = [f"{name} {getattr(layout, name)}" for name in names if getattr(layout, name) > 1]
+    if layout.rank_order != DEFAULT_ORDER:
+        parts.append(f"ranks in the order {layout.rank_order}")
     return ", ".join(parts) or "one device"
 
 

@@ -11,6 +11,7 @@ from moesim.model.operators import GroupedGemm, Operator
 from moesim.spec.cases import Case, CaseFile
 from moesim.study.resolve import Training
 from moesim.study.validate.figures import compared_figures
+from moesim.study.validate.older_kernels import NOTE, older_kernels
 from moesim.study.validate.record import Record
 from moesim.study.validate.skipped import SkippedError
 from moesim.study.validate.training_case import map_training
@@ -29,14 +30,18 @@ def grouped_gemm(case: Case, file: CaseFile, record: Record) -> list[Record]:
     rows = even_rows(tokens * top_k, experts)
     on = machine(run.cluster.device, run.cluster.topology, run.software, run.layout)
     products = [one for one in _operators(run, rows) if isinstance(one, GroupedGemm)]
-    predicted = {
-        "forward_ms": 1e3 * _seconds(products, on),
-        "backward_ms": 1e3 * _seconds((g for one in products for g in backward(one)), on),
-    }
     assumed = [one for one in mapped.assumed if one.startswith(("fp8", "mxfp8"))]
-    library = case.part("options").get("kernel")
-    if library is not None:
+    library, faster = case.part("options").get("kernel"), 1.0
+    older = older_kernels(str(library), on, products[0].dtype) if products else None
+    if older is not None:
+        on, faster = older
+        assumed.append(f"{library}: {NOTE}")
+    elif library is not None:
         assumed.append(f"{library}: priced like the trainer's own grouped products")
+    predicted = {
+        "forward_ms": 1e3 / faster * _seconds(products, on),
+        "backward_ms": 1e3 / faster * _seconds((g for one in products for g in backward(one)), on),
+    }
     return compared_figures(case, predicted, replace(record, assumed=(*assumed, _ROWS)))
 
 

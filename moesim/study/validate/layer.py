@@ -1,21 +1,16 @@
 """One MoE layer alone, forward and backward: router, dispatch, experts, combine, shared expert."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from moesim.cost.parameters import stage_params
 from moesim.cost.pipeline import chunks
 from moesim.cost.pricing import Machine, machine
-from moesim.cost.recomputation import kept_bytes
 from moesim.cost.stage import backward_pass, forward_pass
 from moesim.cost.work import Block, blocks
-from moesim.model.architecture import MoeFfn
-from moesim.model.operators import DTYPE_BYTES, GroupedGemm, Operator, Pointwise
-from moesim.model.parameters import router_params
 from moesim.spec.cases import Case, CaseFile
 from moesim.study.resolve import Training
 from moesim.study.routing import draw
 from moesim.study.validate.figures import compared_figures, number
+from moesim.study.validate.layer_memory import layer_peak_bytes
 from moesim.study.validate.record import Record
 from moesim.study.validate.skipped import SkippedError
 from moesim.study.validate.training_case import map_training
@@ -60,38 +55,8 @@ def moe_layer(case: Case, file: CaseFile, record: Record) -> list[Record]:
     }
     assumed = mapped.assumed
     if number(case.part("measured").get("peak_mem_allocated_gb")) is not None:
-        predicted["peak_mem_allocated_gb"] = _held_bytes(mapped.run, block) / 1e9
+        dispatcher = str(case.part("options").get("dispatcher", ""))
+        peak = layer_peak_bytes(mapped.run, block, dispatcher)
+        predicted["peak_mem_allocated_gb"] = peak / 1e9
         assumed = (*assumed, _MEMORY)
     return compared_figures(case, predicted, replace(record, assumed=assumed))
-
-
-def _held_bytes(run: Training, block: Block) -> float:
-    """Return weights, their gradients, kept activations, and the widest gradients beside them."""
-    placed = chunks(run.architecture, 1)[0][0]
-    first = next(one for one in placed.layers if isinstance(one.layer.ffn, MoeFfn))
-    assert isinstance(first.layer.ffn, MoeFfn)
-    alone = replace(placed, layers=(first,), has_embedding=False, has_logits=False, mtp_layers=0)
-    params = stage_params(run.architecture, [alone], run.job.shard)
-    router = router_params(first.layer.ffn, run.architecture.hidden)
-    weights = params.routed_experts + params.shared_experts + router
-    each = 2 * DTYPE_BYTES[run.job.shard.wide]
-    kept = kept_bytes(block.operators, run.job.recompute)
-    return each * weights + kept + widest_gradients_bytes(block.operators)
-
-
-def widest_gradients_bytes(operators: Iterable[Operator]) -> float:
-    """Return the bytes of the gradients that the widest step of the backward pass has at hand.
-
-    That of its output, which it reads, and that of its input, which it writes: where experts are
-    gated 2 n (2 f + f) in bf16, those of the activation between the two grouped products.
-    """
-    widest = 0.0
-    for one in operators:
-        if isinstance(one, Pointwise):
-            at_hand = one.elements_read + one.elements_written
-        elif isinstance(one, GroupedGemm):
-            at_hand = float(sum(one.rows) * (one.n + one.k))
-        else:
-            continue
-        widest = max(widest, at_hand * max(DTYPE_BYTES[one.dtype], 2.0))
-    return widest

@@ -2,9 +2,13 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
-from moesim.hardware.profiles import cluster_names
+from moesim.hardware.profiles import cluster_names, load_cluster
+from moesim.hardware.topology import Cluster
 from moesim.spec.cases import Case, CaseFile
+from moesim.study.validate.options import Reading
 from moesim.study.validate.skipped import SkippedError
 
 _PROFILES: tuple[tuple[str, str], ...] = (
@@ -40,6 +44,24 @@ _PROFILES: tuple[tuple[str, str], ...] = (
 """What the name of a chip looks like, and the machines that have it; the first match holds."""
 
 
+def read_domain(profile: str, devices: int, reading: Reading) -> dict[str, Any]:
+    """Return the choice of machines, with the devices of each scale-up domain that a job takes.
+
+    The most whole nodes that leave no rest: 64 of the 72 of a rack for 256. Schedulers place jobs
+    so, since else groups of ranks would lie across racks (Slurm topology/block, sbatch --segment,
+    from memory, unchecked).
+    """
+    choice: dict[str, Any] = {"profile": profile, "devices": devices}
+    spec = load_cluster(profile)
+    full, node = spec.scale_up.domain.value, spec.devices_per_node.value
+    if spec.scale_up.torus is None and devices > full and devices % node == 0:
+        used = next((n for n in range(full - full % node, 0, -node) if devices % n == 0), full)
+        if used < full:
+            choice["devices_per_domain"] = used
+            reading.assume(f"{used} of the {full} devices of each scale-up domain are used")
+    return choice
+
+
 def cluster_of(case: Case, file: CaseFile) -> str:
     """Return the cluster profile for the machines of `case`; SkippedError for unknown ones."""
     name = case.text("hardware")
@@ -53,3 +75,32 @@ def cluster_of(case: Case, file: CaseFile) -> str:
             if re.search(pattern, words.casefold()):
                 return profile
     raise SkippedError(f"no machine profile for the hardware '{name}'{f', {chip}' if chip else ''}")
+
+
+_RATE = re.compile(r"(\d+(?:\.\d+)?) ?Gb/s per (node|gpu|chip|device)", re.IGNORECASE)
+
+
+def network_rate(case: Case, file: CaseFile) -> float | None:
+    """Return the bytes per second of each device between nodes, where the file states them.
+
+    Under `hardware`, in `inter_node`: `800 Gb/s per node` or `400 Gb/s per GPU`.
+    """
+    described = file.hardware.get(case.text("hardware"))
+    words = described if isinstance(described, Mapping) else {}
+    found = _RATE.search(str(words.get("inter_node", "")))
+    if found is None:
+        return None
+    devices = words.get("chips_per_node") if found[2].casefold() == "node" else 1
+    if not isinstance(devices, int) or isinstance(devices, bool) or devices < 1:
+        return None
+    return float(found[1]) * 1e9 / 8 / devices
+
+
+def with_network(machines: Cluster, rate: float | None) -> Cluster:
+    """Return `machines` with so many bytes per second between nodes; None leaves the profile's."""
+    out = machines.topology.scale_out
+    if rate is None or out is None:
+        return machines
+    pair = rate * out.pair_bandwidth_bytes_per_s / out.bandwidth_bytes_per_s
+    tier = replace(out, bandwidth_bytes_per_s=rate, pair_bandwidth_bytes_per_s=pair)
+    return replace(machines, topology=replace(machines.topology, scale_out=tier))

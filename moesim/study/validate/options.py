@@ -57,6 +57,7 @@ def _recipe(case: Case, text: str, reading: Reading) -> str:
     recipe = next((name for word, name in _RECIPES if word in text), None)
     if recipe is None:
         reading.assume("fp8 recipe not stated: current scaling")
+        reading.unstated.add("fp8_recipe")
         return "tensorwise"
     if recipe == "mxfp8" and case.text("hardware").casefold().startswith(_HOPPER):
         reading.assume("mxfp8 on Hopper: taken as block scales of 128")
@@ -67,7 +68,8 @@ def _recipe(case: Case, text: str, reading: Reading) -> str:
 _MODULES = {
     "norm": "layernorm", "layernorm": "layernorm", "act": "moe_act", "moe_act": "moe_act",
     "mla_up_proj": "mla_up_proj", "mlp": "mlp", "moe": "moe", "core_attn": "core_attn",
-    "attention core": "core_attn",
+    "attention core": "core_attn", "shared_experts": "shared_experts",
+    "shared_expert": "shared_experts",
 }  # fmt: skip
 
 
@@ -106,7 +108,7 @@ def read_dispatcher(case: Case, reading: Reading) -> None:
     """Read how tokens travel to their experts."""
     text = str(case.part("options").get("dispatcher", "")).casefold()
     if "deepep" in text or "hybridep" in text:
-        reading.parallel["dispatcher"] = "deepep"
+        reading.parallel["dispatcher"] = "deepep" if "deepep" in text else "hybridep"
     elif text.startswith("allgather"):
         reading.parallel["dispatcher"] = "allgather"
     else:
@@ -123,7 +125,11 @@ def read_overlap(case: Case, reading: Reading) -> None:
         for name, key in (("grad_reduce", "grad_reduce"), ("param_gather", "param_gather"))
         if f"overlap_{key}" in options
     }
+    if options.get("tp_comm_overlap") is True and (case.part("parallel").get("tp") or 1) > 1:
+        overlap["tensor_parallel"] = options.get("sequence_parallel") is not False
     _read_exchange_overlap(case, overlap, reading)
+    if options.get("gradient_bucket") is False:  # vTrain: one piece after the backward pass
+        overlap.setdefault("grad_reduce", False)
     if overlap:
         reading.training["overlap"] = overlap
 
@@ -137,6 +143,8 @@ def _read_exchange_overlap(case: Case, overlap: dict[str, Any], reading: Reading
         return
     if cut.get("pp", 1) in (None, 1) or (cut.get("vpp") or 1) > 1:
         overlap["expert_exchange"] = "batch"
+        if options.get("delay_wgrad") is True:
+            overlap["delay_weight_gradients"] = True
     else:
         reading.assume("overlap of the expert exchange needs vpp above 1: taken as none")
 
@@ -215,6 +223,8 @@ _READ = {
     "overlap_param_gather",
     "ep_overlap",
     "shared_expert_overlap",
+    "delay_wgrad",
+    "tp_comm_overlap",
     "routing",
     "capacity_factor",
     "pad_to_capacity",
@@ -234,6 +244,7 @@ _READ = {
     "task",
     "mp_mode",
     "zero",
+    "gradient_bucket",
 }
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from moesim.spec.cases import Case, Words
 from moesim.study.validate.maxtext import device_batch, guessed_batch, is_maxtext, is_tpu
 from moesim.study.validate.options import Reading
+from moesim.study.validate.tpu import mesh_habits
 
 
 def read_sharding(case: Case, reading: Reading, dp: int) -> None:
@@ -57,8 +58,8 @@ def _read_per_device(cut: Words, reading: Reading, chips: int) -> bool:
 def _read_mesh(case: Case, cut: Words, reading: Reading, chips: int) -> bool:
     """Mesh TensorFlow counts cores; a device is a chip with the experts of its cores.
 
-    T5 and Switch: Adafactor, scores through memory, one pass over the batch of a core. Sources:
-    arXiv 1910.10683, 3.1.2; arXiv 2101.03961, table 1.
+    T5 and Switch: Adafactor, one pass over the batch of a core. Sources: arXiv 1910.10683, 3.1.2;
+    arXiv 2101.03961, table 1.
     """
     batch, cores = guessed_batch(case), cut.get("cores")
     if batch is None or not isinstance(cores, int):
@@ -71,12 +72,11 @@ def _read_mesh(case: Case, cut: Words, reading: Reading, chips: int) -> bool:
         "target_length": batch.target_length,
         "global_batch": batch.sequences,
         "micro_batch": max(1, batch.sequences // chips),
-        "attention_kernel": "unfused",
-        "optimizer": {"kind": "adafactor", "distributed": False},
+        **mesh_habits(reading),
     }
     reading.assume(
         f"{batch.length} tokens in, {batch.target_length} out, {batch.sequences} examples; "
-        "Mesh TensorFlow: Adafactor, scores through memory"
+        "Mesh TensorFlow: Adafactor, fp32 scores through memory, one-hot masks"
     )
     reading.unstated.add("micro_batch")
     return True
@@ -95,6 +95,11 @@ def read_offload(case: Case, reading: Reading, layers: int) -> None:
         reading.training["offload_layers"] = min(count, layers)
 
 
+def distributed(reading: Reading) -> bool:
+    """Return whether optimizer states are spread over the replicas, as a case was read."""
+    return bool(reading.training.get("optimizer", {}).get("distributed", True))
+
+
 def lighter(reading: Reading) -> bool:
     """Ask for less memory where the case leaves it open, since it did run; False where it cannot.
 
@@ -104,6 +109,9 @@ def lighter(reading: Reading) -> bool:
     if "micro_batch" in reading.unstated and micro > 1 and micro % 2 == 0:
         reading.training["micro_batch"] = micro // 2
         note = "micro-batch not stated: the largest half, quarter ... that fits"
+    elif "optimizer.distributed" in reading.unstated and not distributed(reading):
+        reading.training["optimizer"]["distributed"] = True
+        note = "all optimizer states do not fit on each replica: spread over them"
     elif "recompute" in reading.unstated and reading.training["recompute"] == "none":
         reading.training["recompute"] = "full"
         note = "recomputation not stated, and none does not fit: full"

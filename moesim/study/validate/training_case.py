@@ -15,8 +15,8 @@ from moesim.spec.yaml_text import Document
 from moesim.study.bound import bound
 from moesim.study.resolve import Training, training
 from moesim.study.validate.calibrated import calibration_of, with_calibration
-from moesim.study.validate.machines import cluster_of
-from moesim.study.validate.maxtext import is_maxtext
+from moesim.study.validate.context import read_context
+from moesim.study.validate.machines import cluster_of, network_rate, read_domain, with_network
 from moesim.study.validate.models import architecture
 from moesim.study.validate.options import (
     Reading,
@@ -36,7 +36,8 @@ from moesim.study.validate.sharding import (
     read_tpu_batch,
 )
 from moesim.study.validate.skipped import SkippedError
-from moesim.study.validate.trainers import trainer_of
+from moesim.study.validate.tpu import circular_pipeline, software_of
+from moesim.study.validate.trainers import Trainer, read_trainer, trainer_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +61,15 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
         read_routing(case, reading, experts)
     trainer = trainer_of(case)
     if trainer is not None:
-        if not trainer.fused_attention:
-            reading.training["attention_kernel"] = "unfused"
-        reading.assume(trainer.note)
+        read_trainer(case, reading, trainer)
+        _read_habits(trainer, reading)
     read_loss(case, reading, fused=trainer is None or trainer.fused_loss)
+    if trainer is not None and reading.training.get("cross_entropy") == "unfused":
+        reading.training["cross_entropy"] = trainer.loss
     read_graphs(case, reading, compiled=trainer is not None and trainer.compiled)
     machines = cluster_of(case, file)
     chips = read_layout(case, reading)
+    circular_pipeline(case, reading, network.num_layers)
     read_offload(case, reading, network.num_layers)
     if trainer is not None and trainer.narrow_dispatch and reading.training["precision"] == "fp8":
         reading.parallel["dispatch_dtype"] = "fp8"
@@ -75,16 +78,17 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
     data = {
         "name": "case",
         "model": case.text("model"),
-        "cluster": {"profile": machines, "devices": chips},
-        "software": "maxtext" if is_maxtext(case) else "megatron",
+        "cluster": read_domain(machines, chips, reading),
+        "software": software_of(case, trainer.software if trainer else "megatron"),
         "parallel": reading.parallel,
         "training": reading.training,
         "routing": reading.routing,
     }
+    said = calibration_of(case, file), network_rate(case, file)
     try:
-        run = _run(data, network, calibration_of(case, file))
+        run = _run(data, network, *said)
         while not bound(run).fits and lighter(reading):
-            run = _run(data, network, calibration_of(case, file))
+            run = _run(data, network, *said)
         return Mapped(
             run=run,
             chips=chips,
@@ -98,17 +102,37 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
         raise SkippedError(str(error)) from None
 
 
-def _run(data: dict[str, Any], network: Architecture, measured: Words | None) -> Training:
+def _read_habits(trainer: Trainer, reading: Reading) -> None:
+    """Take what the trainer's documents say where the case's own words say nothing."""
+    habits = (("fp8_recipe", trainer.fp8_recipe), ("recompute", list(trainer.recompute)))
+    for key, habit in habits:
+        if habit and key in reading.unstated:
+            reading.training[key] = habit
+            reading.unstated.discard(key)
+            guesses = [one for one in reading.assumed if key.replace("_", " ") in one]
+            for one in guesses:
+                reading.assumed.remove(one)
+
+
+def _run(
+    data: dict[str, Any], network: Architecture, measured: Words | None, rate: float | None
+) -> Training:
     scenario = build(Scenario, Document(data))
     spec = load_cluster(scenario.cluster.profile)
     try:
-        machines = cluster(spec, load_accelerator(spec.accelerator), scenario.cluster.devices)
+        machines = cluster(
+            spec,
+            load_accelerator(spec.accelerator),
+            scenario.cluster.devices,
+            domain=scenario.cluster.devices_per_domain,
+        )
     except ValueError as error:
         raise SkippedError(f"cluster: {error}") from None
+    machines = with_network(machines, rate)
     link = machines.topology.scale_up.bandwidth_bytes_per_s
     software = on_device(load_software(scenario.software), machines.device, link)
     if measured is not None:
-        software = with_calibration(software, measured)
+        software = with_calibration(software, measured, machines.topology)
     return training(scenario, network, machines, software, scenario.parallel)
 
 
@@ -119,6 +143,7 @@ def read_layout(case: Case, reading: Reading) -> int:
         value = cut.get(name)
         if isinstance(value, int) and not isinstance(value, bool):
             reading.parallel[name] = value
+    read_context(case, reading)
     model_parallel = 1
     for name in ("tp", "pp", "cp"):
         model_parallel *= reading.parallel.get(name, 1)

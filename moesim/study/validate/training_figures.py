@@ -5,7 +5,9 @@ from dataclasses import replace
 from moesim.cost.memory import StageMemory
 from moesim.spec.cases import Case, Words
 from moesim.study.outcome import Outcome
+from moesim.study.validate.maxtext import is_maxtext
 from moesim.study.validate.record import Record, ran
+from moesim.study.validate.tpu import counted_flop_per_token
 from moesim.study.validate.training_case import Mapped
 
 GIB, GB = 2.0**30, 1e9
@@ -17,7 +19,8 @@ def compared(case: Case, mapped: Mapped, outcome: Outcome, record: Record) -> li
     speed = speed_of(case)
     found = []
     if speed is None and (speed := _from_own_flop(case, outcome)) is not None:
-        note = "tokens follow from the measured MFU and the FLOP per token counted here"
+        who = "MaxText counts" if is_maxtext(case) else "counted here"
+        note = f"tokens follow from the measured MFU and the FLOP per token {who}"
         known = replace(known, assumed=(*known.assumed, note))
     if speed is not None:
         metric, measured = speed
@@ -64,6 +67,9 @@ def _mfu_tflops(measured: Words) -> float | None:
 
 def _from_own_flop(case: Case, outcome: Outcome) -> tuple[str, float] | None:
     rate, per_token = _mfu_tflops(case.part("measured")), outcome.metrics.model_flop_per_token
+    if is_maxtext(case):
+        run = outcome.run
+        per_token = counted_flop_per_token(run.architecture, run.scenario.training.sequence_length)
     return ("tokens_per_s_per_gpu", rate * 1e12 / per_token) if rate and per_token else None
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from moesim.cost.collectives import Network
+from moesim.cost.layout import Layout
 from moesim.cost.software import load_software
 from moesim.hardware.device import Device
 
@@ -30,6 +31,12 @@ ROUND = Device(
     memory_capacity_bytes=1e11,
     memory_bandwidth_bytes_per_s=1e12,
 )
+
+
+def layout(**degrees: int) -> Layout:
+    """Return a layout of these degrees, all others 1."""
+    cut = dict.fromkeys(("tp", "pp", "vpp", "cp", "ep", "etp", "dp"), 1) | degrees
+    return Layout(sequence_parallel=True, schedule="1f1b", dispatcher="alltoall", **cut)  # type: ignore[arg-type]
 
 
 def net(domains: int, members: int, **changes: Any) -> Network:

@@ -1,16 +1,13 @@
 """Exchanges beside compute: by hand, and never outside what is possible."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
 
-from moesim.cost.exchange_overlap import (
-    Interference,
-    beside_each_other,
-    beside_shared,
-    together_s,
-)
+from moesim.cost.exchange_overlap import beside_each_other, beside_shared, together_s
 from moesim.cost.times import Part, PassCost, pass_cost
+from moesim.cost.two_streams import Interference
 
 SLOWER = Interference(rate=0.5, taken=0.25)
 PERFECT = Interference(rate=1.0, taken=0.0)
@@ -44,6 +41,32 @@ def test_turns_by_hand() -> None:
     assert beside_each_other(*_passes(2.0), PERFECT).seconds == pytest.approx(1 + 21 + 1)
     # 5 s are longer than attention and experts forward: 5 + 6 + 5 + 8
     assert beside_each_other(*_passes(5.0), PERFECT).seconds == pytest.approx(1 + 24 + 1)
+
+
+def test_delayed_gradients_of_weights_by_hand() -> None:
+    """Dispatch back, 5 s, waits for 2 s of experts back instead of 6: it starts 4 s earlier."""
+    forward = pass_cost([Part("compute", "attention", 1.0)], 1)
+    made = [Part("scale-out", "combine", 1.0), Part("compute", "experts", 2.0),
+            Part("compute", "experts", 4.0, late=True), Part("scale-out", "dispatch", 5.0),
+            Part("compute", "attention", 1.0)]  # fmt: skip
+    delayed = pass_cost(made, 1)
+    in_order = pass_cost([replace(part, late=False) for part in made], 1)
+    # attention | combine 1, experts 6, dispatch 5, attention 1
+    assert beside_each_other(forward, in_order, PERFECT).seconds == pytest.approx(1 + 6 + 5 + 1)
+    # attention | combine 1, experts 2, dispatch | experts 5, attention 1
+    assert beside_each_other(forward, delayed, PERFECT).seconds == pytest.approx(1 + 2 + 5 + 1)
+
+
+def test_the_host_launches_both_passes() -> None:
+    """What hides an exchange does not hide launches: 30 s of them, in place of 23 s of work."""
+    passes = [
+        pass_cost([*one.parts, Part("compute", "host launches", 2.0)], 1, host_s=15.0)
+        for one in _passes(2.0)
+    ]
+    found = beside_each_other(passes[0], passes[1], PERFECT)
+    assert found.seconds == pytest.approx(30)
+    assert found.host_s == 30
+    assert sum(p.seconds for p in found.parts if p.name == "host launches") == pytest.approx(7)
 
 
 def test_shared_experts_by_hand() -> None:

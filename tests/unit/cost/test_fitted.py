@@ -139,6 +139,9 @@ def _gemm_of(name: str) -> Curve:
 def test_every_library_of_a_shipped_software_profile_is_known(name: str) -> None:
     device = "tpu-v6e" if name == "maxtext" else "h100-sxm"
     software = on_device(load_software(name), named(device), 4.5e11)
+    if name == "mesh-tensorflow":  # nobody measured its kernels
+        assert not software.libraries
+        return
     assert software.kernels is not None
     for key, libraries in software.libraries:
         lenders = software.kernels.lenders[key]

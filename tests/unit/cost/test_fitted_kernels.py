@@ -166,6 +166,29 @@ def test_a_norm_moves_its_own_bytes_by_the_measured_kernel(h100: Kernels) -> Non
     assert found.seconds > moved / 3.35e12
 
 
+def test_casts_to_fp8_move_their_own_bytes_by_the_measured_kernel() -> None:
+    """Block scales of 128: 2 bytes read, two copies of 1 + 4 / 128 written; amax: 2 bytes read."""
+    on = kernels_for(device(load_accelerator("h100-sxm")), 4.5e11, {"elementwise": ("trtllm",)})
+    rows, width, written = 8192, 4096, 2 * (1 + 4 / 128)
+    cast = pointwise("expert_up_cast", rows, rows * width, rows * width * written / 2)
+    for name, one, moved in (
+        ("fp8_quantize", cast, 2 + written),
+        ("fp8_quantize", replace(cast, name="ffn_down_cast_grad"), 2 + written),
+        ("fp8_amax_and_scale", pointwise("ffn_up_amax", rows, rows * width, 0.0), 2.0),
+    ):
+        columns = moved * width / {"fp8_quantize": 3.0, "fp8_amax_and_scale": 2.0}[name]
+        found = asked(one, on)
+        samples = {
+            "rows": np.array([rows]), "cols": np.array([columns]),
+            "moved_bytes": np.array([rows * width * moved]),
+        }  # fmt: skip
+        measured = on.first("fp8", (name, ""))
+        assert measured is not None
+        (expected,) = predict_s(ELEMENTWISE[name], measured.curve, samples, on.chip)
+        assert found.seconds == pytest.approx(float(expected))
+    assert kernel_s(replace(cast, name="cross_entropy_cast"), on) is None
+
+
 def test_a_kernel_that_was_not_measured_has_no_curve(h100: Kernels) -> None:
     """Measured ones differ threefold at the same bytes: none can stand in for another."""
     for name in ("permute", "cross_entropy", "ffn_norm_grad"):

@@ -199,6 +199,31 @@ def test_deepep_is_a_sample_of_its_curve(h100: Kernels, domains: int, role: str)
     assert fuller.seconds > 1.5 * found.seconds
 
 
+def test_hybridep_is_bound_by_the_link_inside_a_domain_and_by_the_card_outside(
+    h100: Kernels,
+) -> None:
+    """8 ranks of an NVL72 rack, 256 experts, top 8: a token reaches 8 (1 - C(224,8)/C(256,8)) of
+    them, 7/8 of the copies leave. The measured one-sided kernels reach 0.45 to 0.75 of the link."""
+    on = device(load_accelerator("gb200"))
+    libraries = {"collectives": ("nccl",), "exchange": ("deepep", "trtllm")}
+    rack = kernels_for(on, 9e11, libraries)
+    row = 7168 * 2.0
+    reached = 8 * (1 - math.comb(224, 8) / math.comb(256, 8))
+    least_s = 16384 * row * reached * 7 / 8 / 9e11
+    times = []
+    for name in ("dispatch", "combine"):
+        operator = dispatch(name=name, tokens=16384)
+        found = forwarded(operator, row, network(1, 8), rack, skew=1.0, link_bound=True)
+        assert found is not None
+        assert least_s / 0.75 < found.seconds < least_s / 0.45
+        times.append(found.seconds)
+        away = network(2, 4)
+        assert forwarded(operator, row, away, h100, skew=1.0, link_bound=True) == forwarded(
+            operator, row, away, h100, skew=1.0
+        )
+    assert times[0] == times[1]
+
+
 def test_dropped_tokens_are_not_sent_and_padding_neither(h100: Kernels) -> None:
     net, row = network(1, 8), 7168 * 2.0
     whole = forwarded(dispatch(), row, net, h100, skew=1.0)

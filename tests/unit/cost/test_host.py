@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from moesim.cost.host import host_parts, launches
+from moesim.cost.host import Pace, host_parts, launches, pace
 from moesim.cost.software import Software, load_software
 from moesim.model.operators import AttentionCore, Gemm, GroupedGemm, Operator, Pointwise
 
@@ -42,9 +42,28 @@ def test_launches_by_hand() -> None:
     [(0.0, 0, 90e-6), (60e-6, 0, 30e-6), (200e-6, 0, 0.0), (200e-6, 1, 50e-6)],
 )
 def test_the_device_waits_for_the_slower_host(device_s: float, stops: int, waits_s: float) -> None:
-    found = host_parts(LAYER, device_s, stops, trainer())
+    (found,) = host_parts([pace(LAYER, device_s, stops, trainer())], trainer())
     assert sum(part.seconds for part in found) == pytest.approx(waits_s)
 
 
 def test_full_graphs_neither_launch_nor_stop() -> None:
-    assert host_parts(LAYER, 0.0, 1, trainer("full")) == []
+    (found,) = host_parts([pace(LAYER, 0.0, 1, trainer("full"))], trainer("full"))
+    assert sum(part.seconds for part in found) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("blocks", "waits_s"),
+    [
+        # the host is 40 us behind in one block and 100 us ahead in the next: nothing waits
+        ([Pace(90e-6, 50e-6), Pace(10e-6, 110e-6)], [0.0, 0.0]),
+        # 40 + 20 us behind, 30 us ahead: 30 us in all, shared out 2 to 1
+        ([Pace(90e-6, 50e-6), Pace(10e-6, 40e-6), Pace(30e-6, 10e-6)], [20e-6, 0.0, 10e-6]),
+        # a stop of 50 us ends the stretch: what comes after cannot cover what came before
+        ([Pace(90e-6, 50e-6, 1), Pace(10e-6, 110e-6)], [90e-6, 0.0]),
+        ([Pace(10e-6, 110e-6), Pace(90e-6, 50e-6, 1)], [0.0, 50e-6]),
+    ],
+)
+def test_the_host_runs_ahead_up_to_its_next_stop(blocks: list[Pace], waits_s: list[float]) -> None:
+    found = host_parts(blocks, trainer())
+    waits = [sum(part.seconds for part in parts) for parts in found]
+    assert waits == pytest.approx(waits_s)

@@ -124,6 +124,19 @@ def test_selective_recomputation_by_hand(recompute: tuple[str, ...], less: int) 
     assert _kept(LLAMA, Shard(), recompute) == _kept(LLAMA, Shard()) - less * SBH
 
 
+def test_recomputed_up_projections_by_hand() -> None:
+    """8 heads: queries and keys of 96 + 32, values of 128, two bytes each: 3 * 8 * 128 * 2 / H."""
+    assert _kept(LATENT, Shard(), ("mla_up_proj",)) == _kept(LATENT, Shard()) - 6 * SBH
+
+
+def test_recomputed_scores_by_hand() -> None:
+    """Attention that is not fused keeps 5 bytes for each pair of its 8 heads (section 4.1)."""
+    unfused = Shard(fused_attention=False)
+    scores = 5 * 8 * B * S * S
+    assert _kept(GPT, unfused) == 32 * SBH + scores
+    assert _kept(GPT, unfused, ("core_attn",)) == _kept(GPT, Shard(), ("core_attn",))
+
+
 def test_recomputed_attention_finds_its_log_sum_exp_again() -> None:
     """Output and log-sum-exp are what attention makes, so recomputing it makes both again."""
     assert _kept(GPT, Shard(), ("core_attn",)) == 30 * SBH
@@ -151,6 +164,10 @@ def test_what_two_matrices_read_is_kept_once() -> None:
     ffn = MoeFfn(num_experts=4, top_k=2, expert_width=H // 2, shared_width=H)
     shared = replace(MOE, ffn=ffn)
     assert _kept(shared, Shard(), (), rows) - _kept(MOE, Shard(), (), rows) == 6 * SBH
+    # recomputed alone, its gate and up and their product go; what enters it the router keeps
+    assert _kept(shared, Shard(), ("shared_experts",), rows) == _kept(MOE, Shard(), (), rows)
+    again_there = again(layer_operators(shared, H, SHAPE, Shard(), rows=rows), ("shared_experts",))
+    assert [one.name for one in again_there] == ["ffn_up", "ffn_activation", "ffn_down"]
     # recomputed with the whole block, both keep what enters it
     assert _kept(shared, Shard(), ("moe",), rows) == _kept(MOE, Shard(), ("moe",), rows)
 

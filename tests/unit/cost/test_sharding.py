@@ -52,6 +52,15 @@ def test_a_gather_hides_behind_the_layer_before_it() -> None:
     assert _exposed(found) == [(GATHERING, 1.0), (GATHERING, 2.0)]
 
 
+def test_transfers_slow_the_layer_that_runs_beside_them() -> None:
+    """3 s at half speed take 6 s, in which a layer without 0.2 of the units loses 0.2 * 6 s."""
+    cut = replace(_cut(), root=UnitTimes(), units=(UnitTimes(), UnitTimes(gather_s=3.0)), taken=0.2)
+    found = sharded_forward(_work(10, 10), cut)
+    ((name, seconds),) = _exposed(found)
+    assert name == GATHERING
+    assert seconds == pytest.approx(1.2)
+
+
 def test_gathers_again_and_scatters_beside_the_backward_pass() -> None:
     """Backwards: logits 2 s, layers 10 and 4 s, embedding 1 s; the root was kept.
 

@@ -43,3 +43,18 @@ def test_five_bytes_of_every_pair_are_kept() -> None:
     """5 a s^2 b (Korthikanti et al. 2022, section 4.1), where fused attention keeps a row of it."""
     assert state_bytes(CORE) == 5 * PAIRS
     assert state_bytes(replace(CORE, fused=True)) == 2 * 1024 * 4 * 4
+
+
+def test_fp32_scores_by_hand() -> None:
+    """Mesh TensorFlow's graph, kernel by kernel, with endless FLOP.
+
+    Forward: 4 written; 4, 4 and 4 read; 4 + 2 written; 2 read: 24 bytes a pair. Backward: 2 read;
+    2 written; 2 + 4 read; 2 + 4 + 4 read and 4 written; 4 and 4 read for queries and keys: 32.
+    """
+    fast = replace(ROUND, peak_flop_per_s=(("bf16", 1e30),))
+    bandwidth, launch_s = 0.8 * 1e12, 1e-6
+    wide = replace(CORE, wide_scores=True)
+    assert unfused_s(wide, fast, SOFTWARE) == pytest.approx(24 * PAIRS / bandwidth + 5 * launch_s)
+    back = replace(wide, qk_products=3, v_products=2)
+    assert unfused_s(back, fast, SOFTWARE) == pytest.approx(32 * PAIRS / bandwidth + 6 * launch_s)
+    assert state_bytes(wide) == 10 * PAIRS

@@ -13,7 +13,6 @@ from moesim.hardware.groups import (
     domain_spread,
     domains,
     leaf_spread,
-    parallel_groups,
     rails_used,
     scale_out_bandwidth_bytes_per_s,
     spans_scale_out,
@@ -22,9 +21,15 @@ from moesim.hardware.groups import (
     uses_spine,
 )
 from moesim.hardware.profiles import load_machines
+from moesim.hardware.rank_order import Degrees
+from moesim.hardware.rank_order import parallel_groups as ordered_groups
 from moesim.hardware.topology import Tier, Topology, cluster
 
 SMALL = st.integers(1, 6)
+
+
+def parallel_groups(**degrees: int) -> dict[str, Group]:
+    return ordered_groups(Degrees(**degrees))
 
 
 def _members(group: Group, devices: int) -> list[list[int]]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moesim.hardware.profiles import load_cluster
-from moesim.hardware.torus import Torus, TorusAxis, covered_axes, slice_size, torus
+from moesim.hardware.torus import Torus, TorusAxis, chosen_slice, covered_axes, slice_size, torus
 from moesim.spec.hardware import TorusSpec
 
 
@@ -52,6 +52,30 @@ def test_several_slices_are_equal() -> None:
     assert slice_size(384, 256) == 192
     with pytest.raises(ValueError, match="do not divide equally"):
         slice_size(2 * 256 + 8, 256)
+
+
+def test_a_slice_by_its_shape() -> None:
+    """TPU v5p closes where all axes are multiples of 4, TPU v6e each axis of 16 for itself."""
+    assert chosen_slice(_torus("tpu-v5p-pod"), (8, 4, 4), 128) == Torus((8, 4, 4), (True,) * 3)
+    assert chosen_slice(_torus("tpu-v5p-pod"), (2, 4, 8), 128) == Torus(
+        (2, 4, 8), (False, False, False)
+    )
+    assert chosen_slice(_torus("tpu-v6e-pod"), (16, 8), 512) == Torus((16, 8), (True, False))
+
+
+@pytest.mark.parametrize(
+    ("shape", "devices", "says"),
+    [
+        ((4, 4), 16, "a slice of a torus of 16x20x28 has 3 axes, not 2"),
+        ((4, 4, 32), 512, "no slice is longer or wider than the torus of 16x20x28"),
+        ((20, 20, 20), 8000, "no slice is longer or wider than the torus of 16x20x28"),
+        ((4, 4, 8), 192, "192 devices are no whole number of slices of 128; take 128 or 256"),
+        ((4, 4, 8), 64, "64 devices are no whole number of slices of 128; take 128, or another"),
+    ],
+)
+def test_impossible_shapes(shape: tuple[int, ...], devices: int, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        chosen_slice(_torus("tpu-v5p-pod"), shape, devices)
 
 
 def test_groups_on_the_axes() -> None:

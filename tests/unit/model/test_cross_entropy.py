@@ -1,4 +1,4 @@
-"""Bytes per logit of the loss, counted by hand from Megatron-LM's two files."""
+"""Bytes per logit of the loss, counted by hand from Megatron-LM's two files and PyTorch."""
 
 import pytest
 
@@ -24,6 +24,8 @@ def per_logit(found: list[Pointwise]) -> float:
         ("fused", 2, 2 + 2, 2),
         ("native", (2 + 4) + (4 + 4) + (4 + 4), 4 + 2, 4),
         ("unfused", (2 + 4) + 4 + (4 + 4) + (4 + 4) + 4 + (4 + 4), (4 + 4) + (4 + 2), 4),
+        # shift, cast, log-softmax; back: zeros, softmax, cast, zeros and copy
+        ("torch", (2 + 2) + (2 + 4) + (4 + 4), 4 + (8 + 4) + (4 + 2) + (2 + 2 + 2), 4),
     ],
 )
 def test_bytes_per_logit_by_hand(

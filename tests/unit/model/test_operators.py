@@ -308,8 +308,11 @@ def test_context_parallel_gather_by_hand() -> None:
     assert (gather.kind, gather.group) == ("all_gather", "cp")
 
 
-def _permutations(rows: tuple[int, ...]) -> dict[str, tuple[float, float]]:
-    found = layer_operators(MIXTRAL, 4096, SEQUENCE, Shard(ep=8 // len(rows)), rows=rows)
+def _permutations(
+    rows: tuple[int, ...], *, sends_once: bool = False
+) -> dict[str, tuple[float, float]]:
+    shard = Shard(ep=8 // len(rows), sends_once=sends_once)
+    found = layer_operators(MIXTRAL, 4096, SEQUENCE, shard, rows=rows)
     return {
         op.name: (op.elements_read, op.elements_written)
         for op in found
@@ -332,6 +335,20 @@ def test_permutations_by_hand() -> None:
     arrived = (9000 * row, 9000 * row)
     expected = {**sending, "sort_by_expert": arrived, "sort_by_source": arrived}
     assert _permutations((4000, 5000)) == expected
+
+
+def test_tokens_that_come_once_are_copied_where_their_experts_are() -> None:
+    """Two of eight experts on four ranks: 4 (1 - C(6, 2) / C(8, 2)) = 13/7 of them reached, so
+    13/14 of the rows arrive. One expert on each rank: all are distinct."""
+    row = 4096.0
+    assert _permutations((9000,), sends_once=True) == {
+        "permute": (9000 * row, 9000 * row), "unpermute": (9000 * row, 9000 * row),
+    }  # fmt: skip
+    found = _permutations((4000, 5000), sends_once=True)
+    arrived = 9000 * row * 13 / 14
+    assert found["permute"] == pytest.approx((arrived, 9000 * row))
+    assert found["unpermute"] == pytest.approx((9000 * row, arrived))
+    assert set(found) == {"permute", "unpermute"}
 
 
 def test_dropped_and_padded_copies_are_permuted() -> None:

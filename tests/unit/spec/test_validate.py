@@ -98,13 +98,15 @@ def test_the_good_scenario_is_good() -> None:
         (
             "tp: 2",
             "schedule: 1f1",
-            "must be one of '1f1b', 'gpipe', 'zb_h1', 'dualpipe' or 'dualpipe_v', not '1f1'. "
+            "must be one of '1f1b', 'gpipe', 'zb_h1', 'zb_h2', 'zb_v', 'dualpipe' or 'dualpipe_v', "
+            "not '1f1'. "
             "Did you mean '1f1b",
         ),
         (
             "tp: 2",
             "schedule: 8",
-            "must be one of '1f1b', 'gpipe', 'zb_h1', 'dualpipe' or 'dualpipe_v', not 8.",
+            "must be one of '1f1b', 'gpipe', 'zb_h1', 'zb_h2', 'zb_v', 'dualpipe' or 'dualpipe_v', "
+            "not 8.",
         ),
         # quantities
         (

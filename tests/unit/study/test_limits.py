@@ -120,3 +120,12 @@ def test_oversubscription_needs_to_know_the_leaves(tmp_path: Path) -> None:
     assert error(tmp_path, "cluster.oversubscription=2") == ""
     wrong = error(tmp_path, "cluster.profile=aws-p5", "cluster.oversubscription=2")
     assert "cluster.oversubscription: the profile of aws-p5 does not say how many devices" in wrong
+
+
+def test_devices_of_a_domain_are_whole_nodes_or_parts_of_one(tmp_path: Path) -> None:
+    assert error(tmp_path, "cluster.devices_per_domain=4") == ""
+    for wrong in (3, 16):  # a node of eight is the whole domain
+        found = error(tmp_path, f"cluster.devices_per_domain={wrong}")
+        assert "cluster.devices_per_domain: a scale-up domain of dgx-h100 is 8 devices" in found
+    torus = error(tmp_path, "cluster.profile=tpu-v5p-pod", "cluster.devices_per_domain=4")
+    assert "is a torus, which is used whole" in torus

@@ -7,7 +7,7 @@ from pathlib import Path
 import moesim
 from tests.unit.study.scenarios import small
 
-PICTURES = ("breakdown", "memory", "timeline", "routing")
+PICTURES = ("breakdown", "memory", "memory_timeline", "timeline", "routing")
 
 
 def _page(folder: Path) -> str:

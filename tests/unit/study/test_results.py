@@ -68,7 +68,7 @@ def test_frames_and_figures_mirror_tables_and_charts(tmp_path: Path) -> None:
     result = moesim.run(small(tmp_path, TWIN))
     assert set(result.frames) == set(result.tables())
     assert len(result.frames["memory"]) == len(result.tables()["memory"])
-    assert {"breakdown", "memory", "timeline", "routing"} == set(result.figures)
+    assert {"breakdown", "memory", "memory_timeline", "timeline", "routing"} == set(result.figures)
     assert result.figures["memory"].data
 
 

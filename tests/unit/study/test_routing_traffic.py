@@ -107,6 +107,12 @@ def test_etp_ranks_gather_what_arrived(tmp_path: Path) -> None:
         assert ((drawn > 0) == (expected > 0)).all()
 
 
+def test_hybridep_sends_the_rows_of_deepep(tmp_path: Path) -> None:
+    study = studied(tmp_path, {"load": UNIFORM}, ep=4, dispatcher="hybridep")
+    assert study.traffic.own == "deepep"
+    assert study.traffic.own in sent(study)
+
+
 def test_drops_are_not_sent(tmp_path: Path) -> None:
     routing = {"load": {"law": "lognormal", "cv": 1.0}, "capacity": {"factor": 0.5}}
     study = studied(tmp_path, routing, "olmoe-1b-7b")

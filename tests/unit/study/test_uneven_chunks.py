@@ -50,6 +50,13 @@ def test_a_layout_says_what_lies_where(tmp_path: Path) -> None:
     assert [placed.number for placed in found[1][1].layers] == list(range(9, 16))
 
 
+def test_an_empty_chunk_gathers_nothing_of_its_own(tmp_path: Path) -> None:
+    cut = "pp: 2, vpp: 2, ep: 2, layout: E|t*9||t*7L"
+    plain, sharded = _outcome(tmp_path, f"{{{cut}}}"), _outcome(tmp_path, f"{{{cut}, fsdp: 36}}")
+    assert sharded.peak_bytes < plain.peak_bytes
+    assert sharded.stages[0].forward[1].seconds == plain.stages[0].forward[1].seconds == 0.0
+
+
 def test_16_layers_on_18_chunks_run(tmp_path: Path) -> None:
     chunks = _chunks(tmp_path, "{pp: 9, vpp: 2}")
     assert [len(stage[0].layers) for stage in chunks] == [0, *[1] * 8]

@@ -52,7 +52,8 @@ def test_other_precisions_are_reasons(word: object, reason: str) -> None:
         ("full, every layer", "full", ""),
         ("selective", ["core_attn"], "taken as the attention core"),
         (["norm", "moe_act", "moe_act"], ["layernorm", "moe_act"], ""),
-        (["mlp", "shared_experts"], ["mlp"], "recomputation of shared_experts is not modelled"),
+        (["mlp", "shared_experts"], ["mlp", "shared_experts"], ""),
+        (["mlp", "some_norm"], ["mlp"], "recomputation of some_norm is not modelled"),
         ([3, ["a"]], "none", "recomputation of 3 is not modelled"),
         (None, "none", "'not stated' taken as none"),
         ("a little", "none", "'a little' taken as none"),
@@ -97,7 +98,7 @@ def test_capacity_that_is_no_factor(factor: object) -> None:
 
 @pytest.mark.parametrize(
     ("words", "dispatcher"),
-    [("DeepEP, 20 SMs", "deepep"), ("hybridep", "deepep"), ("allgather", "allgather"),
+    [("DeepEP, 20 SMs", "deepep"), ("hybridep", "hybridep"), ("allgather", "allgather"),
      ("alltoall", "alltoall"), ("n/a", "alltoall"), ("pigeons", "alltoall")],
 )  # fmt: skip
 def test_dispatchers(words: str, dispatcher: str) -> None:

@@ -1,0 +1,64 @@
+"""Devices that are not equally fast: the slowest of a pipeline stage holds the others up."""
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from moesim import rng
+from moesim.cost.times import PassCost, StageCost
+from moesim.spec.scenario import ClusterChoice
+from moesim.study.resolve import Training
+
+Passes = tuple[PassCost, ...]
+
+
+def device_speeds(cluster: ClusterChoice, seed: int) -> npt.NDArray[np.float64]:
+    """Return the speed of each device, of median 1, by the number of its rank.
+
+    exp(spread z) with z standard normal; the first of a permutation are the slow ones.
+    """
+    drawn = rng.stream(seed, "device speeds")
+    speeds = np.exp(cluster.speed_spread * drawn.standard_normal(cluster.devices))
+    if cluster.slow is not None:
+        speeds[drawn.permutation(cluster.devices)[: cluster.slow.devices]] *= cluster.slow.speed
+    return speeds
+
+
+def slowed(run: Training, costs: tuple[StageCost, ...]) -> tuple[StageCost, ...]:
+    """Return each stage's costs as its slowest device has them.
+
+    All ranks of a stage meet: in tensor and expert parallel groups at each layer, over replicas at
+    the latest when gradients are reduced. With replicas that meet only there, the slowest of each
+    stage need not be of the same pipeline, so that the step comes out long rather than short. All
+    compute slows down alike, transfers do not.
+    """
+    cluster = run.scenario.cluster
+    if not cluster.speed_spread and cluster.slow is None:
+        return costs
+    speeds = device_speeds(cluster, run.scenario.seed).reshape(run.layout.pp, -1).min(axis=1)
+    return tuple(_stage(cost, float(1 / speed)) for cost, speed in zip(costs, speeds, strict=True))
+
+
+def _stage(cost: StageCost, times: float) -> StageCost:
+    return replace(
+        cost,
+        forward=_passes(cost.forward, times),
+        backward=_passes(cost.backward, times),
+        inputs=_passes(cost.inputs, times),
+        weights=_passes(cost.weights, times),
+        joint=tuple(_passes(row, times) for row in cost.joint),
+        update_s=cost.update_s * times,
+    )
+
+
+def _passes(passes: Passes, times: float) -> Passes:
+    return tuple(_pass(one, times) for one in passes)
+
+
+def _pass(one: PassCost, times: float) -> PassCost:
+    parts = tuple(
+        replace(part, seconds=part.seconds * times) if part.stream == "compute" else part
+        for part in one.parts
+    )
+    return replace(one, parts=parts, seconds=sum(part.seconds for part in parts))
