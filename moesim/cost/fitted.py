@@ -114,7 +114,6 @@ class Kernels:
                 few = few or found
         return few
 
-
     def kind(self, dtype: str, family: str, ending: str) -> Found | None:
         """Return the curve of a special case: its variant is a kernel's name, then `ending`.
 
@@ -242,6 +241,8 @@ def _special(name: str, dtype: str, family: str) -> Mapping[str, tuple[Curve, st
     for curve, kind in zip(profile.curves, profile.kinds, strict=True):
         if (curve.family, curve.dtype) != (family, dtype):
             continue
+        if curve.variant.endswith("_eager"):
+            continue  # launched by the host: not the kernel alone
         ending = curve.variant.partition(", ")[2]
         if ending not in found or found[ending][0].rows < curve.rows:
             found[ending] = (curve, kind)

@@ -31,26 +31,30 @@ def load_scenario(path: str | Path, settings: Iterable[str] = ()) -> Scenario:
     all problems of the file at once.
     """
     file = scenario_file(path)
-    document = _with_extends(file, ())
-    if isinstance(document.data, dict):
-        for setting in settings:
-            document = _set(document, setting)
-        document.data.setdefault("name", _stem_name(file))
+    document = _document(file, settings)
     return build(Scenario, document, also=("extends",)).origin(document, file.parent)
 
 
-def load_any(path: str | Path, settings: Iterable[str] = ()) -> Scenario | ServingScenario:
-    """Return the scenario of either kind: of serving where it has the key `serving`."""
+def is_serving(path: str | Path, settings: Iterable[str] = ()) -> bool:
+    """Tell whether the scenario has the key `serving`; raises as `load_scenario` does."""
+    data = _document(scenario_file(path), settings).data
+    return isinstance(data, dict) and "serving" in data
+
+
+def load_serving(path: str | Path, settings: Iterable[str] = ()) -> ServingScenario:
+    """Return the serving scenario in the file `path`, or the shipped one of that name."""
     file = scenario_file(path)
+    document = _document(file, settings)
+    return build(ServingScenario, document, also=("extends",)).origin(document, file.parent)
+
+
+def _document(file: Path, settings: Iterable[str]) -> Document:
     document = _with_extends(file, ())
     if isinstance(document.data, dict):
         for setting in settings:
             document = _set(document, setting)
         document.data.setdefault("name", _stem_name(file))
-        if "serving" in document.data:
-            found = build(ServingScenario, document, also=("extends",))
-            return found.origin(document, file.parent)
-    return build(Scenario, document, also=("extends",)).origin(document, file.parent)
+    return document
 
 
 def scenario_file(path: str | Path) -> Path:

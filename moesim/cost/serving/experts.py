@@ -1,5 +1,8 @@
 """The experts of one layer, for many numbers of tokens: who is touched, and the slowest rank."""
 
+import math
+from statistics import NormalDist
+
 import numpy as np
 
 from moesim.cost.curves import Array, predict_s
@@ -50,32 +53,28 @@ def fullest_rows(tokens: int, ffn: MoeFfn, on: Deployment) -> Array:
 def binomial_quantiles(tokens: int, share: float, count: int) -> Array:
     """Return `count` draws of a binomial law at evenly spaced quantiles, most first.
 
-    By its distribution where tokens are few, by the normal law where they are many; whole rows,
-    rounded so that their sum is that of the mean.
+    By its distribution where few are expected, by the normal law where many are.
     """
     places = (np.arange(count) + 0.5) / count
-    mean, deviation = tokens * share, np.sqrt(tokens * share * (1 - share))
-    if mean > 50:
-        from statistics import NormalDist
-
-        drawn = np.array([NormalDist().inv_cdf(place) for place in places])
+    mean, deviation = tokens * share, math.sqrt(tokens * share * (1 - share))
+    if mean > _MANY:
+        normal = NormalDist()
+        drawn = np.array([normal.inv_cdf(place) for place in places])
         rows = np.maximum(0.0, np.round(mean + deviation * drawn))
     else:
-        counts = np.arange(int(mean + 12 * deviation + 12))
-        rows = np.searchsorted(np.cumsum(_binomial(tokens, share, counts)), places).astype(float)
+        most = min(tokens, int(mean + 12 * deviation + 12))
+        below = np.cumsum([_binomial(tokens, share, k) for k in range(most + 1)])
+        rows = np.searchsorted(below, places).astype(np.float64)
     return np.asarray(rows[::-1], dtype=np.float64)
 
 
-def _binomial(tokens: int, share: float, counts: Array) -> Array:
-    """Return the probability of each count: C(n, k) p^k (1 - p)^(n - k), by logarithms."""
-    from math import lgamma, log, log1p
+_MANY = 50
+"""Rows from which the normal law is near enough: its quantiles are off by less than half a row."""
 
+
+def _binomial(tokens: int, share: float, count: int) -> float:
+    """Return C(n, k) p^k (1 - p)^(n - k), by logarithms."""
     if share >= 1.0:
-        return np.asarray(counts == tokens, dtype=np.float64)
-    logs = [
-        lgamma(tokens + 1) - lgamma(k + 1) - lgamma(tokens - k + 1)
-        + k * log(share) + (tokens - k) * log1p(-share)
-        if k <= tokens else -np.inf
-        for k in (int(count) for count in counts)
-    ]  # fmt: skip
-    return np.exp(np.array(logs))
+        return float(count == tokens)
+    ways = math.lgamma(tokens + 1) - math.lgamma(count + 1) - math.lgamma(tokens - count + 1)
+    return math.exp(ways + count * math.log(share) + (tokens - count) * math.log1p(-share))

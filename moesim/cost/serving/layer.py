@@ -1,7 +1,5 @@
 """Everything of a layer but attention itself, for many numbers of tokens at once."""
 
-import numpy as np
-
 from moesim.cost.curves import Array
 from moesim.cost.serving.deployment import Deployment
 from moesim.cost.serving.exchange import all_reduce_s, exchange_s
@@ -54,7 +52,7 @@ def _ffn_s(ffn: DenseFfn | MoeFfn, tokens: Array, on: Deployment) -> Array:
     hidden = on.architecture.hidden
     router = gemm_s(tokens, ffn.num_experts, hidden, "bf16", on)
     group = tokens * on.cut.dp
-    total = router + experts_s(group, ffn, on) + exchange_s(ffn, tokens, on)
+    total = router + experts_s(group, ffn, on) + exchange_s(tokens, on)
     for width in (ffn.shared_width, ffn.parallel_dense_width):
         if width:
             total = total + _dense_s(width, ffn.gated, tokens, on)

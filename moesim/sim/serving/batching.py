@@ -15,19 +15,42 @@ class Batch(Protocol):
     """What a policy may look at; true lengths of outputs are not among it."""
 
     @property
-    def rules(self) -> EngineRules: ...  # noqa: D102
+    def rules(self) -> EngineRules:
+        """The limits of the engine."""
+        ...
+
     @property
-    def blocks(self) -> Blocks: ...  # noqa: D102
+    def blocks(self) -> Blocks:
+        """The cache."""
+        ...
+
     @property
-    def step(self) -> int: ...  # noqa: D102
+    def step(self) -> int:
+        """Decoding steps so far."""
+        ...
+
     @property
-    def queue(self) -> deque[int]: ...  # noqa: D102
+    def queue(self) -> deque[int]:
+        """Requests that wait, in order."""
+        ...
+
     @property
-    def computed(self) -> dict[int, int]: ...  # noqa: D102
+    def computed(self) -> dict[int, int]:
+        """Tokens computed of prompts under way."""
+        ...
+
     @property
-    def running(self) -> Mapping[int, object]: ...  # noqa: D102
-    def context(self, request: int) -> int: ...  # noqa: D102
-    def most_tokens(self, request: int) -> int: ...  # noqa: D102
+    def running(self) -> Mapping[int, object]:
+        """Requests that decode."""
+        ...
+
+    def context(self, request: int) -> int:
+        """Return the tokens to compute before a request can decode."""
+        ...
+
+    def most_tokens(self, request: int) -> int:
+        """Return the tokens that a request may come to hold."""
+        ...
 
 
 def mixed(batch: Batch) -> Chunks:

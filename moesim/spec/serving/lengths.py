@@ -43,8 +43,6 @@ def _law(value: Any) -> Any:
 Lengths = Annotated[
     LengthsSpec,
     BeforeValidator(_law),
-    WithJsonSchema(
-        {"anyOf": [{"type": "integer", "minimum": 1}, {"$ref": "#/$defs/LengthsSpec"}]}
-    ),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"$ref": "#/$defs/LengthsSpec"}]}),
 ]
 """A law, or a number for one length."""

@@ -20,7 +20,7 @@ class ServingParallelSpec(Spec):
     """Ranks over which experts are spread; the rest of tp * dp cuts each of them."""
     pp: Degree = 1
     """Pipeline stages."""
-    exchange: Literal[
-        "all_reduce", "allgather_reducescatter", "deepep_normal", "deepep_low"
-    ] | None = None
+    exchange: (
+        Literal["all_reduce", "allgather_reducescatter", "deepep_normal", "deepep_low"] | None
+    ) = None
     """How tokens reach experts on other ranks; left out, the engine's default."""

@@ -65,9 +65,7 @@ def _cluster(scenario: ServingScenario) -> Cluster:
 def _deployment(scenario: ServingScenario, machines: Cluster, preset: Preset) -> Deployment:
     asked = scenario.serving.parallel
     link = machines.topology.scale_up.bandwidth_bytes_per_s
-    software = on_device(
-        load_software(scenario.software or preset.software), machines.device, link
-    )
+    software = on_device(load_software(scenario.software or preset.software), machines.device, link)
     cut = Cut(
         tp=asked.tp, dp=asked.dp, ep=asked.ep, pp=asked.pp,
         exchange=asked.exchange or preset.exchange,

@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from moesim import rng
 from moesim.cost.curves import Array
@@ -21,7 +22,7 @@ def drawn(workload: WorkloadSpec, seed: int) -> Requests:
     return requests(prompts.tolist(), outputs.tolist(), arrivals)
 
 
-def lengths(law: LengthsSpec, count: int, draw: Generator) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+def lengths(law: LengthsSpec, count: int, draw: Generator) -> NDArray[np.int64]:
     """Return so many lengths in tokens, at least 1 each.
 
     lognormal: with sigma^2 = ln(1 + cv^2) and mu = ln(mean) - sigma^2 / 2.
