@@ -1,6 +1,7 @@
 """Kernel profiles on disk: found by accelerator and library, read into curves, written as text."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,11 +132,14 @@ def _curve_text(curve: Curve, kind: str) -> str:
 
 def _table_text(surface: Surface) -> str:
     axes = ", ".join(
-        f'{{"name": {_json(axis.name)}, "knots": [{", ".join(f"{knot:g}" for knot in axis.knots)}]}}'
-        for axis in surface.axes
+        f'{{"name": {_json(axis.name)}, "knots": [{_listed(axis.knots)}]}}' for axis in surface.axes
     )
     values = " ".join(str(round(1000 * value)) for value in surface.values)
     return f'{{"axes": [{axes}],\n       "values": "{values}"}}'
+
+
+def _listed(knots: Sequence[float]) -> str:
+    return ", ".join(f"{knot:g}" for knot in knots)
 
 
 def _json(text: str) -> str:
