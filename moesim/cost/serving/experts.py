@@ -5,11 +5,12 @@ from statistics import NormalDist
 
 import numpy as np
 
-from moesim.cost.curves import Array, predict_s
+from moesim.cost.curves import Array
 from moesim.cost.families import moe
 from moesim.cost.families.moe_loads import LOAD_COLUMNS, summarise
 from moesim.cost.families.number_types import NUMBER_TYPES, peak_flop_per_s
 from moesim.cost.serving.deployment import Deployment
+from moesim.cost.serving.products import fastest
 from moesim.model.architecture import MoeFfn
 
 
@@ -20,15 +21,15 @@ def experts_s(tokens: Array, ffn: MoeFfn, on: Deployment) -> Array:
     """
     loads = [summarise(fullest_rows(int(count), ffn, on)) for count in tokens]
     columns = {name: np.array([load[name] for load in loads]) for name in LOAD_COLUMNS}
-    found = on.kernels.first(on.formats.experts, ("moe", ""))
     samples = {
         "hidden_size": np.full_like(tokens, on.architecture.hidden),
         "expert_ffn_size": np.full_like(tokens, max(1, ffn.expert_width // on.cut.expert_tp)),
         "tp_size": np.ones_like(tokens), "gated": np.full_like(tokens, float(ffn.gated)),
         "num_tokens": tokens, "num_experts": np.full_like(tokens, ffn.num_experts), **columns,
     }  # fmt: skip
-    if found is not None:
-        return predict_s(moe.MOE, found.curve, samples, on.chip)
+    seconds = fastest(moe.MOE, on.formats.experts, samples, on)
+    if seconds is not None:
+        return seconds
     number = NUMBER_TYPES[on.formats.experts]
     width = samples["expert_ffn_size"]
     weights = (2.0 + ffn.gated) * on.architecture.hidden * width
