@@ -1,7 +1,7 @@
 """Attention data parallel ranks: each has its own requests, and all run every layer together.
 
-An iteration lasts as long as its fullest rank's attention, and as everything else of a batch padded
-to the fullest; a rank without work goes along. Between two changes on any rank steps are skipped as
+An iteration lasts as long as its fullest rank's attention and dense layers, and as the experts take
+for the tokens of all; a rank without work goes along. Between two changes on any rank steps are skipped as
 on a single one.
 """
 
@@ -81,7 +81,7 @@ class Lockstep:
 
     def _mixed(self, plans: list[Plan | None]) -> Joint:
         """One iteration: ranks without prompts decode beside it, where their policy lets them."""
-        attention = tokens = sequences = 0
+        attention = tokens = sequences = everyone = 0
         for rank, plan in zip(self.ranks, plans, strict=True):
             if plan is None:
                 continue
@@ -90,15 +90,16 @@ class Lockstep:
             if running:
                 own += step_ps(self.times.attention(running), rank.cached + running)
             attention = max(attention, own)
-            tokens = max(tokens, running + sum(size for _, size, _ in plan.chunks))
+            computed = running + sum(size for _, size, _ in plan.chunks)
+            tokens, everyone = max(tokens, computed), everyone + computed
             sequences = max(sequences, running + len(plan.chunks))
-        ends = self.now + attention + self.times.common_ps(tokens, sequences)
+        ends = self.now + attention + self.times.common_ps(tokens, sequences, everyone)
         return Joint(plans, 1, ends)
 
     def _decoding(self, plans: list[Plan | None], steps: int) -> Joint:
         """Steps in which the rank that is fullest at first stays the fullest."""
-        widest = max(len(rank.running) for rank in self.ranks)
-        common = self.times.common_ps(widest, widest)
+        counts = [len(rank.running) for rank in self.ranks]
+        common = self.times.common_ps(max(counts), max(counts), sum(counts))
         fullest = self._fullest(0)
         if self._fullest(steps - 1) != fullest:
             low, high = 1, steps
