@@ -1,5 +1,7 @@
 """Everything of a layer but attention itself, for many numbers of tokens at once."""
 
+import numpy as np
+
 from moesim.cost.curves import Array
 from moesim.cost.serving.deployment import Deployment
 from moesim.cost.serving.exchange import all_reduce_s, brought_s

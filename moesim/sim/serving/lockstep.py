@@ -1,8 +1,8 @@
 """Attention data parallel ranks: each has its own requests, and all run every layer together.
 
 An iteration lasts as long as its fullest rank's attention and dense layers, and as the experts take
-for the tokens of all; a rank without work goes along. Between two changes on any rank steps are skipped as
-on a single one.
+for the tokens of all; a rank without work goes along. Between two changes on any rank steps are
+skipped as on a single one.
 """
 
 from collections.abc import Callable, Sequence
