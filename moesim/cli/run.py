@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,10 +44,31 @@ def run(
 ) -> None:
     """Simulate a scenario and show what it comes to."""
     with guard(debug=debug):
+        if _serves(scenario, settings):
+            _serve(_Wish(scenario, tuple(settings or ()), out, quiet, as_json))
+            return
         result = _run(_Wish(scenario, tuple(settings or ()), out, quiet, as_json))
         if check and not result.fits:
             typer.echo("moesim: the model does not fit into the devices' memory", err=True)
             raise typer.Exit(DOES_NOT_FIT)
+
+
+def _serves(scenario: str, settings: list[str] | None) -> bool:
+    """Tell a scenario of serving from one of training."""
+    from moesim.spec.load import is_serving
+
+    return is_serving(scenario, tuple(settings or ()))
+
+
+def _serve(wish: _Wish) -> None:
+    from moesim.spec.load import load_serving
+    from moesim.study.report.files import to_json
+    from moesim.study.serving.resolve import resolve
+    from moesim.study.serving.simulate import simulate
+
+    outcome = simulate(resolve(load_serving(wish.scenario, wish.settings)))
+    if not wish.quiet:
+        typer.echo(to_json(asdict(outcome.metrics)))
 
 
 def _run(wish: _Wish) -> "Result":

@@ -15,6 +15,7 @@ from moesim.cost.chips import chip
 from moesim.cost.curves import Chip, Curve
 from moesim.cost.families.collectives import COLLECTIVES
 from moesim.cost.families.elementwise import ELEMENTWISE
+from moesim.cost.families.number_types import NUMBER_TYPES
 from moesim.cost.kernel_profiles import kernel_profile_names, load_kernels
 from moesim.cost.times import Known, Tag
 from moesim.cost.transferred import DEVIATION_PER_MEDIAN, octaves_apart, transferred_uncertainty
@@ -27,7 +28,8 @@ FAMILY_OF = {
     "grouped_gemm": ("grouped_gemm", "moe", "simple_grouped_gemm"),
     "attention": (
         "attention_prefill", "attention_decode", "mla_prefill_kernel", "mla_decode_kernel",
-        "simple_attention",
+        "mla_absorbed_prefill_kernel", "mla_absorbed_prefill_module", "mla_prefill_module",
+        "mla_decode_module", "mla_bmm", "simple_attention",
     ),
     "elementwise": (*ELEMENTWISE, "simple_elementwise"),
     "collectives": (
@@ -80,6 +82,8 @@ class Kernels:
     """Profiles for each key of FAMILY_OF, the most preferred first."""
     found: dict[Any, Found | None] = field(default_factory=dict, compare=False)
     """Curves that were asked for before."""
+    several: dict[Any, tuple[Found, ...]] = field(default_factory=dict, compare=False)
+    """The same, where all that there are were asked for."""
     memo: dict[Any, Known | None] = field(default_factory=dict, compare=False)
     """What operators cost that were asked for before."""
 
@@ -95,7 +99,7 @@ class Kernels:
         return self.found[asked]
 
     def _search(self, dtype: str, roles: tuple[tuple[str, str], ...]) -> Found | None:
-        if roles[0][0] in _FORMATS_ALIKE and dtype not in self.chip.peak_flop_per_s:
+        if roles[0][0] in _FORMATS_ALIKE and not _has_units(dtype, self.chip):
             return None  # the device has no units for it, whatever others measured
         key = next(key for key, families in FAMILY_OF.items() if roles[0][0] in families)
         wanted = [(family, name, role) for family, role in roles
@@ -112,9 +116,50 @@ class Kernels:
                 few = few or found
         return few
 
+    def kind(self, dtype: str, family: str, ending: str) -> Found | None:
+        """Return the curve of a special case: its variant is a kernel's name, then `ending`.
+
+        Endings are such as `fp8 cache` or `fp8 cache, nvfp4 projections`; of several kernels the
+        one with most rows. A device's own profile comes first, then those that lend.
+        """
+        asked = (dtype, family, ending)
+        if asked not in self.found:
+            self.found[asked] = self._kind(dtype, family, ending)
+        return self.found[asked]
+
+    def every(self, dtype: str, family: str, ending: str = "") -> tuple[Found, ...]:
+        """Return the curves of a special case of all profiles and kernels, the preferred first."""
+        asked = ("every", dtype, family, ending)
+        if asked not in self.several:
+            self.several[asked] = tuple(self._every(dtype, family, ending))
+        return self.several[asked]
+
+    def _every(self, dtype: str, family: str, ending: str) -> Iterator[Found]:
+        key = next(key for key, families in FAMILY_OF.items() if family in families)
+        for lender in self.lenders.get(key, ()):
+            for name in _stand_ins(dtype, family):
+                for found in _variants(lender.name, name, family).get(ending, ()):
+                    yield _lent(*found, lender)
+
+    def _kind(self, dtype: str, family: str, ending: str) -> Found | None:
+        key = next(key for key, families in FAMILY_OF.items() if family in families)
+        for lender in self.lenders.get(key, ()):
+            for name in _stand_ins(dtype, family):
+                found = _special(lender.name, name, family).get(ending)
+                if found is not None:
+                    return _lent(*found, lender)
+        return None
+
 
 _ENOUGH_TO_LEND = 12
 """Rows that a curve of another device rests on, unless there is no better one."""
+
+
+def _has_units(dtype: str, on: Chip) -> bool:
+    """Tell whether a chip multiplies this format; weights alone may be narrower than its units."""
+    if dtype in NUMBER_TYPES and dtype not in DTYPES:
+        return NUMBER_TYPES[dtype].peaks[0] in on.peak_flop_per_s
+    return dtype in on.peak_flop_per_s
 
 
 def _stand_ins(dtype: str, family: str) -> tuple[str, ...]:
@@ -202,6 +247,28 @@ def _main_curves(name: str) -> Mapping[_Role, tuple[Curve, str]]:
 def _of_shipped(name: str) -> Mapping[_Role, tuple[Curve, str]]:
     """Each shipped profile is read once: it does not change under way."""
     return _of_file(name)
+
+
+def _special(name: str, dtype: str, family: str) -> Mapping[str, tuple[Curve, str]]:
+    """Return a profile's curves of a family by what follows the kernel's name in their variant."""
+    return {
+        ending: max(found, key=lambda one: one[0].rows)
+        for ending, found in _variants(name, dtype, family).items()
+    }
+
+
+@lru_cache(maxsize=256)
+def _variants(name: str, dtype: str, family: str) -> Mapping[str, list[tuple[Curve, str]]]:
+    """Return the curves of all kernels by what follows the kernel's name in their variant."""
+    profile = load_kernels(name)
+    found: dict[str, list[tuple[Curve, str]]] = {}
+    for curve, kind in zip(profile.curves, profile.kinds, strict=True):
+        if (curve.family, curve.dtype) != (family, dtype):
+            continue
+        if curve.variant.endswith("_eager"):
+            continue  # launched by the host: not the kernel alone
+        found.setdefault(curve.variant.partition(", ")[2], []).append((curve, kind))
+    return found
 
 
 def _of_file(name: str) -> Mapping[_Role, tuple[Curve, str]]:

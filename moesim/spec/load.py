@@ -8,6 +8,7 @@ from typing import Any
 
 from moesim.errors import Problem, ScenarioError
 from moesim.spec.scenario import Scenario
+from moesim.spec.serving.scenario import ServingScenario
 from moesim.spec.shipped import find_named, names_file, shipped
 from moesim.spec.validate import build, read_document
 from moesim.spec.yaml_text import Document, Position, read_yaml, short
@@ -30,12 +31,30 @@ def load_scenario(path: str | Path, settings: Iterable[str] = ()) -> Scenario:
     all problems of the file at once.
     """
     file = scenario_file(path)
+    document = _document(file, settings)
+    return build(Scenario, document, also=("extends",)).origin(document, file.parent)
+
+
+def is_serving(path: str | Path, settings: Iterable[str] = ()) -> bool:
+    """Tell whether the scenario has the key `serving`; raises as `load_scenario` does."""
+    data = _document(scenario_file(path), settings).data
+    return isinstance(data, dict) and "serving" in data
+
+
+def load_serving(path: str | Path, settings: Iterable[str] = ()) -> ServingScenario:
+    """Return the serving scenario in the file `path`, or the shipped one of that name."""
+    file = scenario_file(path)
+    document = _document(file, settings)
+    return build(ServingScenario, document, also=("extends",)).origin(document, file.parent)
+
+
+def _document(file: Path, settings: Iterable[str]) -> Document:
     document = _with_extends(file, ())
     if isinstance(document.data, dict):
         for setting in settings:
             document = _set(document, setting)
         document.data.setdefault("name", _stem_name(file))
-    return build(Scenario, document, also=("extends",)).origin(document, file.parent)
+    return document
 
 
 def scenario_file(path: str | Path) -> Path:

@@ -1,0 +1,1 @@
+"""What the iterations of an inference engine take on one replica."""

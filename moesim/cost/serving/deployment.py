@@ -1,0 +1,73 @@
+"""A model as an engine holds it: number formats by component, and how it is cut over devices."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from moesim.cost.collectives import Network
+from moesim.cost.curves import Chip
+from moesim.cost.fitted import Kernels
+from moesim.cost.software import Software
+from moesim.hardware.device import Device
+from moesim.model.architecture import Architecture
+from moesim.moe.loads import LoadLaw
+
+ExpertExchange = Literal[
+    "allgather_reducescatter", "deepep", "deepep_normal", "deepep_low", "one_sided"
+]
+"""How groups of ranks with tokens of their own bring these to the experts.
+allgather_reducescatter: all to all and sums back; deepep_normal: one copy per rank of the chosen
+experts; deepep_low: a copy per choice, by the low-latency kernels; deepep: low latency for up to
+128 tokens a rank, else normal; one_sided: written over NVLink by the sender."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Formats:
+    """Number formats by component, by the names of `number_types`."""
+
+    attention: str = "bf16"
+    """The projections of attention."""
+    dense: str = "bf16"
+    """Dense feed-forward networks and shared experts."""
+    experts: str = "bf16"
+    head: str = "bf16"
+    cache: str = "bf16"
+    """Keys and values."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """How a replica is cut over devices: tp * dp * pp of them."""
+
+    tp: int = 1
+    """Tensor parallel ranks of attention and dense layers."""
+    dp: int = 1
+    """Attention data parallel ranks: each has its own requests, experts are common."""
+    ep: int = 1
+    """Ranks over which experts are spread; the rest of tp * dp cuts each expert."""
+    pp: int = 1
+    exchange: ExpertExchange = "allgather_reducescatter"
+    redundant_experts: int = 0
+    """Copies of busy experts, with which the ranks that hold experts are level."""
+
+    @property
+    def expert_tp(self) -> int:
+        """Ranks that share an expert."""
+        return self.tp * self.dp // self.ep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """Everything that an iteration's time depends on but the batch."""
+
+    architecture: Architecture
+    device: Device
+    chip: Chip
+    kernels: Kernels
+    software: Software
+    networks: dict[str, Network]
+    """tp: ranks of one attention group; ep: all ranks that hold experts."""
+    cut: Cut
+    formats: Formats
+    load: LoadLaw
+    graphs: bool = True
+    """Whether decoding is launched as CUDA graphs."""

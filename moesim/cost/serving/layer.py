@@ -1,0 +1,88 @@
+"""Everything of a layer but attention itself, for many numbers of tokens at once."""
+
+import numpy as np
+
+from moesim.cost.curves import Array
+from moesim.cost.serving.deployment import Deployment
+from moesim.cost.serving.exchange import all_reduce_s, brought_s
+from moesim.cost.serving.experts import experts_s
+from moesim.cost.serving.products import gemm_s, passes_s
+from moesim.model.architecture import (
+    DenseFfn,
+    GroupedQueryAttention,
+    Layer,
+    LinearAttention,
+    MoeFfn,
+)
+
+_WIDE = 2.0
+"""Bytes of an activation between kernels: bf16."""
+
+
+def layer_s(layer: Layer, tokens: Array, on: Deployment) -> Array:
+    """Return a layer without attention kernel and routed experts, for one attention group."""
+    hidden = on.architecture.hidden
+    norms = 2 * passes_s(tokens, 4 * _WIDE * hidden, on)
+    return norms + _projections_s(layer, tokens, on) + _ffn_s(layer.ffn, tokens, on)
+
+
+def _projections_s(layer: Layer, tokens: Array, on: Deployment) -> Array:
+    """Return the projections around attention and what sums them; latent attention has its own."""
+    attention, hidden, tp = layer.attention, on.architecture.hidden, on.cut.tp
+    summed = all_reduce_s(tokens, on)
+    if not isinstance(attention, GroupedQueryAttention | LinearAttention):
+        return summed
+    if isinstance(attention, LinearAttention):
+        q = attention.value_heads * attention.value_head_dim // tp
+        kv = 2 * attention.key_heads * attention.key_head_dim // tp + q
+    else:
+        q = max(1, attention.heads // tp) * attention.head_dim
+        kv = 2 * max(1, attention.kv_heads // tp) * attention.head_dim
+    number = on.formats.attention
+    rotated = passes_s(tokens, 2 * _WIDE * (q + kv / 2), on)
+    return (
+        gemm_s(tokens, q + kv, hidden, number, on)
+        + rotated
+        + gemm_s(tokens, hidden, q, number, on)
+        + summed
+    )
+
+
+def _ffn_s(ffn: DenseFfn | MoeFfn, tokens: Array, on: Deployment) -> Array:
+    if isinstance(ffn, DenseFfn):
+        return _dense_s(ffn.width, ffn.gated, tokens, on) + all_reduce_s(tokens, on)
+    hidden = on.architecture.hidden
+    total = gemm_s(tokens, ffn.num_experts, hidden, "bf16", on) + brought_s(tokens, ffn, on)
+    for width in (ffn.shared_width, ffn.parallel_dense_width):
+        if width:
+            total = total + _dense_s(width, ffn.gated, tokens, on)
+    return total
+
+
+def routed_s(layer: Layer, tokens: Array, on: Deployment) -> Array:
+    """Return the routed experts of a layer; tokens are of all attention groups together."""
+    ffn = layer.ffn
+    return experts_s(tokens, ffn, on) if isinstance(ffn, MoeFfn) else np.zeros_like(tokens)
+
+
+def _dense_s(width: int, gated: bool, tokens: Array, on: Deployment) -> Array:
+    hidden, local = on.architecture.hidden, max(1, width // on.cut.tp)
+    up = local * (2 if gated else 1)
+    number = on.formats.dense
+    return (
+        gemm_s(tokens, up, hidden, number, on)
+        + passes_s(tokens, _WIDE * (up + local), on)
+        + gemm_s(tokens, hidden, local, number, on)
+    )
+
+
+def embedding_s(tokens: Array, on: Deployment) -> Array:
+    """Return the look-up of tokens and the last norm."""
+    return 2 * passes_s(tokens, 2 * _WIDE * on.architecture.hidden, on)
+
+
+def head_s(sequences: Array, on: Deployment) -> Array:
+    """Return the logits of one token per sequence, and the choice of the next one."""
+    hidden, vocab = on.architecture.hidden, max(1, on.architecture.vocab // on.cut.tp)
+    logits = gemm_s(sequences, vocab, hidden, on.formats.head, on)
+    return logits + passes_s(sequences, 4 * 4.0 * on.architecture.vocab, on)

@@ -1,0 +1,1 @@
+"""Serving: requests, engines that batch them, clusters of replicas."""

@@ -1,0 +1,123 @@
+"""Batching policies: which prompts, and how much of them, the next iteration computes."""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from moesim.sim.serving.cache import Blocks
+from moesim.sim.serving.rules import EngineRules
+
+Chunks = list[tuple[int, int, int]]
+"""Requests, how many tokens of their prompts, and after how many."""
+
+
+class Batch(Protocol):
+    """What a policy may look at; true lengths of outputs are not among it."""
+
+    @property
+    def rules(self) -> EngineRules:
+        """The limits of the engine."""
+        ...
+
+    @property
+    def blocks(self) -> Blocks:
+        """The cache."""
+        ...
+
+    @property
+    def step(self) -> int:
+        """Decoding steps so far."""
+        ...
+
+    @property
+    def queue(self) -> deque[int]:
+        """Requests that wait, in order."""
+        ...
+
+    @property
+    def computed(self) -> dict[int, int]:
+        """Tokens computed of prompts under way."""
+        ...
+
+    @property
+    def running(self) -> Mapping[int, object]:
+        """Requests that decode."""
+        ...
+
+    def context(self, request: int) -> int:
+        """Return the tokens to compute before a request can decode."""
+        ...
+
+    def most_tokens(self, request: int) -> int:
+        """Return the tokens that a request may come to hold."""
+        ...
+
+
+def mixed(batch: Batch) -> Chunks:
+    """Return chunks that fill what decoding leaves of the token budget (vLLM v1 scheduler)."""
+    return _fill(batch, batch.rules.token_budget - len(batch.running), whole=False)
+
+
+def prefill_first(batch: Batch) -> Chunks:
+    """Return chunks that fill the token budget, without decoding beside them (SGLang)."""
+    return _fill(batch, batch.rules.token_budget, whole=False)
+
+
+def whole_prompts(batch: Batch) -> Chunks:
+    """Return prompts that fit whole beside decoding (TensorRT-LLM without chunked context)."""
+    return _fill(batch, batch.rules.token_budget - len(batch.running), whole=True)
+
+
+def static(batch: Batch) -> Chunks:
+    """Return whole prompts for all places once nobody decodes any more."""
+    return [] if batch.running else _fill(batch, 1 << 60, whole=True)
+
+
+BATCHING: dict[str, Callable[[Batch], Chunks]] = {
+    "mixed": mixed,
+    "prefill_first": prefill_first,
+    "whole_prompts": whole_prompts,
+    "static": static,
+}
+"""The policies by name."""
+
+
+def _fill(batch: Batch, budget: int, *, whole: bool) -> Chunks:
+    """Return the prompts under way, then those of the queue in order, as far as all limits go."""
+    chunks: Chunks = []
+    if budget <= 0 or not (batch.computed or batch.queue):
+        return chunks
+    free = batch.blocks.free - batch.blocks.growth(batch.step, 1)
+    for request, past in batch.computed.items():
+        tokens = min(batch.context(request) - past, budget, _room(batch, past, free))
+        if tokens > 0:
+            chunks.append((request, tokens, past))
+            budget -= tokens
+            free -= _blocks(batch, request, past, tokens)
+    places = batch.rules.max_sequences - len(batch.running) - len(batch.computed)
+    for request in batch.queue:
+        tokens = min(batch.context(request), budget)
+        if places <= 0 or tokens <= 0 or (whole and tokens < batch.context(request)):
+            break
+        held = _blocks(batch, request, 0, tokens)
+        if held > free:
+            break
+        chunks.append((request, tokens, 0))
+        budget -= tokens
+        free -= held
+        places -= 1
+    return chunks
+
+
+def _room(batch: Batch, past: int, free: int) -> int:
+    """Return the tokens that the free blocks hold, after `past` of the same request."""
+    if batch.rules.reserve_output:
+        return 1 << 60
+    size = batch.blocks.tokens
+    return free * size + -past % size
+
+
+def _blocks(batch: Batch, request: int, past: int, tokens: int) -> int:
+    if batch.rules.reserve_output:
+        return 0 if past else batch.blocks.needed(batch.most_tokens(request))
+    return batch.blocks.needed(past + tokens) - batch.blocks.needed(past)

@@ -1,0 +1,175 @@
+"""Attention data parallel ranks: each has its own requests, and all run every layer together.
+
+An iteration lasts as long as its fullest rank's attention and dense layers, and as the experts take
+for the tokens of all; a rank without work goes along. Between two changes on any rank steps are
+skipped as on a single one.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from moesim.cost.iteration import IterationTimes, Lines, raised, step_ps, steps_ps, steps_until
+from moesim.sim.serving.replica import Plan, Replica
+
+_FAR = 1 << 60
+
+
+@dataclass(slots=True)
+class Joint:
+    """What all ranks do next, and when that has ended."""
+
+    plans: list[Plan | None]
+    steps: int
+    ends: int
+    lines: Lines | None = None
+    """Of the fullest rank, where all decode."""
+    fullest: int = 0
+
+
+@dataclass(slots=True)
+class Lockstep:
+    """Ranks of one replica; looks like a replica from outside."""
+
+    ranks: Sequence[Replica]
+    times: IterationTimes
+    choose: Callable[[Sequence[Replica]], int]
+    """Which rank a request goes to."""
+    patience: int = 0
+    """Steps for which prompts wait until all ranks have some, so that they are computed together
+    (TensorRT-LLM, attention_dp_config: enable_balance, timeout_iters)."""
+    waited: int = 0
+    """Steps for which they have."""
+    now: int = 0
+    finished: list[int] = field(default_factory=list)
+    plan: Joint | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no rank has anything to do."""
+        return all(rank.is_idle for rank in self.ranks)
+
+    def submit(self, request: int, at: int) -> None:
+        """Queue a request at the rank chosen, at a time up to which all were advanced."""
+        if self.is_idle:
+            self.now = max(self.now, at)
+        self.ranks[self.choose(self.ranks)].submit(request, self.now)
+        self.plan = None
+
+    def next_change(self) -> int | None:
+        """Return when something ends next if nothing is submitted before; None when idle."""
+        if self.plan is None:
+            self.plan = self._decide()
+        return None if self.plan is None else self.plan.ends
+
+    def advance(self, until: int) -> None:
+        """Carry out all iterations that begin before `until`."""
+        while self.now < until:
+            joint = self.plan or self._decide()
+            self.plan = None
+            if joint is None:
+                return
+            if joint.lines is not None and joint.ends > until:
+                joint = self._cut(joint, until)
+            self._carry_out(joint)
+
+    def _decide(self) -> Joint | None:
+        plans = []
+        for rank in self.ranks:
+            rank.now = self.now
+            plans.append(rank.next_plan())
+        busy = [plan for plan in plans if plan is not None]
+        if not busy:
+            return None
+        most = 1 << 60
+        if any(plan.chunks for plan in busy):
+            most = self._patience(plans)
+            if not most:
+                return self._mixed(plans)
+            plans = [rank.decoding_plan() for rank in self.ranks]
+            busy = [plan for plan in plans if plan is not None]
+        return self._decoding(plans, min(most, *(plan.steps for plan in busy)))
+
+    def _patience(self, plans: list[Plan | None]) -> int:
+        """Return for how many steps prompts wait; 0 where all ranks have some or nobody decodes."""
+        together = all(plan is not None and plan.chunks for plan in plans)
+        if together or not any(rank.running for rank in self.ranks):
+            return 0
+        return max(0, self.patience - self.waited)
+
+    def _mixed(self, plans: list[Plan | None]) -> Joint:
+        """One iteration: ranks without prompts decode beside it, where their policy lets them."""
+        attention = tokens = sequences = everyone = 0
+        for rank, plan in zip(self.ranks, plans, strict=True):
+            if plan is None:
+                continue
+            running = len(rank.running) if plan.decodes else 0
+            own = self.times.chunks_ps([(size, past) for _, size, past in plan.chunks])
+            if running:
+                own += step_ps(self.times.attention(running), rank.cached + running)
+            attention = max(attention, own)
+            computed = running + sum(size for _, size, _ in plan.chunks)
+            tokens, everyone = max(tokens, computed), everyone + computed
+            sequences = max(sequences, running + len(plan.chunks))
+        ends = self.now + attention + self.times.common_ps(tokens, sequences, everyone)
+        return Joint(plans, 1, ends)
+
+    def _decoding(self, plans: list[Plan | None], steps: int) -> Joint:
+        """Steps in which the rank that is fullest at first stays the fullest."""
+        counts = [len(rank.running) for rank in self.ranks]
+        common = self.times.common_ps(max(counts), max(counts), sum(counts))
+        fullest = self._fullest(0)
+        if self._fullest(steps - 1) != fullest:
+            low, high = 1, steps
+            while low < high:
+                middle = (low + high + 1) // 2
+                alike = self._fullest(middle - 1) == fullest
+                low, high = (middle, high) if alike else (low, middle - 1)
+            steps = low
+        rank = self.ranks[fullest]
+        growth = len(rank.running)
+        lines = raised(self.times.attention(growth), common)
+        took = steps_ps(lines, rank.cached + growth, growth, steps)
+        return Joint(plans, steps, self.now + took, lines, fullest)
+
+    def _fullest(self, later: int) -> int:
+        """Return the rank whose attention is longest so many steps later, the first of equals."""
+        longest, found = -1, 0
+        for number, rank in enumerate(self.ranks):
+            running = len(rank.running)
+            if running:
+                cached = rank.cached + running * (later + 1)
+                took = step_ps(self.times.attention(running), cached)
+                if took > longest:
+                    longest, found = took, number
+        return found
+
+    def _cut(self, joint: Joint, until: int) -> Joint:
+        assert joint.lines is not None
+        rank = self.ranks[joint.fullest]
+        growth = len(rank.running)
+        steps, took = steps_until(
+            joint.lines, rank.cached + growth, growth, most=joint.steps, span_ps=until - self.now
+        )
+        return Joint(joint.plans, steps, self.now + took, joint.lines, joint.fullest)
+
+    def _carry_out(self, joint: Joint) -> None:
+        for rank, plan in zip(self.ranks, joint.plans, strict=True):
+            if plan is not None:
+                rank.carry_out(plan, joint.steps, joint.ends)
+                self.finished += rank.finished
+                rank.finished.clear()
+        self.now = joint.ends
+        self._count_waiting(joint)
+
+    def _count_waiting(self, joint: Joint) -> None:
+        """Prompts wait from the first step in which one could have been computed."""
+        if any(plan is not None and plan.chunks for plan in joint.plans):
+            self.waited = 0
+        elif self.patience and any(rank.could_take() for rank in self.ranks):
+            self.waited += joint.steps
+
+
+def fewest_waiting(ranks: Sequence[Replica]) -> int:
+    """Return the rank with the lowest 4 * waiting + running (vLLM, v1/engine/core_client.py)."""
+    scores = [4 * (len(r.queue)) + len(r.running) + len(r.computed) for r in ranks]
+    return scores.index(min(scores))

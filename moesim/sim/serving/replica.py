@@ -1,0 +1,265 @@
+"""One replica of an engine: which requests an iteration takes, and how far decoding can skip.
+
+Between two changes of the batch all iterations are alike but for the growth of the cache, so they
+are taken at once; what ends when is the same as iteration by iteration (law 11).
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+
+from moesim.cost.iteration import IterationTimes, steps_ps, steps_until
+from moesim.sim.serving.batching import BATCHING
+from moesim.sim.serving.cache import Blocks
+from moesim.sim.serving.requests import NEVER, Requests
+from moesim.sim.serving.rules import EngineRules
+
+
+@dataclass(slots=True)
+class Decoding:
+    """A request that decodes: what it holds of the cache follows from the number of the step."""
+
+    request: int
+    begun: int
+    """The step in which it decodes first."""
+    cached: int
+    """Its tokens in the cache then."""
+    end: int
+    """The step after its last."""
+    evicted: bool = False
+
+
+@dataclass(slots=True)
+class Plan:
+    """What the engine does next: an iteration with chunks of prompts, or steps of decoding."""
+
+    chunks: list[tuple[int, int, int]]
+    """Requests, how many tokens of their prompts, and after how many."""
+    decodes: bool
+    steps: int
+    ends: int
+    """When that has ended, if nothing comes in between."""
+
+
+@dataclass(slots=True)
+class Replica:
+    """An engine with its queue, its batch and its cache; time moves on when asked to."""
+
+    rules: EngineRules
+    times: IterationTimes
+    asked: Requests
+    one_by_one: bool = False
+    """Take every step on its own, to check that skipping changes nothing."""
+    now: int = 0
+    """Start of the next iteration; nothing is under way before it."""
+    step: int = 0
+    """Decoding steps so far."""
+    blocks: Blocks = field(init=False)
+    queue: deque[int] = field(default_factory=deque)
+    computed: dict[int, int] = field(default_factory=dict)
+    """Tokens computed of each prompt that is under way, in the order of their places."""
+    put_out: dict[int, int] = field(default_factory=dict)
+    """Tokens that an evicted request had put out: they are computed again with its prompt."""
+    running: dict[int, Decoding] = field(default_factory=dict)
+    """Who decodes, in the order of their places."""
+    cached: int = 0
+    """Tokens in the cache of those who decode."""
+    ends: list[tuple[int, int, Decoding]] = field(default_factory=list)
+    """Heap of the last steps."""
+    finished: list[int] = field(default_factory=list)
+    """Requests that finished, for whoever empties it."""
+    plan: Plan | None = None
+
+    def __post_init__(self) -> None:
+        self.blocks = Blocks(self.rules.block_tokens, self.rules.blocks)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self.running or self.queue or self.computed)
+
+    def submit(self, request: int, at: int) -> None:
+        """Queue a request at a time up to which the replica was advanced."""
+        if self.is_idle:
+            self.now = max(self.now, at)
+        self.queue.append(request)
+        self.plan = None
+
+    def next_change(self) -> int | None:
+        """Return when something ends next if nothing is submitted before; None when idle."""
+        if self.plan is None:
+            self.plan = self._decide()
+        return None if self.plan is None else self.plan.ends
+
+    def advance(self, until: int) -> None:
+        """Carry out all iterations that begin before `until`."""
+        while self.now < until:
+            plan = self.plan or self._decide()
+            self.plan = None
+            if plan is None:
+                return
+            if plan.chunks or plan.ends <= until:
+                self.carry_out(plan, plan.steps, plan.ends)
+            else:
+                self._decode_until(until, plan.steps)
+
+    def carry_out(self, plan: Plan, steps: int, ends: int) -> None:
+        """Let the plan happen: its chunks, or so many of its steps, until `ends`."""
+        if plan.chunks:
+            self._mixed(plan, ends)
+        else:
+            self._decode(steps, ends)
+
+    def next_plan(self) -> Plan | None:
+        """Return what this engine would do next, without how long it takes; None when idle.
+
+        For ranks whose iterations last as long as those of others.
+        """
+        while self.blocks.free < self.blocks.growth(self.step, 1):
+            self._evict()
+        chunks = BATCHING[self.rules.batching](self)
+        if chunks:
+            return Plan(chunks, self.rules.batching != "prefill_first", 1, 0)
+        return self.decoding_plan()
+
+    def decoding_plan(self) -> Plan | None:
+        """Return as many steps of decoding as can be skipped; None where nobody decodes."""
+        return Plan([], True, self._steps(), 0) if self.running else None
+
+    def could_take(self) -> bool:
+        """Tell whether prompts could be computed next."""
+        return bool(BATCHING[self.rules.batching](self))
+
+    def _decide(self) -> Plan | None:
+        """Plan from the present on; evicts where the cache cannot hold the next step."""
+        while self.blocks.free < self.blocks.growth(self.step, 1):
+            self._evict()
+        chunks = BATCHING[self.rules.batching](self)
+        if chunks:
+            return self._with_chunks(chunks)
+        sequences = len(self.running)
+        if not sequences:
+            return None
+        steps = self._steps()
+        lines = self.times.lines(sequences)
+        took = steps_ps(lines, self.cached + sequences, sequences, steps)
+        return Plan([], True, steps, self.now + took)
+
+    def _with_chunks(self, chunks: list[tuple[int, int, int]]) -> Plan:
+        decodes = self.rules.batching != "prefill_first"
+        sequences = len(self.running) if decodes else 0
+        sizes = [(tokens, past) for _, tokens, past in chunks]
+        cached = self.cached + sequences if sequences else 0
+        took = self.times.mixed_ps(sequences, cached, sizes)
+        return Plan(chunks, decodes, 1, self.now + took)
+
+    def _steps(self) -> int:
+        """Return how many steps of decoding there are until somebody ends or the cache is full."""
+        while self.ends[0][2].evicted:
+            heappop(self.ends)
+        steps = self.ends[0][0] - self.step
+        if self.one_by_one:
+            return 1
+        return self.blocks.steps_that_fit(self.step, steps)
+
+    def _decode_until(self, until: int, most: int) -> None:
+        sequences = len(self.running)
+        lines = self.times.lines(sequences)
+        span = until - self.now
+        steps, took = steps_until(
+            lines, self.cached + sequences, sequences, most=most, span_ps=span
+        )
+        self._decode(steps, self.now + took)
+
+    def _decode(self, steps: int, ends: int) -> None:
+        """Let `steps` steps of all who decode go by, the last of which ends at `ends`."""
+        self.blocks.used += self.blocks.growth(self.step, steps)
+        self.cached += steps * len(self.running)
+        self.step += steps
+        self.now = ends
+        while self.ends and self.ends[0][0] == self.step:
+            done = heappop(self.ends)[2]
+            if not done.evicted:
+                self._leave(done)
+                self._finish(done.request)
+
+    def _mixed(self, plan: Plan, ends: int) -> None:
+        asked, began = self.asked, self.now
+        for request, tokens, past in plan.chunks:
+            if request not in self.computed:
+                self.queue.popleft()
+                if asked.scheduled[request] == NEVER:
+                    asked.scheduled[request] = began
+            self._hold(request, tokens, past)
+        if plan.decodes and self.running:
+            self._decode(1, ends)
+        self.now = ends
+        for request, _, _ in plan.chunks:
+            if self.computed[request] == self.context(request):
+                self._first_token(request)
+
+    def context(self, request: int) -> int:
+        """Return the tokens to compute before a request can decode."""
+        return self.asked.prompt[request] + self.put_out.get(request, 0)
+
+    def _hold(self, request: int, tokens: int, past: int) -> None:
+        blocks = self.blocks
+        if self.rules.reserve_output:
+            held = blocks.needed(self.most_tokens(request)) if not past else 0
+        else:
+            held = blocks.needed(past + tokens) - blocks.needed(past)
+        blocks.used += held
+        self.computed[request] = past + tokens
+
+    def most_tokens(self, request: int) -> int:
+        """Return the tokens that a request may come to hold."""
+        return self.asked.prompt[request] + self.asked.allowed[request]
+
+    def _first_token(self, request: int) -> None:
+        asked = self.asked
+        if asked.first[request] == NEVER:
+            asked.first[request] = self.now
+        out = self.put_out.pop(request, 0) + 1
+        cached = self.computed.pop(request)
+        left = asked.output[request] - out
+        if left <= 0:
+            self._release(request, cached)
+            self._finish(request)
+            return
+        one = Decoding(request, self.step, cached, self.step + left)
+        self.running[request] = one
+        heappush(self.ends, (one.end, request, one))
+        self.cached += cached
+        if not self.rules.reserve_output:
+            self.blocks.start(cached, self.step)
+
+    def _leave(self, one: Decoding) -> None:
+        cached = one.cached + self.step - one.begun
+        del self.running[one.request]
+        self.cached -= cached
+        if not self.rules.reserve_output:
+            self.blocks.stop(cached, self.step)
+        self._release(one.request, cached)
+
+    def _release(self, request: int, cached: int) -> None:
+        held = self.most_tokens(request) if self.rules.reserve_output else cached
+        self.blocks.used -= self.blocks.needed(held)
+
+    def _finish(self, request: int) -> None:
+        self.asked.finish[request] = self.now
+        self.finished.append(request)
+
+    def _evict(self) -> None:
+        """Take its place from the request that got it last; it is computed again from the start."""
+        if self.computed:
+            request, cached = self.computed.popitem()
+            self._release(request, cached)
+        else:
+            request, one = self.running.popitem()
+            self.running[request] = one
+            one.evicted = True
+            self._leave(one)
+            left = one.end - self.step
+            self.put_out[request] = self.asked.output[request] - left
+        self.asked.preemptions[request] += 1
+        self.queue.appendleft(request)

@@ -1,0 +1,28 @@
+"""How an engine fills its iterations: limits, and what a prompt may do beside decoding."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Batching = Literal["mixed", "prefill_first", "whole_prompts", "static"]
+"""mixed: decoding first, chunks of prompts in what is left of the token budget (vLLM v1);
+prefill_first: chunks of prompts alone, decoding only where none can be taken (SGLang);
+whole_prompts: decoding first, prompts only whole (TensorRT-LLM without chunked context);
+static: as many requests as there are places, the next only when all have finished."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineRules:
+    """What an engine allows."""
+
+    batching: Batching = "mixed"
+    max_sequences: int
+    """Requests that have a place in the batch at the same time."""
+    token_budget: int
+    """Tokens that an iteration computes at most."""
+    block_tokens: int = 16
+    """Tokens in a block of the cache."""
+    blocks: int
+    """Blocks that the cache has."""
+    reserve_output: bool = False
+    """Whether a request is only taken when there is room for all tokens that it may put out, so
+    that nobody is ever preempted (TensorRT-LLM, guaranteed no evict)."""

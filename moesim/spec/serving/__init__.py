@@ -1,0 +1,1 @@
+"""What a serving scenario says: workload, engine, layout, cluster of replicas."""

@@ -1,0 +1,88 @@
+"""Engines by name and version: what they do where a user says nothing."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from moesim.hardware.device import Device
+from moesim.sim.serving.rules import Batching
+
+_GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """The defaults of an engine, with where they are read."""
+
+    name: str
+    version: str
+    software: str
+    """The software profile that holds its kernels and host times."""
+    batching: Batching
+    max_sequences: int
+    token_budget: int
+    block_tokens: int
+    memory_fraction: float
+    """Share of the device memory that the engine takes."""
+    memory_of: Literal["all", "free"]
+    """all: of the whole memory, weights included; free: of what weights leave, for the cache."""
+    reserve_output: bool
+    exchange: Literal["allgather_reducescatter", "deepep"]
+    source: str
+
+
+def vllm(device: Device) -> Preset:
+    """Return vLLM's defaults, which depend on the memory of the device.
+
+    Source: vllm/engine/arg_utils.py of 0.33.0 (EngineArgs, get_batch_defaults): API server.
+    """
+    memory = device.memory_capacity_bytes
+    budget, sequences = 2048, 1024
+    if memory >= 160 * _GIB:
+        budget = 16384
+    elif memory >= 70 * _GIB and not device.name.startswith("a100"):
+        budget = 8192
+    else:
+        sequences = 256
+    return Preset(
+        name="vllm", version="0.33.0", software="vllm", batching="mixed",
+        max_sequences=sequences, token_budget=budget, block_tokens=16, memory_fraction=0.92,
+        memory_of="all", reserve_output=False, exchange="allgather_reducescatter",
+        source="vllm 0.33.0, vllm/engine/arg_utils.py",
+    )  # fmt: skip
+
+
+def sglang(device: Device) -> Preset:
+    """Return SGLang's defaults.
+
+    Source: sglang 0.5.23 server_args.py: chunked_prefill_size 8192 on 80 GB devices and 16384 on
+    larger ones, page_size 1; mem_fraction_static depends on the layout, its usual value is taken
+    (from memory, unchecked).
+    """
+    large = device.memory_capacity_bytes >= 160 * _GIB
+    return Preset(
+        name="sglang", version="0.5.23", software="sglang", batching="prefill_first",
+        max_sequences=2048, token_budget=16384 if large else 8192, block_tokens=1,
+        memory_fraction=0.88, memory_of="all", reserve_output=False,
+        exchange="allgather_reducescatter",
+        source="sglang 0.5.23, server_args.py",
+    )  # fmt: skip
+
+
+def tensorrt_llm(device: Device) -> Preset:
+    """Return TensorRT-LLM's defaults of the PyTorch backend.
+
+    Source: tensorrt_llm/llmapi/llm_args.py: max_batch_size 2048, max_num_tokens 8192,
+    tokens_per_block 32, free_gpu_memory_fraction 0.9; the scheduler guarantees that nobody is
+    evicted (from memory, unchecked).
+    """
+    del device
+    return Preset(
+        name="tensorrt-llm", version="1.2", software="tensorrt-llm", batching="whole_prompts",
+        max_sequences=2048, token_budget=8192, block_tokens=32, memory_fraction=0.9,
+        memory_of="free", reserve_output=True, exchange="allgather_reducescatter",
+        source="TensorRT-LLM 1.2, llmapi/llm_args.py",
+    )  # fmt: skip
+
+
+PRESETS = {"vllm": vllm, "sglang": sglang, "tensorrt-llm": tensorrt_llm}
+"""The engines by name."""
