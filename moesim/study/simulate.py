@@ -109,11 +109,16 @@ def plan(run: Training, orders: tuple[Order, ...], costs: tuple[StageCost, ...])
 
 
 def memory(run: Training, stages: list[list[Chunk]], loads: Loads) -> list[StageMemory]:
-    """Return the peak memory of one rank of each stage."""
-    return [
-        stage_memory(run.job, stage, loads, in_flight(run, number), run.layout, run.software)
-        for number, stage in enumerate(stages)
-    ]
+    """Return the peak memory of one rank of each stage; equal stages are counted once."""
+    known: dict[object, StageMemory] = {}
+    found = []
+    for number, stage in enumerate(stages):
+        held = in_flight(run, number)
+        key = (tuple(_likeness(chunk, loads) for chunk in stage), tuple(sorted(held.items())))
+        if key not in known:
+            known[key] = stage_memory(run.job, stage, loads, held, run.layout, run.software)
+        found.append(known[key])
+    return found
 
 
 def in_flight(run: Training, stage: int) -> dict[int, int]:

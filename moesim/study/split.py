@@ -7,7 +7,7 @@ from moesim.cost.pipeline import Chunk, balanced, chunks, equal_sizes
 from moesim.cost.pricing import Machine, machine
 from moesim.cost.stage import backward_pass, forward_pass
 from moesim.cost.work import Block, Loads, blocks
-from moesim.moe.assignment import assign
+from moesim.moe.assignment import LayerLoad, Router, assign
 from moesim.moe.loads import LoadLaw
 from moesim.study.resolve import Training
 from moesim.study.routing import moe_layers, router
@@ -55,7 +55,11 @@ def _block_s(block: Block, on: Machine, recompute: tuple[str, ...]) -> float:
 
 def _even_loads(run: Training) -> Loads:
     unused = rng.stream(0, "even loads draw nothing")
-    return {
-        layer.number: assign(replace(router(layer, run), law=LoadLaw()), unused)
-        for layer in moe_layers(run)
-    }
+    known: dict[Router, LayerLoad] = {}
+    loads = {}
+    for layer in moe_layers(run):
+        routed = replace(router(layer, run), law=LoadLaw())
+        if routed not in known:
+            known[routed] = assign(routed, unused)
+        loads[layer.number] = known[routed]
+    return loads
