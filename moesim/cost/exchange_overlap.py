@@ -76,13 +76,39 @@ def beside_each_other(forward: PassCost, backward: PassCost, cost: Interference)
     both have. Source: Megatron-LM, --overlap-moe-expert-parallel-comm,
     core/models/common/model_chunk_schedule_plan.py.
     """
+    parts: list[Part] = []
+    for turn in turns(forward, backward):
+        parts += _turn(turn.work, turn.exchange, cost)
+    return pass_cost(parts, forward.layers + backward.layers)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A stretch of one pass, with an exchange of the other pass beside it."""
+
+    is_forward: bool
+    """Whose work it is; the exchange is the other's."""
+    work: tuple[Part, ...]
+    exchange: Part | None
+
+
+def turns(forward: PassCost, backward: PassCost) -> list[Turn]:
+    """Return the turns that a forward and a backward pass take beside each other."""
     ahead, back = _stretches(forward), _stretches(backward)
-    parts = list(back[0].work)
+    found = [Turn(False, back[0].work, None)]
     # forward stretch n has the exchange before backward stretch n + 1 beside it, and so on in turn
     for one, other, following in zip_longest(ahead, back[1:], ahead[1:], fillvalue=_NOTHING):
-        parts += _turn(one.work, other.exchange, cost)
-        parts += _turn(other.work, following.exchange, cost)
-    return pass_cost(parts, forward.layers + backward.layers)
+        found.append(Turn(True, one.work, other.exchange))
+        found.append(Turn(False, other.work, following.exchange))
+    return found
+
+
+def beside_s(compute_s: float, exchange_s: float, cost: Interference) -> float:
+    """Return for how long compute and an exchange run beside each other, by `together_s`."""
+    speed = 1 - cost.taken
+    if speed + cost.rate <= 1:
+        return 0.0
+    return min(compute_s / speed, exchange_s / cost.rate)
 
 
 @dataclass(frozen=True, slots=True)

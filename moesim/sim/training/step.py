@@ -50,7 +50,7 @@ class StepResult:
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
+class Way:
     """Where a kind of pass of a chunk gets its input from, and where its result goes.
 
     A place is an input of a chunk of the network, F, B, or done for the turn at its end.
@@ -67,7 +67,7 @@ class _Stage:
     """How far a stage has come."""
 
     number: int
-    ways: dict[tuple[str, int], _Way]
+    ways: dict[tuple[str, int], Way]
     final: frozenset[int]
     """The places of the items that make the gradients of a chunk final."""
     log: StageLog = field(default_factory=StageLog)
@@ -103,7 +103,7 @@ class _Step:
 def simulate_step(plan: StepPlan) -> StepResult:
     """Return how one step runs; SimulationError if the schedule cannot be followed."""
     stages = [
-        _Stage(number, _ways(plan, number), _finals(order))
+        _Stage(number, ways(plan, number), _finals(order))
         for number, order in enumerate(plan.orders)
     ]
     step = _Step(plan, stages)
@@ -123,11 +123,11 @@ def _in_time(piece: Slice) -> tuple[float, str]:
     return piece.start_s, piece.track
 
 
-def _ways(plan: StepPlan, stage: int) -> dict[tuple[str, int], _Way]:
+def ways(plan: StepPlan, stage: int) -> dict[tuple[str, int], Way]:
     """Return where the passes of a stage get their inputs, by kind and chunk."""
     times, stages = plan.stages[stage], len(plan.stages)
     depth = stages if plan.route == "two_ways" else stages * len(times.forward)
-    found: dict[tuple[str, int], _Way] = {}
+    found: dict[tuple[str, int], Way] = {}
     for chunk in range(len(times.forward)):
         place = chunk * stages + stage
         if plan.route != "loop":
@@ -147,7 +147,7 @@ def _ways(plan: StepPlan, stage: int) -> dict[tuple[str, int], _Way]:
         }
         for kind, costs in kinds.items():
             if costs:
-                found[kind, chunk] = _Way(costs[chunk], *ends[kind])
+                found[kind, chunk] = Way(costs[chunk], *ends[kind])
     return found
 
 
@@ -187,16 +187,16 @@ def _advance(step: _Step, stage: _Stage) -> list[int]:
     while stage.done < len(order):
         item = order[stage.done]
         both = (item.forward, item.backward) if isinstance(item, Pair) else (item,)
-        ways = [stage.ways[one.kind, one.chunk] for one in both]
+        found = [stage.ways[one.kind, one.chunk] for one in both]
         start_s = stage.now_s
-        for one, way in zip(both, ways, strict=True):
+        for one, way in zip(both, found, strict=True):
             if way.takes is not None:
                 key = (way.takes, one.micro_batch)
                 if key not in arrived:
                     step.waiting[key] = stage.number
                     return freed
                 start_s = max(start_s, arrived[key])
-        seconds = work_of(times, item).seconds if len(both) > 1 else ways[0].work.seconds
+        seconds = work_of(times, item).seconds if len(both) > 1 else found[0].work.seconds
         if stage.done in stage.final:
             stage.reduce_from.append(start_s)
         stage.now_s = start_s + seconds
@@ -206,7 +206,7 @@ def _advance(step: _Step, stage: _Stage) -> list[int]:
             log.gather_exposed_s = stage.gathered_s - stage.now_s
             stage.now_s += log.gather_exposed_s
         stage.done += 1
-        for one, way in zip(both, ways, strict=True):
+        for one, way in zip(both, found, strict=True):
             if way.gives is not None:
                 key = (way.gives, one.micro_batch)
                 arrived[key] = stage.now_s + way.delay_s
