@@ -59,7 +59,7 @@ def stage_memory(
     ]
     kept = _kept_by_fullest(held, job.recompute)
     working = max(
-        (_working_set(block, job.recompute) for found in work for block in found), default=0.0
+        (working_set_bytes(block, job.recompute) for found in work for block in found), default=0.0
     )
     weight = rule.weight_bytes / layout.dense_shards
     return StageMemory(
@@ -100,7 +100,7 @@ def _kept_by_fullest(held: list[tuple[Block, int]], recompute: tuple[str, ...]) 
     """
     even, routed = 0.0, np.zeros(1)
     for block, count in held:
-        kept = count * _kept(block, recompute)
+        kept = count * block_kept_bytes(block, recompute)
         skewed = 0.0
         rows = np.asarray(block.rank_rows, dtype=np.float64)
         if rows.any():
@@ -110,11 +110,12 @@ def _kept_by_fullest(held: list[tuple[Block, int]], recompute: tuple[str, ...]) 
     return even + float(routed.max())
 
 
-def _kept(block: Block, recompute: tuple[str, ...]) -> float:
+def block_kept_bytes(block: Block, recompute: tuple[str, ...]) -> float:
+    """Return what a block keeps of one micro-batch for its backward pass."""
     return kept_bytes(block.operators, recompute if block.is_layer else ())
 
 
-def _working_set(block: Block, recompute: tuple[str, ...]) -> float:
+def working_set_bytes(block: Block, recompute: tuple[str, ...]) -> float:
     """Return what a block needs while it runs, beyond what is kept.
 
     A layer: what recomputing it brings back. The end of the network: the logits and their gradient;

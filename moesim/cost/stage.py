@@ -73,7 +73,7 @@ def stage_cost(job: Job, stage: list[Chunk], loads: Loads, on: Machine) -> Stage
     beside = [_beside(job, chunk, found, on) for chunk, found in zip(stage, work, strict=True)]
     params = stage_params(job.architecture, stage, job.shard)
     rule = job.optimizer
-    reduce_s, gather_s = _between_steps_s(params, rule, on)
+    reduce_s, gather_s = between_steps_s(params, rule, on)
     pairs = tuple(zip(work, beside, strict=True))
     forward = tuple(forward_pass(found, on, also) for found, also in pairs)
     backward = tuple(backward_pass(found, on, job.recompute, also) for found, also in pairs)
@@ -82,11 +82,11 @@ def stage_cost(job: Job, stage: list[Chunk], loads: Loads, on: Machine) -> Stage
         backward=backward,
         joint=joint_passes(forward, backward, on, job.exchange_overlap == "batch"),
         **_split(job, pairs, on),
-        send_s=_send_s(job, on),
+        send_s=send_s(job, on),
         reduce_s=reduce_s,
         gather_s=gather_s,
         update_s=clipped_update_s(params, job, on),
-        embedding_s=sum(price(one, on).seconds for one in _embedding_gradients(job, stage, on)),
+        embedding_s=embedding_s(job, stage, on),
     )
 
 
@@ -274,7 +274,8 @@ def weight_casts_s(params: StageParams, shard: Shard, on: Machine) -> float:
     return cast * shard.quantisation.passes_bytes / rate
 
 
-def _send_s(job: Job, on: Machine) -> float:
+def send_s(job: Job, on: Machine) -> float:
+    """Return the seconds of handing a micro-batch on to the next stage."""
     return sum(price(one, on).seconds for one in handed_on(job, on.layout.pp))
 
 
@@ -289,6 +290,11 @@ def handed_on(job: Job, stages: int) -> list[Collective]:
 
 def _transfer(name: str, kind: CollectiveKind, group: str, payload: float) -> Collective:
     return Collective(name=name, module=group, kind=kind, group=group, payload_bytes=payload)
+
+
+def embedding_s(job: Job, stage: list[Chunk], on: Machine) -> float:
+    """Return the seconds of summing the gradients of an embedding that both ends hold."""
+    return sum(price(one, on).seconds for one in _embedding_gradients(job, stage, on))
 
 
 def _embedding_gradients(job: Job, stage: list[Chunk], on: Machine) -> list[Collective]:
@@ -307,7 +313,7 @@ def _embedding_gradients(job: Job, stage: list[Chunk], on: Machine) -> list[Coll
     return [_transfer("embedding_all_reduce", "all_reduce", "embedding", payload)]
 
 
-def _between_steps_s(params: StageParams, rule: OptimizerRule, on: Machine) -> tuple[float, float]:
+def between_steps_s(params: StageParams, rule: OptimizerRule, on: Machine) -> tuple[float, float]:
     """Return the seconds of reducing gradients and of gathering weights, once per step.
 
     Fully sharded, each pass gathers and scatters; what is left are the sums of the shards over

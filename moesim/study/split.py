@@ -39,7 +39,7 @@ def _seconds(run: Training, layers: int) -> tuple[list[float], float]:
     """Return the seconds of each layer for one micro-batch, and of what follows the last."""
     on = machine(run.cluster.device, run.cluster.topology, run.software, run.layout)
     whole = chunks(run.architecture, 1)[0][0]
-    found = blocks(run.job, whole, _even_loads(run))
+    found = blocks(run.job, whole, even_loads(run))
     ahead = 2 if run.architecture.encoder else 1  # the embeddings
     known: dict[int, float] = {}
     for block in found:
@@ -53,7 +53,8 @@ def _block_s(block: Block, on: Machine, recompute: tuple[str, ...]) -> float:
     return forward_pass([block], on).seconds + backward_pass([block], on, recompute).seconds
 
 
-def _even_loads(run: Training) -> Loads:
+def even_loads(run: Training) -> Loads:
+    """Return the loads of all layers with experts where every expert has equally many rows."""
     unused = rng.stream(0, "even loads draw nothing")
     known: dict[Router, LayerLoad] = {}
     loads = {}

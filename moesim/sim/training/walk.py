@@ -1,0 +1,70 @@
+"""What a stage does in a step, counted: enough for a bound of its time, without simulating it."""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+
+from moesim.sim.training.registry import stage_order
+from moesim.sim.training.schedules import Action, Order, Pair, most_in_flight, passes
+
+Kind = tuple[str, int] | tuple[int, int]
+"""A kind of pass and its chunk, or the chunks of the forward and backward pass of a pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """The passes of a stage: how many of each kind, which come first and last."""
+
+    counts: dict[Kind, float]
+    first: int
+    """Chunk of the first pass."""
+    last: int
+    """Chunk of the last pass whose result another stage may wait for."""
+    late: dict[Kind, float]
+    """What follows that pass."""
+    in_flight: dict[int, int]
+    """Micro-batches of each chunk held at the fullest moment."""
+
+
+def walk(name: str, stage: int, stages: int, size: tuple[int, int], pairs: bool) -> Walk:
+    """Return what a stage does; `size` is micro-batches and chunks.
+
+    Beyond four pipelines' worth of micro-batches each more of them adds the same passes to the
+    steady state, so that counts grow in proportion.
+    """
+    micro_batches, chunks = size
+    few = 4 * stages
+    if micro_batches <= few:
+        return _counted(name, stage, stages, size, pairs)
+    short = _counted(name, stage, stages, (few, chunks), pairs)
+    longer = _counted(name, stage, stages, (few + 2 * stages, chunks), pairs)
+    more = (micro_batches - few) / (2 * stages)
+    counts = {
+        kind: number + more * (longer.counts[kind] - number)
+        for kind, number in short.counts.items()
+    }
+    held = short.in_flight
+    if name == "gpipe":
+        held = {0: micro_batches}
+    return Walk(counts, short.first, short.last, short.late, held)
+
+
+@lru_cache(maxsize=4096)
+def _counted(name: str, stage: int, stages: int, size: tuple[int, int], pairs: bool) -> Walk:
+    order = stage_order(name, stage, stages, size, pairs)
+    number = next(n for n in reversed(range(len(order))) if passes((order[n],))[-1].kind in "BI")
+    last = passes((order[number],))[-1]
+    held = most_in_flight(order)
+    return Walk(
+        _count(order), passes(order[:1])[0].chunk, last.chunk, _count(order[number + 1 :]), held
+    )
+
+
+def _count(order: Order) -> dict[Kind, float]:
+    return {kind: float(times) for kind, times in Counter(map(_kind, order)).items()}
+
+
+def _kind(item: Action | Pair) -> Kind:
+    if isinstance(item, Pair):
+        return item.forward.chunk, item.backward.chunk
+    return item.kind, item.chunk
