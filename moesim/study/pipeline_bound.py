@@ -137,10 +137,17 @@ def _count_s(line: Pipeline, stage: int, counts: dict[Kind, float]) -> float:
 
 
 def _exposed_s(line: Pipeline, stage: int, reduce_s: float) -> float:
-    """Return what of a reduction is left after the last pass at least: that of the last layer."""
+    """Return what of a reduction is left after the last pass at least.
+
+    That of the last layer; and of the share of the chunk whose gradients the last pass makes final,
+    what does not hide beside this pass.
+    """
     if not line.cut.run.scenario.training.overlap.grad_reduce:
         return reduce_s
-    return reduce_s / max(1, sum(one.layers for one in line.chunks(stage)))
+    chunks = line.chunks(stage)
+    beside_s = _count_s(line, stage, {line.walk(stage).final: 1.0})
+    left_s = reduce_s / len(chunks) - line.on.software.overlapped_fraction * beside_s
+    return max(left_s, reduce_s / max(1, sum(one.layers for one in chunks)))
 
 
 def _between(line: Pipeline) -> list[Between]:

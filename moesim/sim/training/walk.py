@@ -22,6 +22,8 @@ class Walk:
     """Chunk of the last pass whose result another stage may wait for."""
     late: dict[Kind, float]
     """What follows that pass."""
+    final: Kind
+    """The last pass of all, which makes the gradients of its chunk final."""
     in_flight: dict[int, int]
     """Micro-batches of each chunk held at the fullest moment."""
 
@@ -46,7 +48,7 @@ def walk(name: str, stage: int, stages: int, size: tuple[int, int], pairs: bool)
     held = short.in_flight
     if name == "gpipe":
         held = {0: micro_batches}
-    return Walk(counts, short.first, short.last, short.late, held)
+    return Walk(counts, short.first, short.last, short.late, short.final, held)
 
 
 @lru_cache(maxsize=4096)
@@ -56,7 +58,12 @@ def _counted(name: str, stage: int, stages: int, size: tuple[int, int], pairs: b
     last = passes((order[number],))[-1]
     held = most_in_flight(order)
     return Walk(
-        _count(order), passes(order[:1])[0].chunk, last.chunk, _count(order[number + 1 :]), held
+        counts=_count(order),
+        first=passes(order[:1])[0].chunk,
+        last=last.chunk,
+        late=_count(order[number + 1 :]),
+        final=_kind(order[-1]),
+        in_flight=held,
     )
 
 
