@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from moesim.cost.layout import Layout
 from moesim.cost.pricing import Machine, machine
+from moesim.cost.times import PassCost
 from moesim.cost.work import Block
 from moesim.errors import ScenarioError
 from moesim.spec.parallel import ParallelSpec
@@ -56,6 +57,10 @@ class Bounds:
         return self.peak_bytes <= self.capacity_bytes
 
 
+Alike = dict[tuple[int, str], PassCost]
+"""Passes by block and kind."""
+
+
 @dataclass(slots=True)
 class _Known:
     """What layouts share."""
@@ -63,7 +68,7 @@ class _Known:
     scenario: Scenario
     run: Training
     scenarios: dict[object, Scenario] = field(default_factory=dict)
-    layers: dict[object, tuple[Machine, list[Block]]] = field(default_factory=dict)
+    layers: dict[object, tuple[Machine, list[Block], Alike]] = field(default_factory=dict)
     """By all that their prices depend on but recomputation."""
     cuts: dict[object, Cut] = field(default_factory=dict)
 
@@ -144,6 +149,6 @@ def _cut(known: _Known, scenario: Scenario, cut: tuple[ParallelSpec, Layout]) ->
         made = training(scenario, run.architecture, cluster, run.software, spec)
         if key not in known.layers:
             on = machine(cluster.device, cluster.topology, made.software, layout)
-            known.layers[key] = (on, whole_blocks(made))
+            known.layers[key] = (on, whole_blocks(made), {})
         known.cuts[key, again] = Cut(made, *known.layers[key])
     return known.cuts[key, again]

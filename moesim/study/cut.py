@@ -50,6 +50,8 @@ class Cut:
     on: Machine
     found: list[Block]
     """Those of the whole network."""
+    alike: dict[tuple[int, str], PassCost] = field(default_factory=dict)
+    """Passes that recomputation does not change, shared by cuts that differ in nothing else."""
     before: int = 1
     """How many of them come before the first layer: the embedding."""
     chunks: dict[tuple[tuple[int, ...], bool, bool], ChunkCost] = field(default_factory=dict)
@@ -135,12 +137,17 @@ class Cut:
     def _priced(self, block: Block, kind: str) -> PassCost:
         job = self.run.job
         beside = Beside(shared=job.exchange_overlap == "shared_expert")
-        if kind == "F":
-            return forward_pass([block], self.on, beside)
-        if kind == "W":
-            return backward_pass([block], self.on, (), weights=True)
-        weights = False if kind == "I" else None
-        return backward_pass([block], self.on, job.recompute, beside, weights=weights)
+        if kind in "BI":
+            weights = False if kind == "I" else None
+            return backward_pass([block], self.on, job.recompute, beside, weights=weights)
+        key = (id(block), kind)
+        if key not in self.alike:
+            self.alike[key] = (
+                forward_pass([block], self.on, beside)
+                if kind == "F"
+                else backward_pass([block], self.on, (), weights=True)
+            )
+        return self.alike[key]
 
 
 def whole_blocks(run: Training) -> list[Block]:
