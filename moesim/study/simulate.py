@@ -89,7 +89,7 @@ def stage_costs(
         if key not in known:
             known[key] = stage_cost(run.job, stage, loads, on)
         costs.append(known[key])
-    return slowed(run, tuple(costs))
+    return slowed(run, tuple(costs), on)
 
 
 def _likeness(chunk: Chunk, loads: Loads) -> object:
@@ -113,13 +113,16 @@ def plan(run: Training, orders: tuple[Order, ...], costs: tuple[StageCost, ...])
 
 
 def memory(run: Training, stages: list[list[Chunk]], loads: Loads) -> list[StageMemory]:
-    """Return the peak memory of one rank of each stage."""
-    return [
-        stage_memory(
-            run.job, stage, loads, _moments(run, number, len(stage)), run.layout, run.software
-        )
-        for number, stage in enumerate(stages)
-    ]
+    """Return the peak memory of one rank of each stage; equal stages are counted once."""
+    known: dict[object, StageMemory] = {}
+    found = []
+    for number, stage in enumerate(stages):
+        held = _moments(run, number, len(stage))
+        key = (tuple(_likeness(chunk, loads) for chunk in stage), held)
+        if key not in known:
+            known[key] = stage_memory(run.job, stage, loads, held, run.layout, run.software)
+        found.append(known[key])
+    return found
 
 
 def _moments(run: Training, stage: int, chunks: int) -> tuple[Moment, ...]:

@@ -1,6 +1,7 @@
 """The pipeline schedules by the names that scenarios give them."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Literal
 
 from moesim.sim.training.dualpipe import dualpipe, dualpipe_v
@@ -25,6 +26,7 @@ ROUTES: dict[str, Literal["loop", "two_ways", "v"]] = {
 """How the chunks follow each other, where they do not go round the stages in a loop."""
 
 
+@lru_cache(maxsize=256)
 def stage_order(name: str, stage: int, stages: int, size: tuple[int, int], pairs: bool) -> Order:
     """Return what a stage does; `size` is micro-batches and chunks, `pairs` joins passes."""
     if name in SPLIT:
