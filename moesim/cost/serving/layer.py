@@ -34,7 +34,7 @@ def _projections_s(layer: Layer, tokens: Array, on: Deployment) -> Array:
         return summed
     if isinstance(attention, LinearAttention):
         q = attention.value_heads * attention.value_head_dim // tp
-        kv = 2 * attention.key_heads * attention.key_head_dim // tp + q
+        kv = 2 * attention.key_heads * attention.key_head_dim // tp + q  # with the output's gate
     else:
         q = max(1, attention.heads // tp) * attention.head_dim
         kv = 2 * max(1, attention.kv_heads // tp) * attention.head_dim

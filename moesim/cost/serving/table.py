@@ -11,7 +11,13 @@ from moesim.cost.iteration import TabledTimes
 from moesim.cost.serving import attention as attend
 from moesim.cost.serving.deployment import Deployment
 from moesim.cost.serving.layer import embedding_s, head_s, layer_s, routed_s
-from moesim.model.architecture import GroupedQueryAttention, LatentAttention, Layer
+from moesim.cost.serving.linear import scan_s
+from moesim.model.architecture import (
+    GroupedQueryAttention,
+    LatentAttention,
+    Layer,
+    LinearAttention,
+)
 
 _TOKENS = np.array(
     [1, 2, 4, 8, 12, *range(16, 256, 16), *range(256, 1024, 64), *range(1024, 4096, 256),
@@ -100,11 +106,9 @@ def _decode_s(layer: Layer, sequences: int, on: Deployment) -> Array:
             return attend.decode_s(layer.attention, sequences, _CACHED, on)
         case LatentAttention():
             heads = max(1, layer.attention.heads // on.cut.tp)
-            found = attend.latent_decode_s(sequences, _CACHED, heads, on)
-            assert found is not None
-            return found
-        case _:
-            return np.zeros_like(_CACHED)
+            return attend.latent_decode_s(layer.attention, sequences, _CACHED, heads, on=on)
+        case LinearAttention():
+            return np.full_like(_CACHED, scan_s(layer.attention, sequences, sequences, on))
 
 
 def _prefill_s(layer: Layer, tokens: Array, past: Array, on: Deployment) -> Array:
@@ -113,11 +117,9 @@ def _prefill_s(layer: Layer, tokens: Array, past: Array, on: Deployment) -> Arra
             return attend.prefill_s(layer.attention, tokens, past, on)
         case LatentAttention():
             heads = max(1, layer.attention.heads // on.cut.tp)
-            found = attend.latent_prefill_s(tokens, past, heads, on)
-            assert found is not None
-            return found
-        case _:
-            return np.zeros_like(tokens)
+            return attend.latent_prefill_s(layer.attention, tokens, past, heads, on=on)
+        case LinearAttention():
+            return np.array([scan_s(layer.attention, 1, int(count), on) for count in tokens])
 
 
 def padded(tokens: int, sizes: Sequence[int]) -> int:
