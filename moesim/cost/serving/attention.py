@@ -98,7 +98,7 @@ def latent_decode_s(
         size = _cache_bytes(on) * (attention.kv_lora_rank + attention.qk_rope_head_dim)
         rate = on.chip.memory_bandwidth_bytes_per_s * on.software.memory_fraction
         around = latent_projections_s(attention, np.array([float(sequences)]), heads, on)[0]
-        return around + sequences * tokens * size / rate + on.software.kernel_launch_s
+        return np.asarray(around + sequences * tokens * size / rate + on.software.kernel_launch_s)
     samples = {
         "batch_size": np.full_like(tokens, sequences), "kv_tokens": np.maximum(tokens, 1.0),
         **_latent(tokens, heads, on),

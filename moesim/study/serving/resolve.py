@@ -87,6 +87,7 @@ def _deployment(scenario: ServingScenario, machines: Cluster, preset: Preset) ->
         chip=software.kernels.chip, kernels=software.kernels, software=software,
         networks={"tp": among(cut.tp), "ep": among(cut.tp * cut.dp)}, cut=cut,
         formats=formats(scenario.serving.formats), load=natural_load(architecture),
+        overlap=scenario.serving.engine.overlap,
     )  # fmt: skip
 
 
