@@ -53,8 +53,6 @@ def run_row(said: Said, deployments: Deployments) -> Run:
         raise SkippedError("pools the stages of the other rows")
     checkpoint = said.row.get("checkpoint")
     served = deployments.of(said, str(checkpoint) if checkpoint else "")
-    if served.on.cut.dp * served.on.cut.tp != served.devices // served.replicas:
-        raise SkippedError("devices and ranks do not match")
     return simulated(served, asked_of(said, served.replicas))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from moesim.cost.iteration import TabledTimes
 from moesim.cost.serving.deployment import Deployment
-from moesim.cost.serving.table import iteration_times
+from moesim.cost.serving.table import HostTime, iteration_times
 from moesim.errors import ProfileError, ScenarioError
 from moesim.model.architecture import Architecture
 from moesim.sim.serving.rules import EngineRules
@@ -14,8 +14,9 @@ from moesim.spec.cases import CaseFile
 from moesim.spec.serving.scenario import ServingScenario
 from moesim.spec.validate import build
 from moesim.spec.yaml_text import Document
-from moesim.study.serving.resolve import Serving, cache_blocks, resolve
-from moesim.study.validate.inference.flags import read_flags
+from moesim.study.serving.presets.lookup import published_engine
+from moesim.study.serving.resolve import Serving, cache_blocks, natural_load, resolve
+from moesim.study.validate.engine_flags import read_flags
 from moesim.study.validate.inference.formats import read_formats
 from moesim.study.validate.inference.host import host_of
 from moesim.study.validate.inference.models import model_of
@@ -31,11 +32,20 @@ class Served:
     """A deployment of a case, ready to be asked."""
 
     engine: str
-    on: Deployment
-    rules: EngineRules
+    run: Serving
     times: TabledTimes
     devices: int
     replicas: int
+
+    @property
+    def on(self) -> Deployment:
+        """Return what is deployed."""
+        return self.run.deployment
+
+    @property
+    def rules(self) -> EngineRules:
+        """Return what its engine allows."""
+        return self.run.rules
 
 
 @dataclass(slots=True)
@@ -44,7 +54,7 @@ class Deployments:
 
     file: CaseFile
     known: dict[str, tuple[Serving, TabledTimes]] = field(default_factory=dict)
-    host: Any = None
+    host: HostTime | None = None
     """Host times instead of the software profile's, for fitting them."""
 
     def of(self, said: Said, model: str = "") -> Served:
@@ -64,9 +74,10 @@ class Deployments:
         run, times = self.known[key]
         scenario = build(ServingScenario, Document(data))
         return Served(
-            engine=data["serving"]["engine"]["name"], on=run.deployment,
-            rules=_rules(run, scenario), times=times,
-            devices=cut["tp"] * cut["dp"] * cut["replicas"], replicas=cut["replicas"],
+            engine=data["serving"]["engine"]["name"],
+            run=replace(run, rules=_rules(run, scenario)), times=times,
+            devices=cut["tp"] * cut["dp"] * cut["pp"] * cut["replicas"],
+            replicas=cut["replicas"],
         )  # fmt: skip
 
 
@@ -78,7 +89,12 @@ def _resolved(data: dict[str, Any], architecture: Architecture) -> Serving:
     heads = [getattr(run_.layer.attention, "heads", 0) for run_ in architecture.decoder]
     if any(count and run.deployment.cut.tp > count for count in heads):
         raise SkippedError("more tensor parallel ranks than heads of attention")
-    return replace(run, deployment=replace(run.deployment, architecture=architecture))
+    return replace(
+        run,
+        deployment=replace(
+            run.deployment, architecture=architecture, load=natural_load(architecture)
+        ),
+    )
 
 
 def _rules(run: Serving, scenario: ServingScenario) -> EngineRules:
@@ -95,19 +111,35 @@ def _scenario(said: Said, architecture: Architecture, cut: dict[str, int]) -> di
     profile, name = chip_of(said), engine_of(said)
     concurrency = said.count("concurrency", "max_concurrency", part="workload")
     isl = said.figure("isl", "isl_param")
-    engine, unknown = read_flags(said.text("engine", "flags"), concurrency, isl)
-    for one in unknown:
+    flags = read_flags(said.text("engine", "flags"), concurrency, prompt_tokens=isl, mode="offline")
+    for one in flags.assumed:
         said.assume(one)
+    version = _version(said, name)
     return {
         "model": _STAND_IN,
-        "cluster": {"profile": profile, "devices": cut["tp"] * cut["dp"]},
+        "cluster": {"profile": profile, "devices": cut["tp"] * cut["dp"] * cut["pp"]},
         "serving": {
-            "engine": {"name": name, **engine},
-            "parallel": {key: cut[key] for key in ("tp", "dp", "ep")} | _exchange(said),
-            "formats": read_formats(said, architecture, profile, name),
+            "engine": {"name": name, "version": version, **flags.engine},
+            "parallel": {key: cut[key] for key in ("tp", "dp", "ep", "pp")} | _exchange(said),
+            "formats": read_formats(said, architecture, profile, name) | flags.formats,
             "workload": {"arrivals": "at_once", "prompt": 1024, "output": 1024},
         },
     }
+
+
+def _version(said: Said, engine: str) -> str | None:
+    """Return the release that stands for the one of the case or row."""
+    words = said.text("engine", "version")
+    for part in words.split(";"):  # vLLM: v0.11.0; SGLang: v0.5.3; …
+        name, colon, own = part.partition(": v")
+        if colon and name.strip().casefold().startswith(engine[:5]):
+            words = own
+    found = published_engine(engine, words)
+    if found is None:
+        return None
+    if found[1].note:
+        said.assume(found[1].note)
+    return found[1].version
 
 
 def _whole(said: Said, devices: int) -> int:
@@ -131,14 +163,13 @@ def read_cut(said: Said) -> dict[str, int]:
     """
     if said.case.part("parallel").get("disagg"):
         raise SkippedError("prefill and decode on devices of their own are not compared")
-    words = str(said.case.part("parallel").get("offline") or "")
-    if re.search(r"pp[2-9]", words):
-        raise SkippedError("pipeline stages are not simulated in serving")
     pp = said.count("pp") or 1
-    if pp > 1:
-        raise SkippedError(f"{pp} pipeline stages are not simulated in serving")
     devices = said.count("gpus", "tp", part="hardware")
     words = str(said.row.get("attention") or "").casefold()
+    system = re.match(r"tp(\d) pp(\d) x(\d)$", str(said.case.part("parallel").get("offline")))
+    if system:
+        tp, pp, replicas = (int(one) for one in system.groups())
+        return {"tp": tp, "dp": 1, "ep": 1, "pp": pp, "replicas": replicas}
     tp = said.count("tp", "gpus_tp", "gpus")
     dp = said.count("dp_attn") or 1
     ep = said.count("ep") or 1
@@ -150,5 +181,5 @@ def read_cut(said: Said) -> dict[str, int]:
         tp //= dp
     if isinstance(said.case.part("parallel").get("ep"), str):
         said.assume("expert parallel ranks not stated: experts are cut, not spread")
-    replicas = said.count("replicas") or max(1, (devices or 1) // (tp * dp))
-    return {"tp": tp, "dp": dp, "ep": ep, "replicas": replicas}
+    replicas = said.count("replicas") or max(1, (devices or 1) // (tp * dp * pp))
+    return {"tp": tp, "dp": dp, "ep": ep, "pp": pp, "replicas": replicas}

@@ -1,16 +1,14 @@
 """A row simulated: what it measures of requests, by the names that columns have."""
 
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
 
 from moesim.cost.curves import Array
 from moesim.cost.iteration import PS_PER_S
-from moesim.sim.serving.lockstep import Lockstep, fewest_waiting
 from moesim.sim.serving.open_loop import serve, serve_closed
-from moesim.sim.serving.replica import Replica
 from moesim.sim.serving.requests import NEVER
+from moesim.study.serving.build import engine
 from moesim.study.validate.inference.asked import Asked
 from moesim.study.validate.inference.deployment import Served
 from moesim.study.validate.skipped import SkippedError
@@ -46,10 +44,7 @@ def simulated(served: Served, asked: Asked) -> Run:
         least = max(todo.prompt) + min(rules.max_sequences, len(todo))
         if least > rules.token_budget:  # engines are built for the longest prompt
             rules = replace(rules, token_budget=least)
-    ranks = [Replica(rules, served.times, todo) for _ in range(served.on.cut.dp)]
-    server = ranks[0]
-    if len(ranks) > 1:
-        server = cast("Replica", Lockstep(ranks, served.times, fewest_waiting))
+    server = engine(replace(served.run, rules=rules), served.times, todo)
     if asked.in_flight is None:
         serve(server, todo)
     else:
