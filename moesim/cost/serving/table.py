@@ -28,7 +28,13 @@ class HostTime:
     """What an engine's host adds to an iteration that the device waits for."""
 
     iteration_s: float = 0.0
-    sequence_s: float = 0.0
+    """Of every iteration: scheduling and sampling that no device work hides."""
+    layer_s: float = 0.0
+    """To launch the kernels of a layer: what each layer of an iteration with prompts takes at
+    least, since only decoding is launched as CUDA graphs."""
+    request_s: float = 0.0
+    """Of each request, beside the engine: until it has the prompt as tokens, and until the client
+    has the first token. No device waits for it."""
 
 
 _CHUNKS = np.array([1, 2, *(round(2 ** (p / 2)) for p in range(4, 35))], dtype=np.float64)
@@ -46,12 +52,16 @@ def iteration_times(on: Deployment, host: HostTime) -> TabledTimes:
     routed = np.sum([count * routed_s(layer, _TOKENS, on) for layer, count in layers], axis=0)
     head = head_s(_TOKENS, on)
     chunk = _Chunks(layers, on)
+    launched = host.layer_s * sum(count for _, count in layers)
 
     def batch_s(tokens: int, sequences: int, everyone: int) -> float:
         passed = float(np.interp(float(tokens), _TOKENS, body))
         passed += float(np.interp(float(everyone), _TOKENS, routed))
         drawn = float(np.interp(float(sequences), _TOKENS, head))
-        return passed + drawn + host.iteration_s + sequences * host.sequence_s
+        device = passed + drawn
+        if tokens > sequences:  # with prompts: launched kernel by kernel
+            device = max(device, launched)
+        return device + host.iteration_s
 
     def decode_s(sequences: int) -> tuple[Sequence[int], Sequence[float]]:
         total = np.zeros_like(_CACHED)

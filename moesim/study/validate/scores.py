@@ -97,7 +97,8 @@ def slowness(record: Record) -> float:
     Times and rates of one group then lean the same way: + is slower than measured.
     """
     error = record.error or 0.0
-    return 1 / (1 + error) - 1 if record.metric in RATES and error > -1 else error
+    served = record.kind in judged.KINDS and figure_of(record) in judged.RATES
+    return 1 / (1 + error) - 1 if (served or record.metric in RATES) and error > -1 else error
 
 
 def headline(records: Sequence[Record]) -> list[Score]:

@@ -14,11 +14,11 @@ from moesim.spec.cases import CaseFile
 from moesim.spec.serving.scenario import ServingScenario
 from moesim.spec.validate import build
 from moesim.spec.yaml_text import Document
+from moesim.study.serving.host import host_time
 from moesim.study.serving.presets.lookup import published_engine
 from moesim.study.serving.resolve import Serving, cache_blocks, natural_load, resolve
 from moesim.study.validate.engine_flags import read_flags
 from moesim.study.validate.inference.formats import read_formats
-from moesim.study.validate.inference.host import host_of
 from moesim.study.validate.inference.models import model_of
 from moesim.study.validate.inference.words import Said, chip_of, engine_of
 from moesim.study.validate.skipped import SkippedError
@@ -36,6 +36,7 @@ class Served:
     times: TabledTimes
     devices: int
     replicas: int
+    host: HostTime
 
     @property
     def on(self) -> Deployment:
@@ -66,18 +67,19 @@ class Deployments:
                     data["serving"]["formats"], data["serving"]["engine"]["name"]))  # fmt: skip
         if key not in self.known:
             run = _resolved(data, architecture)
-            host = self.host or host_of(run.deployment.software)
+            host = self.host or host_time(run.deployment.software)
             try:
                 self.known[key] = (run, iteration_times(run.deployment, host))
             except AssertionError:
                 raise SkippedError("attention of this model has no curve on this device") from None
         run, times = self.known[key]
+        host = self.host or host_time(run.deployment.software)
         scenario = build(ServingScenario, Document(data))
         return Served(
             engine=data["serving"]["engine"]["name"],
             run=replace(run, rules=_rules(run, scenario)), times=times,
             devices=cut["tp"] * cut["dp"] * cut["pp"] * cut["replicas"],
-            replicas=cut["replicas"],
+            replicas=cut["replicas"], host=host,
         )  # fmt: skip
 
 
@@ -168,8 +170,8 @@ def read_cut(said: Said) -> dict[str, int]:
     words = str(said.row.get("attention") or "").casefold()
     system = re.match(r"tp(\d) pp(\d) x(\d)$", str(said.case.part("parallel").get("offline")))
     if system:
-        tp, pp, replicas = (int(one) for one in system.groups())
-        return {"tp": tp, "dp": 1, "ep": 1, "pp": pp, "replicas": replicas}
+        stage, stages, copies = (int(one) for one in system.groups())
+        return {"tp": stage, "dp": 1, "ep": 1, "pp": stages, "replicas": copies}
     tp = said.count("tp", "gpus_tp", "gpus")
     dp = said.count("dp_attn") or 1
     ep = said.count("ep") or 1

@@ -12,6 +12,7 @@ from moesim.hardware.profiles import load_accelerator, load_cluster
 from moesim.hardware.topology import cluster
 from moesim.spec.cases import Case, CaseFile
 from moesim.study.validate.figures import number
+from moesim.study.validate.inference.products import IN_SAMPLE
 from moesim.study.validate.inference.words import Said, chip_of, rows, software_of
 from moesim.study.validate.record import Record, ran
 from moesim.study.validate.skipped import SkippedError
@@ -104,7 +105,7 @@ def _dtype(words: str) -> str:
 def _curve(said: Said, phase: str, kernels: Kernels, domains: int) -> tuple[Found, tuple[str, ...]]:
     words = f"{said.text('engine', 'name')} {said.case.id}".casefold()
     ending = " over nodes" if domains > 1 else ""
-    notes: tuple[str, ...] = ()
+    notes = (IN_SAMPLE,) if "deepep" in words else ()
     if "one-sided" in words:
         roles = [("distinct", f"high_throughput {phase} NVLinkOneSided")]
     elif re.search(r"low.latency", words):

@@ -35,6 +35,9 @@ def engine(record: Record) -> str:
     return record.software.partition(" ")[0]
 
 
+RATES = frozenset({"throughput", "one request at a time", "products"})
+"""Figures that are larger where things go faster."""
+
 Test = Callable[[Record], bool]
 
 

@@ -9,6 +9,7 @@ from moesim.cost.iteration import PS_PER_S
 from moesim.sim.serving.open_loop import serve, serve_closed
 from moesim.sim.serving.requests import NEVER
 from moesim.study.serving.build import engine
+from moesim.study.serving.host import as_clients_see
 from moesim.study.validate.inference.asked import Asked
 from moesim.study.validate.inference.deployment import Served
 from moesim.study.validate.skipped import SkippedError
@@ -49,6 +50,7 @@ def simulated(served: Served, asked: Asked) -> Run:
         serve(server, todo)
     else:
         serve_closed(server, todo, asked.in_flight)
+    as_clients_see(todo, served.host)
     return _measured(served, asked)
 
 
