@@ -36,7 +36,13 @@ class HostTime:
     """What an engine's host adds to an iteration that the device waits for."""
 
     iteration_s: float = 0.0
-    sequence_s: float = 0.0
+    """Of every iteration: scheduling and sampling that no device work hides."""
+    layer_s: float = 0.0
+    """To launch the kernels of a layer: what each layer of an iteration with prompts takes at
+    least, since only decoding is launched as CUDA graphs."""
+    request_s: float = 0.0
+    """Of each request, beside the engine: until it has the prompt as tokens, and until the client
+    has the first token. No device waits for it."""
 
 
 _CHUNKS = np.array([1, 2, *(round(2 ** (p / 2)) for p in range(4, 35))], dtype=np.float64)
@@ -52,12 +58,14 @@ def iteration_times(on: Deployment, host: HostTime) -> TabledTimes:
     rest = _Rest.of(layers, on)
     head = head_s(_TOKENS, on)
     chunk = _Chunks(layers, on)
+    launched = host.layer_s * sum(count for _, count in layers)
 
     def batch_s(tokens: int, sequences: int, everyone: int) -> float:
         drawn = float(np.interp(float(sequences), _TOKENS, head))
-        return rest.seconds(tokens, everyone) + drawn + host.iteration_s + (
-            sequences * host.sequence_s
-        )  # fmt: skip
+        device = rest.seconds(tokens, everyone) + drawn
+        if tokens > sequences:  # with prompts: launched kernel by kernel
+            device = max(device, launched)
+        return device + host.iteration_s
 
     def decode_s(sequences: int) -> tuple[Sequence[int], Sequence[float]]:
         total = np.zeros_like(_CACHED)

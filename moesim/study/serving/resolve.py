@@ -17,7 +17,7 @@ from moesim.moe.natural import natural_cv
 from moesim.sim.serving.rules import EngineRules
 from moesim.spec.serving.engine import FormatsSpec
 from moesim.spec.serving.scenario import ServingScenario
-from moesim.study.serving.engines import PRESETS, Preset
+from moesim.study.serving.engines import Preset, preset_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ def resolve(scenario: ServingScenario) -> Serving:
     where these lack something.
     """
     machines = _cluster(scenario)
-    preset = PRESETS[scenario.serving.engine.name](machines.device)
+    preset = _preset(scenario, machines)
     on = _deployment(scenario, machines, preset)
     width = on.cut.tp * on.cut.dp * on.cut.pp
     if machines.topology.devices % width:
@@ -52,6 +52,14 @@ def resolve(scenario: ServingScenario) -> Serving:
         scenario=scenario, cluster=machines, deployment=on, preset=preset,
         rules=_rules(scenario, preset, blocks), replicas=machines.topology.devices // width,
     )  # fmt: skip
+
+
+def _preset(scenario: ServingScenario, machines: Cluster) -> Preset:
+    engine = scenario.serving.engine
+    try:
+        return preset_of(engine.name, machines.device, engine.version, scenario.serving.parallel)
+    except ValueError as error:
+        raise scenario.error("serving.engine.version", str(error)) from None
 
 
 def _cluster(scenario: ServingScenario) -> Cluster:
@@ -115,6 +123,8 @@ def cache_blocks(on: Deployment, preset: Preset, scenario: ServingScenario) -> i
     room = fraction * memory - held - reserve
     if preset.memory_of == "free":
         room = fraction * (memory - held - reserve)
+    elif preset.memory_of == "static":
+        room = fraction * memory - held
     per_block = cache_bytes(on.architecture, on) * (engine.block_tokens or preset.block_tokens)
     return max(0, int(room / per_block))
 
