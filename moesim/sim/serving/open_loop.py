@@ -1,12 +1,12 @@
-"""One replica and requests that arrive when they do, or as many in flight as are wanted."""
+"""Requests that arrive when they do, or as many in flight as are wanted, and whoever serves."""
 
-from moesim.sim.serving.replica import Replica
+from moesim.sim.serving.driver import Server, drive
 from moesim.sim.serving.requests import Requests
 
 _FOREVER = 1 << 62
 
 
-def serve(replica: Replica, asked: Requests) -> None:
+def serve(replica: Server, asked: Requests) -> None:
     """Let all requests arrive at their times, in order, and run until the last has finished."""
     order = sorted(range(len(asked)), key=asked.arrival.__getitem__)
     for request in order:
@@ -16,20 +16,13 @@ def serve(replica: Replica, asked: Requests) -> None:
     replica.advance(_FOREVER)
 
 
-def serve_closed(replica: Replica, asked: Requests, in_flight: int) -> None:
+def serve_closed(replica: Server, asked: Requests, in_flight: int) -> None:
     """Keep so many requests in flight: each that finishes makes room for the next one."""
-    following = min(in_flight, len(asked))
-    for request in range(following):
-        asked.arrival[request] = 0
-        replica.submit(request, 0)
-    while True:
-        change = replica.next_change()
-        if change is None:
-            return
-        replica.advance(change)
-        for _ in replica.finished:
-            if following < len(asked):
-                asked.arrival[following] = replica.now
-                replica.submit(following, replica.now)
-                following += 1
-        replica.finished.clear()
+    at_first = min(in_flight, len(asked))
+    following = iter(range(at_first, len(asked)))
+
+    def after(done: int) -> tuple[int, int] | None:
+        opened = next(following, None)
+        return None if opened is None else (asked.finish[done], opened)
+
+    drive(replica, asked, [(0, request) for request in range(at_first)], after)

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 
 from moesim.cost.serving.table import HostTime, iteration_times
-from moesim.sim.serving.open_loop import serve, serve_closed
 from moesim.sim.serving.replica import Replica
 from moesim.sim.serving.requests import Requests
 from moesim.study.serving.metrics import Metrics, metrics
 from moesim.study.serving.resolve import Serving
-from moesim.study.serving.workload import drawn
+from moesim.study.serving.workload import drawn, serve_workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +22,10 @@ class ServingOutcome:
 def simulate(run: Serving) -> ServingOutcome:
     """Return how the requests of `run` fare."""
     workload = run.scenario.serving.workload
-    asked = drawn(workload, run.scenario.seed)
+    asked = drawn(workload, run.scenario.seed, run.scenario.file_of)
     times = iteration_times(run.deployment, HostTime())
     replica = Replica(run.rules, times, asked)
-    if workload.in_flight is not None:
-        serve_closed(replica, asked, workload.in_flight)
-    else:
-        serve(replica, asked)
+    serve_workload(replica, asked, workload, run.scenario.seed)
     return ServingOutcome(
         run=run, requests=asked,
         metrics=metrics(asked, workload.warm_up, run.cluster.topology.devices),
