@@ -92,7 +92,7 @@ def _json(lines: Iterator[tuple[int, str]], number: int, first: str) -> Rows | N
         if not _is_open(first):
             raise RowError(number, str(error)) from None
         return _bench(_whole_file(lines, number, first), number)
-    if "input_lens" in record:
+    if "input_lens" in record or "total_input_tokens" in record:
         more = next(lines, None)
         if more is not None:
             raise RowError(more[0], "a second result begins here; a trace is one of them")
@@ -123,10 +123,10 @@ def _whole_file(lines: Iterator[tuple[int, str]], number: int, first: str) -> di
 
 def _bench(record: dict[str, object], number: int) -> Rows | None:
     if "input_lens" not in record:
-        if "total_input_tokens" in record:
-            message = "has no input_lens: save the result of vllm bench with --save-detailed"
-            raise RowError(number, message)
-        return None
+        if "total_input_tokens" not in record:
+            return None
+        message = "has no input_lens: save the result of vllm bench with --save-detailed"
+        raise RowError(number, message)
     try:
         return bench(record)
     except ValueError as error:
