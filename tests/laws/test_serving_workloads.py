@@ -13,7 +13,7 @@ import pytest
 
 from moesim import rng
 from moesim.cost.iteration import TabledTimes
-from moesim.sim.serving.driver import Server
+from moesim.sim.serving.driver import Engine
 from moesim.sim.serving.lockstep import Lockstep, fewest_waiting
 from moesim.sim.serving.replica import Replica
 from moesim.sim.serving.requests import Requests
@@ -50,12 +50,12 @@ def times() -> TabledTimes:
     """Return iterations of 2 ms and more, with attention that grows with the cache."""
     return TabledTimes(
         lambda n: ((0, 1000, 100_000), (1e-4, 1e-4 + 1e-6 * n, 1e-2)),
-        lambda tokens, sequences: 2e-3 + 1e-5 * tokens + 1e-6 * sequences,
+        lambda tokens, sequences, _: 2e-3 + 1e-5 * tokens + 1e-6 * sequences,
         lambda tokens, past: 1e-9 * tokens * (tokens + past),
     )
 
 
-def server(asked: Requests, ranks: int = 1, *, one_by_one: bool = False) -> Server:
+def server(asked: Requests, ranks: int = 1, *, one_by_one: bool = False) -> Engine:
     rules = EngineRules(max_sequences=16, token_budget=512, blocks=600)
     if ranks == 1:
         return Replica(rules, times(), asked, one_by_one)
@@ -65,6 +65,11 @@ def server(asked: Requests, ranks: int = 1, *, one_by_one: bool = False) -> Serv
 
 def spec(load: str) -> WorkloadSpec:
     return WorkloadSpec(**{**LENGTHS, **LOADS[load]})
+
+
+def replayed_from(path: Path) -> WorkloadSpec:
+    keys: dict[str, Any] = {"trace": str(path)}
+    return WorkloadSpec(**keys)
 
 
 def served(load: str, seed: int, ranks: int = 1, *, one_by_one: bool = False) -> Requests:
@@ -138,7 +143,7 @@ def test_a_trace_of_a_run_gives_the_run_again(load: str, ranks: int, tmp_path: P
         asked = served(load, seed, ranks)
         path = tmp_path / "run.jsonl"
         write_trace(asked, path)
-        replay = WorkloadSpec(**{"trace": str(path)})
+        replay = replayed_from(path)
         again = drawn(replay, seed=99)
         serve_workload(server(again, ranks), again, replay, seed=99)
         for name in ("arrival", "scheduled", "first", "finish", "preemptions", "session", "turn"):
@@ -155,5 +160,5 @@ def test_what_an_engine_knows_of_the_output_is_replayed_too(tmp_path: Path) -> N
     asked.allowed = asked.output[:]
     asked.allowed[3] += 100
     write_trace(asked, tmp_path / "run.jsonl")
-    replay = WorkloadSpec(**{"trace": str(tmp_path / "run.jsonl")})
+    replay = replayed_from(tmp_path / "run.jsonl")
     assert drawn(replay, 0).allowed == asked.allowed

@@ -14,7 +14,7 @@ Next = Callable[[int], tuple[int, int] | None]
 """From a request that finished to when which other request comes because of that."""
 
 
-class Server(Protocol):
+class Engine(Protocol):
     """Whoever serves requests."""
 
     finished: list[int]
@@ -33,7 +33,7 @@ class Server(Protocol):
         ...
 
 
-def drive(server: Server, asked: Requests, first: Iterable[tuple[int, int]], after: Next) -> None:
+def drive(server: Engine, asked: Requests, first: Iterable[tuple[int, int]], after: Next) -> None:
     """Serve what comes by itself, as (time, request), and what comes after each that finishes.
 
     Requests of the same time come in the order of their numbers. Nothing can come before the time

@@ -1,12 +1,12 @@
 """Requests that arrive when they do, or as many in flight as are wanted, and whoever serves."""
 
-from moesim.sim.serving.driver import Server, drive
+from moesim.sim.serving.driver import Engine, drive
 from moesim.sim.serving.requests import Requests
 
 _FOREVER = 1 << 62
 
 
-def serve(replica: Server, asked: Requests) -> None:
+def serve(replica: Engine, asked: Requests) -> None:
     """Let all requests arrive at their times, in order, and run until the last has finished."""
     order = sorted(range(len(asked)), key=asked.arrival.__getitem__)
     for request in order:
@@ -16,7 +16,7 @@ def serve(replica: Server, asked: Requests) -> None:
     replica.advance(_FOREVER)
 
 
-def serve_closed(replica: Server, asked: Requests, in_flight: int) -> None:
+def serve_closed(replica: Engine, asked: Requests, in_flight: int) -> None:
     """Keep so many requests in flight: each that finishes makes room for the next one."""
     at_first = min(in_flight, len(asked))
     following = iter(range(at_first, len(asked)))

@@ -4,7 +4,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from moesim.sim.serving.driver import Server, drive
+from moesim.sim.serving.driver import Engine, drive
 from moesim.sim.serving.requests import Requests
 
 
@@ -28,7 +28,7 @@ def thinking(session: "array[int]", pause: "array[int]") -> Think:
 
 
 def serve_sessions(
-    server: Server, asked: Requests, think: Think, in_flight: int | None = None
+    server: Engine, asked: Requests, think: Think, in_flight: int | None = None
 ) -> None:
     """Serve conversations: each turn after the first comes a pause after the one before ended.
 

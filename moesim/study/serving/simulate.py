@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from moesim.cost.serving.table import HostTime, iteration_times
-from moesim.sim.serving.replica import Replica
 from moesim.sim.serving.requests import Requests
+from moesim.study.serving.build import engine
 from moesim.study.serving.metrics import Metrics, metrics
 from moesim.study.serving.resolve import Serving
 from moesim.study.serving.workload import drawn, serve_workload
@@ -24,8 +24,7 @@ def simulate(run: Serving) -> ServingOutcome:
     workload = run.scenario.serving.workload
     asked = drawn(workload, run.scenario.seed, run.scenario.file_of)
     times = iteration_times(run.deployment, HostTime())
-    replica = Replica(run.rules, times, asked)
-    serve_workload(replica, asked, workload, run.scenario.seed)
+    serve_workload(engine(run, times, asked), asked, workload, run.scenario.seed)
     return ServingOutcome(
         run=run, requests=asked,
         metrics=metrics(asked, workload.warm_up, run.cluster.topology.devices),

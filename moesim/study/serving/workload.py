@@ -12,7 +12,7 @@ from moesim import rng
 from moesim.cost.curves import Array
 from moesim.cost.iteration import PS_PER_S
 from moesim.errors import Problem, ScenarioError
-from moesim.sim.serving.driver import Server
+from moesim.sim.serving.driver import Engine
 from moesim.sim.serving.open_loop import serve, serve_closed
 from moesim.sim.serving.requests import Requests
 from moesim.sim.serving.sessions import serve_sessions
@@ -56,7 +56,7 @@ def drawn(workload: WorkloadSpec, seed: int, file_of: FileOf = Path) -> Requests
     return asked
 
 
-def serve_workload(server: Server, asked: Requests, workload: WorkloadSpec, seed: int) -> None:
+def serve_workload(server: Engine, asked: Requests, workload: WorkloadSpec, seed: int) -> None:
     """Let the requests of a workload come to a server, until the last has finished."""
     if workload.sessions is not None:
         think = pauses(workload.sessions, asked, rng.stream(seed, "think times"))

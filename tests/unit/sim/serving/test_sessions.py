@@ -15,7 +15,7 @@ MS = 10**9
 
 def replica(asked: Requests, places: int = 8) -> Replica:
     """Return an engine whose iterations all take 1 ms, with room for everything."""
-    times = TabledTimes(lambda _: ((0, 1), (0.0, 0.0)), lambda _, __: 1e-3, lambda _, __: 0.0)
+    times = TabledTimes(lambda _: ((0, 1), (0.0, 0.0)), lambda _, __, ___: 1e-3, lambda _, __: 0.0)
     rules = EngineRules(max_sequences=places, token_budget=1000, blocks=10**6)
     return Replica(rules, times, asked)
 
