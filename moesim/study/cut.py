@@ -88,6 +88,8 @@ class Cut:
     chunks: dict[tuple[tuple[int, ...], bool, bool], ChunkCost] = field(default_factory=dict)
     blocks: dict[int, BlockCost] = field(default_factory=dict)
     sizes: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    alone: dict[int, float] = field(default_factory=dict)
+    """Seconds of a block, forward and backward."""
     pairs: dict[tuple[int, int, float], float] = field(default_factory=dict)
 
     def sizes_of(self, places: int) -> tuple[int, ...]:
@@ -96,9 +98,7 @@ class Cut:
             layers = self.run.architecture.num_layers
             found = equal_sizes(layers, places)
             if found is None:
-                known = {id(block): block for block in self.found}
-                seconds = {key: self._both_s(block) for key, block in known.items()}
-                times = [seconds[id(block)] for block in self.found[self.before :]]
+                times = [self._both_s(block) for block in self.found[self.before :]]
                 found = tuple(balanced(times[:layers], sum(times[layers:]), places))
             self.sizes[places] = found
         return self.sizes[places]
@@ -158,6 +158,14 @@ class Cut:
 
     def _both_s(self, block: Block) -> float:
         """Return the seconds of a block as layers are spread by them, nothing beside exchanges."""
+        if id(block) not in self.alone:
+            self.alone[id(block)] = self._alone_s(block)
+        return self.alone[id(block)]
+
+    def _alone_s(self, block: Block) -> float:
+        if not beside_exchanges(self.run.job, self.on).shared:
+            priced = [self._block(block)]
+            return sum(self._seconds(priced, kind).on(1.0) for kind in "FB")
         again = self.run.job.recompute
         ahead, back = forward_pass([block], self.on), backward_pass([block], self.on, again)
         return ahead.seconds + back.seconds

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Literal
 
+from moesim.cost.activations import Moment
 from moesim.sim.training.dualpipe import dualpipe, dualpipe_v
 from moesim.sim.training.joint import joined
+from moesim.sim.training.moments import fullest_moments
 from moesim.sim.training.schedules import SCHEDULES, Order
 from moesim.sim.training.zero_bubble import zb_h1, zb_h2, zb_v
 
@@ -34,3 +36,19 @@ def stage_order(name: str, stage: int, stages: int, size: tuple[int, int], pairs
     if pairs:
         return joined(name, stage, stages, *size)
     return SCHEDULES[name](stage, stages, *size)
+
+
+@lru_cache(maxsize=256)
+def stage_moments(
+    name: str, stage: int, stages: int, size: tuple[int, int], pairs: bool
+) -> tuple[Moment, ...]:
+    """Return the moments among which a stage is at its fullest.
+
+    But for gpipe it holds no more after its first few groups of micro-batches: four pipelines'
+    worth decide.
+    """
+    micro_batches, chunks = size
+    if name != "gpipe":
+        micro_batches = min(micro_batches, 4 * stages)
+    order = stage_order(name, stage, stages, (micro_batches, chunks), pairs)
+    return fullest_moments(order, 2 if name in ROUTES else chunks)

@@ -7,8 +7,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from moesim.sim.training.moments import fullest_moments
-from moesim.sim.training.registry import ROUTES, stage_order
+from moesim.sim.training.registry import stage_moments, stage_order
 from moesim.sim.training.schedules import Action, Order, Pair, passes
 
 Kind = tuple[str, int] | tuple[int, int]
@@ -51,9 +50,7 @@ def walk(name: str, stage: int, stages: int, size: tuple[int, int], pairs: bool)
         kind: number + more * (longer.counts[kind] - number)
         for kind, number in short.counts.items()
     }
-    held = short.held
-    if name == "gpipe":
-        held = np.full((1, 1), micro_batches)
+    held = np.full((1, 1), micro_batches) if name == "gpipe" else short.held
     return replace(short, counts=counts, held=held)
 
 
@@ -62,8 +59,7 @@ def _counted(name: str, stage: int, stages: int, size: tuple[int, int], pairs: b
     order = stage_order(name, stage, stages, size, pairs)
     number = next(n for n in reversed(range(len(order))) if passes((order[n],))[-1].kind in "BI")
     last = passes((order[number],))[-1]
-    chunks = 2 if name in ROUTES else size[1]
-    moments = fullest_moments(order, chunks)
+    moments = stage_moments(name, stage, stages, size, pairs)
     return Walk(
         counts=_count(order),
         first=passes(order[:1])[0].chunk,
@@ -71,7 +67,7 @@ def _counted(name: str, stage: int, stages: int, size: tuple[int, int], pairs: b
         late=_count(order[number + 1 :]),
         final=_kind(order[-1]),
         held=np.array([one.held for one in moments]),
-        at_work=np.array([[c in one.at_work for c in range(chunks)] for one in moments]),
+        at_work=np.array([[c in one.at_work for c in range(len(one.held))] for one in moments]),
     )
 
 
