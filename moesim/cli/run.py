@@ -45,7 +45,7 @@ def run(
     """Simulate a scenario and show what it comes to."""
     with guard(debug=debug):
         if _serves(scenario, settings):
-            _serve(_Wish(scenario, tuple(settings or ()), out, quiet, as_json))
+            _serve(_Wish(scenario, tuple(settings or ()), out, quiet, as_json), check=check)
             return
         result = _run(_Wish(scenario, tuple(settings or ()), out, quiet, as_json))
         if check and not result.fits:
@@ -60,15 +60,19 @@ def _serves(scenario: str, settings: list[str] | None) -> bool:
     return is_serving(scenario, tuple(settings or ()))
 
 
-def _serve(wish: _Wish) -> None:
+def _serve(wish: _Wish, *, check: bool) -> None:
+    from moesim.errors import Problem, ScenarioError
     from moesim.spec.load import load_serving
     from moesim.study.report.files import to_json
-    from moesim.study.serving.resolve import resolve
-    from moesim.study.serving.simulate import simulate
+    from moesim.study.serving.assumptions import assumptions
+    from moesim.study.serving.run import serve
 
-    outcome = simulate(resolve(load_serving(wish.scenario, wish.settings)))
+    given = {"--out": wish.out is not None, "--check": check}
+    for option in (name for name, is_given in given.items() if is_given):
+        raise ScenarioError([Problem("", f"{option} has no effect on serving scenarios yet")])
+    outcome = serve(load_serving(wish.scenario, wish.settings))
     if not wish.quiet:
-        typer.echo(to_json(asdict(outcome.metrics)))
+        typer.echo(to_json({**asdict(outcome.metrics), "assumed": assumptions(outcome.run)}))
 
 
 def _run(wish: _Wish) -> "Result":

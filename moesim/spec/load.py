@@ -35,6 +35,10 @@ def load_scenario(path: str | Path, settings: Iterable[str] = ()) -> Scenario:
     """
     file = scenario_file(path)
     document = _document(file, settings)
+    keys = document.data if isinstance(document.data, dict) else {}
+    if "serving" in keys and "training" not in keys:
+        message = "a serving scenario, which only `moesim run` takes yet"
+        raise ScenarioError([Problem("serving", message, *document.at(("serving",)))])
     return build(Scenario, document, also=("extends",)).origin(document, file.parent)
 
 

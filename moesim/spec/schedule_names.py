@@ -1,9 +1,8 @@
 """What the names of pipeline schedules have in common."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 Schedule = Literal["1f1b", "gpipe", "zb_h1", "zb_h2", "zb_v", "dualpipe", "dualpipe_v"]
-SCHEDULE_NAMES: tuple[str, ...] = get_args(Schedule)
 
 SPLIT = frozenset({"zb_h1", "zb_h2", "zb_v", "dualpipe", "dualpipe_v"})
 """Schedules that run weight gradients apart from the gradients that other stages wait for."""

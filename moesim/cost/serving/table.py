@@ -1,6 +1,5 @@
 """Iteration times of a deployment, from its operators priced at places and lines between them."""
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -166,9 +165,3 @@ def _prefill_s(layer: Layer, tokens: Array, past: Array, on: Deployment) -> Arra
             return attend.latent_prefill_s(layer.attention, tokens, past, heads, on=on)
         case LinearAttention():
             return np.array([scan_s(layer.attention, 1, int(count), on) for count in tokens])
-
-
-def padded(tokens: int, sizes: Sequence[int]) -> int:
-    """Return the captured graph that so many sequences run in; themselves beyond the largest."""
-    at = bisect_left(sizes, tokens)
-    return sizes[at] if at < len(sizes) else tokens

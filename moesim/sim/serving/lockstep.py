@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from moesim.cost.iteration import IterationTimes, Lines, raised, step_ps, steps_ps, steps_until
 from moesim.sim.serving.replica import Plan, Replica
 
-_FAR = 1 << 60
-
 
 @dataclass(slots=True)
 class Joint:

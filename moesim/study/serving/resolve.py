@@ -75,7 +75,7 @@ def _cluster(scenario: ServingScenario) -> Cluster:
 def _deployment(scenario: ServingScenario, machines: Cluster, preset: Preset) -> Deployment:
     asked = scenario.serving.parallel
     link = machines.topology.scale_up.bandwidth_bytes_per_s
-    software = on_device(load_software(scenario.software or preset.software), machines.device, link)
+    software = on_device(load_software(_software(scenario, preset)), machines.device, link)
     cut = Cut(
         tp=asked.tp, dp=asked.dp, ep=asked.ep, pp=asked.pp,
         exchange=asked.exchange or preset.exchange, redundant_experts=asked.redundant_experts,
@@ -88,7 +88,10 @@ def _deployment(scenario: ServingScenario, machines: Cluster, preset: Preset) ->
     def among(size: int, apart: int = 1) -> Network:
         return network(Group(size, apart), machines.topology, software)
 
-    assert software.kernels is not None
+    if software.kernels is None:
+        raise scenario.error(
+            "software", f"{software.name} names no measured kernels, which serving needs"
+        )
     architecture = load_model(scenario.path_of(scenario.model))
     return Deployment(
         architecture=architecture, device=machines.device,
@@ -97,6 +100,11 @@ def _deployment(scenario: ServingScenario, machines: Cluster, preset: Preset) ->
         formats=formats(scenario.serving.formats), load=natural_load(architecture),
         overlap=scenario.serving.engine.overlap,
     )  # fmt: skip
+
+
+def _software(scenario: ServingScenario, preset: Preset) -> str:
+    named = scenario.software
+    return preset.software if named is None else scenario.path_of(named)
 
 
 def natural_load(architecture: Architecture) -> LoadLaw:

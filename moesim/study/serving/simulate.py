@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from moesim.cost.serving.table import iteration_times
-from moesim.sim.serving.requests import Requests
+from moesim.sim.serving.requests import NEVER, Requests
 from moesim.study.serving.build import engine
 from moesim.study.serving.host import as_clients_see, host_time
 from moesim.study.serving.metrics import Metrics, metrics
@@ -21,12 +21,20 @@ class ServingOutcome:
 
 
 def simulate(run: Serving) -> ServingOutcome:
-    """Return how the requests of `run` fare."""
+    """Return how the requests of `run` fare; ScenarioError where some would wait for ever."""
     workload = run.scenario.serving.workload
     asked = drawn(workload, run.scenario.seed, run.scenario.file_of)
     host = host_time(run.deployment.software)
     times = iteration_times(run.deployment, host)
-    serve_workload(engine(run, times, asked), asked, workload, run.scenario.seed)
+    replica = engine(run, times, asked)
+    serve_workload(replica, asked, workload, run.scenario.seed)
+    if not replica.is_idle:
+        raise run.scenario.error(
+            "serving.workload",
+            f"{asked.finish.count(NEVER)} of {len(asked)} requests would wait for ever: the cache "
+            f"holds {run.rules.blocks * run.rules.block_tokens} tokens, and an iteration computes "
+            f"{run.rules.token_budget} at most",
+        )
     as_clients_see(asked, host)
     return ServingOutcome(
         run=run, requests=asked,

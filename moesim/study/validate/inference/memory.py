@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from moesim.cost.families.number_types import NUMBER_TYPES
-from moesim.cost.serving.memory import cache_bytes, weights
+from moesim.cost.serving.memory import cache_bytes
 from moesim.errors import MoesimError
 from moesim.model.parameters import total_params
 from moesim.spec.cases import Case, CaseFile
@@ -78,8 +78,3 @@ def _weights(row: Row, parameters: float) -> dict[str, float]:
     if width is not None and (row.get("isl") in (1, None)):
         found["memory_gb"] = width * parameters / 2**30
     return found
-
-
-def device_weights_gb(said: Said, deployments: Deployments) -> float:
-    """Return the weights on one device, in GB."""
-    return weights(deployments.of(said).on).total / 1e9

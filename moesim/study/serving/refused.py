@@ -1,0 +1,63 @@
+"""What a serving scenario may say and is not simulated yet: an error, never passed over."""
+
+from moesim.errors import ScenarioError
+from moesim.model.architecture import GroupedQueryAttention, LatentAttention, MoeFfn
+from moesim.spec.serving.scenario import ServingScenario
+from moesim.study.serving.resolve import Serving
+
+_CLUSTER_KEYS = ("price", "oversubscription", "speed_spread", "slow", "devices_per_domain", "slice")
+
+
+def refuse(run: Serving) -> None:
+    """Raise ScenarioError for what this run asks for and would not get."""
+    scenario, on = run.scenario, run.deployment
+    _refuse_keys(scenario)
+    if on.architecture.encoder:
+        raise scenario.error(
+            "model", f"{on.architecture.name} has an encoder: serving it is not modelled yet"
+        )
+    if run.replicas > 1:
+        width = run.cluster.topology.devices // run.replicas
+        raise scenario.error(
+            "cluster.devices",
+            f"a replica takes tp * dp * pp = {width} devices, and several replicas are not "
+            f"simulated yet; write {width} and this replica's share of the load",
+        )
+    _refuse_cut(run)
+    if not run.rules.blocks:
+        raise scenario.error(
+            "cluster.devices",
+            f"{on.architecture.name} leaves no room for a block of cache beside its weights on a "
+            f"{run.cluster.device.name}; cut it over more devices or take narrower formats",
+        )
+
+
+def _refuse_keys(scenario: ServingScenario) -> None:
+    for key in _CLUSTER_KEYS:
+        if key in scenario.cluster.model_fields_set:
+            raise scenario.error(f"cluster.{key}", "has no effect on serving yet; leave it out")
+    sessions = scenario.serving.workload.sessions
+    if sessions is not None and "prefixes" in sessions.model_fields_set:
+        raise scenario.error(
+            "serving.workload.sessions.prefixes",
+            "changes nothing without a prefix cache, which is not modelled yet; leave it out",
+        )
+
+
+def _refuse_cut(run: Serving) -> None:
+    """Raise ScenarioError where heads or experts cannot be spread evenly."""
+    cut, architecture = run.deployment.cut, run.deployment.architecture
+    for layer in (one.layer for one in architecture.decoder):
+        attention, ffn = layer.attention, layer.ffn
+        if isinstance(attention, GroupedQueryAttention | LatentAttention) and (
+            attention.heads % cut.tp
+        ):
+            raise _uneven(run, "tp", f"the {attention.heads} attention heads")
+        if isinstance(ffn, MoeFfn) and ffn.num_experts % cut.ep:
+            raise _uneven(run, "ep", f"the {ffn.num_experts} experts of a layer")
+    if cut.ep > 1 and not architecture.is_moe:
+        raise run.scenario.error("serving.parallel.ep", f"{architecture.name} has no experts")
+
+
+def _uneven(run: Serving, key: str, what: str) -> ScenarioError:
+    return run.scenario.error(f"serving.parallel.{key}", f"must divide {what}")
