@@ -33,16 +33,11 @@ def decode_s(
     attention: GroupedQueryAttention, sequences: int, tokens: Array, on: Deployment
 ) -> Array:
     """Return one step of `sequences` over `tokens` cached tokens each."""
-    heads, kv_heads = heads_of(attention, on)
     found = _with_cache(on, "attention_decode")
     samples = {
         "batch_size": np.full_like(tokens, sequences), "kv_tokens": np.maximum(tokens, 1.0),
-        "num_heads": np.full_like(tokens, heads), "num_kv_heads": np.full_like(tokens, kv_heads),
-        "head_dim": np.full_like(tokens, attention.head_dim),
-        "kv_element_bytes": np.full_like(tokens, _cache_bytes(on)),
+        **_heads_and_cache(attention, tokens, on),
     }  # fmt: skip
-    if attention.window:
-        samples["sliding_window"] = np.full_like(tokens, attention.window)
     if found is not None:
         return predict_s(curves.DECODE, found.curve, samples, on.chip)
     seen = np.minimum(tokens, attention.window or np.inf)
@@ -55,21 +50,32 @@ def prefill_s(
     attention: GroupedQueryAttention, tokens: Array, past: Array, on: Deployment
 ) -> Array:
     """Return the attention of one sequence's chunk of `tokens` after `past` tokens."""
-    heads, kv_heads = heads_of(attention, on)
     found = _with_cache(on, "attention_prefill")
     samples = {
         "batch_size": np.ones_like(tokens), "seq_len": tokens, "past_kv_tokens": past,
-        "num_heads": np.full_like(tokens, heads), "num_kv_heads": np.full_like(tokens, kv_heads),
-        "head_dim": np.full_like(tokens, attention.head_dim),
-        "kv_element_bytes": np.full_like(tokens, _cache_bytes(on)),
+        **_heads_and_cache(attention, tokens, on),
     }  # fmt: skip
-    if attention.window:
-        samples["sliding_window"] = np.full_like(tokens, attention.window)
     if found is not None:
         return predict_s(curves.PREFILL, found.curve, samples, on.chip)
     pairs = causal_pairs(tokens, tokens + past, float(attention.window or 0))
     rate = on.chip.peak_flop_per_s["bf16"] * on.software.attention_fraction
-    return 4.0 * pairs * heads * attention.head_dim / rate + on.software.kernel_launch_s
+    return (
+        4.0 * pairs * heads_of(attention, on)[0] * attention.head_dim / rate
+        + on.software.kernel_launch_s
+    )
+
+
+def _heads_and_cache(
+    attention: GroupedQueryAttention, tokens: Array, on: Deployment
+) -> dict[str, Array]:
+    """Return the columns of an attention kernel that are alike for prompts and decoding."""
+    heads, kv_heads = heads_of(attention, on)
+    columns = {
+        "num_heads": heads, "num_kv_heads": kv_heads, "head_dim": attention.head_dim,
+        "kv_element_bytes": _cache_bytes(on),
+        **({"sliding_window": attention.window} if attention.window else {}),
+    }  # fmt: skip
+    return {name: np.full_like(tokens, value) for name, value in columns.items()}
 
 
 def _cache_bytes(on: Deployment) -> float:
