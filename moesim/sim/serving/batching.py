@@ -44,6 +44,11 @@ class Batch(Protocol):
         """Requests that decode."""
         ...
 
+    @property
+    def put_out(self) -> Mapping[int, int]:
+        """Tokens that evicted requests had put out."""
+        ...
+
     def context(self, request: int) -> int:
         """Return the tokens to compute before a request can decode."""
         ...
@@ -97,8 +102,13 @@ def _fill(batch: Batch, budget: int, *, whole: bool) -> Chunks:
     places = batch.rules.max_sequences - len(batch.running) - len(batch.computed)
     for request in batch.queue:
         tokens = min(batch.context(request), budget)
-        if places <= 0 or tokens <= 0 or (whole and tokens < batch.context(request)):
+        if places <= 0 or tokens <= 0:
             break
+        if whole and tokens < batch.context(request):
+            prompt = batch.context(request) - batch.put_out.get(request, 0)
+            if chunks or not prompt <= batch.rules.token_budget < batch.context(request):
+                break
+            tokens = batch.context(request)  # grown by what was put out before it was evicted
         held = _blocks(batch, request, 0, tokens)
         if held > free:
             break

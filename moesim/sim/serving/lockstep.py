@@ -22,6 +22,8 @@ class Joint:
     lines: Lines | None = None
     """Of the fullest rank, where all decode."""
     fullest: int = 0
+    waits: bool = False
+    """Whether prompts that could be computed wait for those of other ranks."""
 
 
 @dataclass(slots=True)
@@ -78,14 +80,16 @@ class Lockstep:
         busy = [plan for plan in plans if plan is not None]
         if not busy:
             return None
-        most = 1 << 60
-        if any(plan.chunks for plan in busy):
-            most = self._patience(plans)
-            if not most:
+        most, waits = 1 << 60, any(plan.chunks for plan in busy)
+        if waits:
+            if not self._patience(plans):
                 return self._mixed(plans)
+            most = 1  # after each step there may be no room for a prompt any more
             plans = [rank.decoding_plan() for rank in self.ranks]
             busy = [plan for plan in plans if plan is not None]
-        return self._decoding(plans, min(most, *(plan.steps for plan in busy)))
+        joint = self._decoding(plans, min(most, *(plan.steps for plan in busy)))
+        joint.waits = waits
+        return joint
 
     def _patience(self, plans: list[Plan | None]) -> int:
         """Return for how many steps prompts wait; 0 where all ranks have some or nobody decodes."""
@@ -148,7 +152,8 @@ class Lockstep:
         steps, took = steps_until(
             joint.lines, rank.cached + growth, growth, most=joint.steps, span_ps=until - self.now
         )
-        return Joint(joint.plans, steps, self.now + took, joint.lines, joint.fullest)
+        ends = self.now + took
+        return Joint(joint.plans, steps, ends, joint.lines, joint.fullest, joint.waits)
 
     def _carry_out(self, joint: Joint) -> None:
         for rank, plan in zip(self.ranks, joint.plans, strict=True):
@@ -161,9 +166,9 @@ class Lockstep:
 
     def _count_waiting(self, joint: Joint) -> None:
         """Prompts wait from the first step in which one could have been computed."""
-        if any(plan is not None and plan.chunks for plan in joint.plans):
+        if joint.lines is None:
             self.waited = 0
-        elif self.patience and any(rank.could_take() for rank in self.ranks):
+        elif joint.waits:
             self.waited += joint.steps
 
 

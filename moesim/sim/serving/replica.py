@@ -130,10 +130,6 @@ class Replica:
         """Return as many steps of decoding as can be skipped; None where nobody decodes."""
         return Plan([], True, self._steps(), 0) if self.running else None
 
-    def could_take(self) -> bool:
-        """Tell whether prompts could be computed next."""
-        return bool(BATCHING[self.rules.batching](self))
-
     def _decide(self) -> Plan | None:
         """Plan from the present on; evicts where the cache cannot hold the next step."""
         while self.blocks.free < self.blocks.growth(self.step, 1):

@@ -1,5 +1,7 @@
 """Attention data parallel ranks, by hand."""
 
+from random import Random
+
 from moesim.cost.iteration import TabledTimes
 from moesim.sim.serving.lockstep import Lockstep, fewest_waiting
 from moesim.sim.serving.open_loop import serve
@@ -78,3 +80,36 @@ def test_batches_of_a_pipeline_go_on_by_themselves() -> None:
     serve(both, asked)
     # the third goes to the second batch, which is idle: it starts at once
     assert seconds(asked.finish) == [3.0, 1.0, 3.5]
+
+
+def test_skipping_and_stepping_are_the_same_for_patient_ranks() -> None:
+    """Law 11, with a cache so small that waiting prompts may lose their room while they wait."""
+    random = Random(8)
+    for _ in range(60):
+        count = random.randint(2, 25)
+        prompts, outputs = ([random.randint(1, 60) for _ in range(count)] for _ in range(2))
+        arrivals = sorted(random.uniform(0, 40) for _ in range(count))
+        blocks, patience = random.randint(31, 60), random.randint(0, 12)
+        batching = random.choice(["mixed", "prefill_first", "whole_prompts"])
+        found = []
+        for one_by_one in (False, True):
+            asked = requests(prompts, outputs, arrivals)
+            limits = rules(block_tokens=4, blocks=blocks, token_budget=80, batching=batching)
+            ranks = [Replica(limits, times(1.0, 0.05), asked, one_by_one) for _ in range(3)]
+            both = Lockstep(ranks, times(1.0, 0.05), fewest_waiting, patience)
+            serve(both, asked)
+            assert both.is_idle
+            found.append((list(asked.first), list(asked.finish), [rank.step for rank in ranks]))
+        assert found[0] == found[1]
+
+
+def test_a_whole_prompt_that_grew_past_the_budget_is_taken_alone() -> None:
+    """Two prompts of 30 in a budget of 32, until the cache is full: the later one comes back with
+    what it had put out, more than 32 tokens."""
+    asked = requests([30, 30], [30, 30])
+    limits = rules(block_tokens=4, blocks=20, token_budget=32, batching="whole_prompts")
+    one = Replica(limits, times(), asked)
+    serve(one, asked)
+    assert one.is_idle
+    assert max(asked.preemptions) > 0
+    assert min(asked.finish) > 0
