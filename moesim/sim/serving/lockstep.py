@@ -36,6 +36,8 @@ class Lockstep:
     """Which rank a request goes to."""
     now: int = 0
     finished: list[int] = field(default_factory=list)
+    finished_on: list[int] = field(default_factory=list)
+    """Ranks on which those finished."""
     plan: Joint | None = None
 
     @property
@@ -43,11 +45,25 @@ class Lockstep:
         """Whether no rank has anything to do."""
         return all(rank.is_idle for rank in self.ranks)
 
-    def submit(self, request: int, at: int) -> None:
-        """Queue a request at the rank chosen, at a time up to which all were advanced."""
+    @property
+    def rejected(self) -> list[int]:
+        """Requests that could never be served here."""
+        return [request for rank in self.ranks for request in rank.rejected]
+
+    def submit(self, request: int, at: int, put_out: int = 0) -> bool:
+        """Queue a request at the rank chosen, at a time up to which all were advanced.
+
+        False: it never fits.
+        """
         if self.is_idle:
             self.now = max(self.now, at)
-        self.ranks[self.choose(self.ranks)].submit(request, self.now)
+        self.plan = None
+        return self.ranks[self.choose(self.ranks)].submit(request, self.now, put_out)
+
+    def touch(self, at: int) -> None:
+        """Advance to a time at which something from outside changes what may be planned."""
+        self.advance(at)
+        self.now = max(self.now, at)
         self.plan = None
 
     def next_change(self) -> int | None:
@@ -135,11 +151,13 @@ class Lockstep:
         return Joint(joint.plans, steps, self.now + took, joint.lines, joint.fullest)
 
     def _carry_out(self, joint: Joint) -> None:
-        for rank, plan in zip(self.ranks, joint.plans, strict=True):
+        for number, (rank, plan) in enumerate(zip(self.ranks, joint.plans, strict=True)):
             if plan is not None:
                 rank.carry_out(plan, joint.steps, joint.ends)
-                self.finished += rank.finished
-                rank.finished.clear()
+                if rank.finished:
+                    self.finished += rank.finished
+                    self.finished_on += [number] * len(rank.finished)
+                    rank.finished.clear()
         self.now = joint.ends
 
 

@@ -17,19 +17,21 @@ def serve(replica: Replica, asked: Requests) -> None:
 
 
 def serve_closed(replica: Replica, asked: Requests, in_flight: int) -> None:
-    """Keep so many requests in flight: each that finishes makes room for the next one."""
-    following = min(in_flight, len(asked))
-    for request in range(following):
-        asked.arrival[request] = 0
-        replica.submit(request, 0)
+    """Keep so many requests in flight: each that finishes or is rejected makes room for the next.
+
+    Raises ValueError where nobody could ever finish: `in_flight` below 1.
+    """
+    if in_flight < 1:
+        raise ValueError("in_flight must be 1 or more")
+    following, room = 0, in_flight
     while True:
+        while room and following < len(asked):
+            asked.arrival[following] = replica.now
+            room -= replica.submit(following, replica.now)
+            following += 1
         change = replica.next_change()
         if change is None:
             return
         replica.advance(change)
-        for _ in replica.finished:
-            if following < len(asked):
-                asked.arrival[following] = replica.now
-                replica.submit(following, replica.now)
-                following += 1
+        room += len(replica.finished)
         replica.finished.clear()

@@ -1,0 +1,285 @@
+"""Many replicas under a router, in one event loop over arrivals and the changes of each replica.
+
+Each replica has one entry in the heap: when something ends there next. Whatever reaches it before
+makes the entry stale, and stale entries are dropped when their time comes. Of what happens at the
+same time, changes of replicas come first, then transfers, failures and the like, then arrivals.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import Literal
+
+from numpy.random import Generator
+
+from moesim.errors import SimulationError
+from moesim.sim.serving.lockstep import Lockstep
+from moesim.sim.serving.requests import Requests
+from moesim.sim.serving.routers import ROUTERS, Asking, Ring, RouterName, Standing, ring
+from moesim.sim.serving.servers import Server, free_blocks, waiting
+
+Handler = Callable[[int, int], None]
+"""What happens at a time; the second argument tells a stale event from one that holds."""
+
+CHANGE, TRANSFER, CONTROL = range(3)
+"""The order of what happens at the same time."""
+
+_FAR = 1 << 62
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """A replica of a pool, or the place of one that is not there now."""
+
+    number: int
+    server: Server
+    state: Literal["up", "draining", "starting", "down", "off"] = "up"
+    version: int = 0
+    """Counts its plans."""
+    life: int = 0
+    """Counts how often it came up or went, so that what was due before is known to be stale."""
+    leaving: bool = False
+    """Whether it gives its devices back once it has nothing left to do."""
+    since: int = 0
+    """When it took its devices last."""
+    waiting: "deque[int]" = field(default_factory=deque)
+    """Requests whose cache is elsewhere, and for which it has no room yet."""
+    changed: Handler | None = None
+    """What to do when something ends here."""
+
+
+@dataclass(slots=True, eq=False)
+class Pool:
+    """Replicas that are alike, and their router."""
+
+    build: Callable[[], Server]
+    policy: RouterName
+    draw: Generator
+    count: int
+    """Replicas at the start."""
+    index: int = 0
+    members: list[Member] = field(init=False)
+    outstanding: list[int] = field(init=False)
+    """Requests that each replica has not finished."""
+    ready: list[int] = field(init=False)
+    """Replicas that take requests."""
+    routed: int = 0
+    stranded: "deque[tuple[int, int]]" = field(default_factory=deque)
+    """Requests that came while nobody took any, with the tokens that they had put out."""
+    busy_ps: int = 0
+    """Time for which replicas that are gone had their devices, all together."""
+    ring: Ring = ((), ())
+    draws: Iterator[list[float]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.members = [Member(number, self.build()) for number in range(self.count)]
+        self.outstanding = [0] * self.count
+        self.draws = _pairs(self.draw)
+        self.renew()
+
+    def renew(self) -> None:
+        """Note which replicas take requests, after one came or went."""
+        self.ready = [one.number for one in self.members if one.state == "up"]
+        if self.policy in ("session_affinity", "prefix_affinity"):
+            self.ring = ring(self.ready)
+
+    def chosen(self, at: int, session: int, prefix: int) -> Member:
+        """Return the replica that a request goes to; somebody must be ready."""
+        members = self.members
+        seen = Standing(
+            self.ready, self.outstanding, lambda number: waiting(members[number].server),
+            lambda number: free_blocks(members[number].server, at), self.ring,
+        )  # fmt: skip
+        one, other = next(self.draws)
+        asking = Asking(self.routed, (one, other), session, prefix)
+        self.routed += 1
+        return members[ROUTERS[self.policy](seen, asking)]
+
+
+def _pairs(draw: Generator) -> Iterator[list[float]]:
+    while True:
+        yield from draw.random((1024, 2)).tolist()
+
+
+@dataclass(slots=True, eq=False)
+class Loop:
+    """The clock, what is due, and the requests that are not done."""
+
+    asked: Requests
+    front: Pool
+    """The pool that requests arrive at."""
+    in_flight: int | None = None
+    """Of a closed loop."""
+    heap: list[tuple[int, int, int, int, Handler]] = field(default_factory=list)
+    dirty: dict[Member, Pool] = field(default_factory=dict)
+    """Replicas to plan anew."""
+    left: int = 0
+    """Requests not done."""
+    following: int = 0
+    """The next request of a closed loop."""
+    now: int = 0
+    finished: int = 0
+    rejected: list[int] = field(default_factory=list)
+    """Requests that never fit."""
+    recomputed: int = 0
+    """Requests that lost their cache with a replica, as often as they did."""
+    on_finish: Callable[[int, int, Pool, Member, int], bool] | None = None
+    """Asked where a request ends at a replica, and on which rank: whether it is done with all."""
+    on_change: list[Callable[[Pool, Member, int], None]] = field(default_factory=list)
+    """Called after something has ended at a replica that is not simply up, or for which some
+    requests wait."""
+    on_lost: Callable[[int, int, int], None] | None = None
+    """Called with a request whose replica failed, the tokens that it had put out, and the time."""
+    may_enter: Callable[[int], bool] | None = None
+    """Whether a request fits everywhere that it has to pass."""
+    after_event: Callable[[], None] | None = None
+    """Called after everything that happens, for checks."""
+    ticks: int = 0
+    """Events so far that carry no order of their own."""
+
+    def run(self) -> None:
+        """Let all requests arrive, and run until the last is done.
+
+        Raises SimulationError where requests wait for ever.
+        """
+        self.left = len(self.asked)
+        arrivals = self.asked.arrival
+        order = deque[int]()
+        if self.in_flight is None:
+            order.extend(sorted(range(len(arrivals)), key=arrivals.__getitem__))
+        else:
+            self._refill(self.in_flight)
+        heap = self.heap
+        while self.left:
+            coming = arrivals[order[0]] if order else _FAR
+            due = heap[0][0] if heap else _FAR
+            if self.dirty and min(coming, due) > self.now:
+                self._plan()
+                continue
+            if due <= coming and due < _FAR:
+                self._next_event()
+            elif order:
+                self.now = coming
+                self.enter(order.popleft(), coming)
+                if self.after_event is not None:
+                    self.after_event()
+            else:
+                raise self._stuck()
+
+    def _next_event(self) -> None:
+        at, _, _, version, handler = heappop(self.heap)
+        self.now = max(self.now, at)
+        handler(at, version)
+        if self.after_event is not None:
+            self.after_event()
+
+    def push(self, at: int, kind: int, handler: Handler, *, tie: int = -1, version: int = 0) -> None:
+        """Let `handler` be called at a time; ties are broken by `tie`, else first come."""
+        if tie < 0:
+            self.ticks += 1
+            tie = self.ticks
+        heappush(self.heap, (at, kind, tie, version, handler))
+
+    def enter(self, request: int, at: int) -> None:
+        """Let a request arrive."""
+        if self.may_enter is not None and not self.may_enter(request):
+            self.reject(request)
+        else:
+            self.send(self.front, request, at)
+
+    def send(self, pool: Pool, request: int, at: int, put_out: int = 0) -> None:
+        """Route a request to a replica of a pool, or keep it until one is ready."""
+        if not pool.ready:
+            pool.stranded.append((request, put_out))
+            return
+        member = pool.chosen(at, *self.keys(request))
+        member.server.advance(at)
+        if member.server.submit(request, at, put_out):
+            pool.outstanding[member.number] += 1
+            self.dirty[member] = pool
+        else:
+            self.reject(request)
+
+    def keys(self, request: int) -> tuple[int, int]:
+        """Return the session of a request and what its prompt begins with; itself without."""
+        session = getattr(self.asked, "session", None)
+        prefix = getattr(self.asked, "prefix", None)
+        begins = prefix[request] if prefix is not None else ()
+        own = request if session is None else int(session[request])
+        return own, int(begins[0]) if begins else own
+
+    def reject(self, request: int) -> None:
+        """Count a request that never fits."""
+        self.rejected.append(request)
+        self.left -= 1
+        if self.in_flight is not None:
+            self._refill(1)
+
+    def done(self, request: int, at: int) -> None:
+        """Count a request that has put out its last token."""
+        self.asked.finish[request] = at
+        self.finished += 1
+        self.left -= 1
+        if self.in_flight is not None:
+            self._refill(1)
+
+    def _refill(self, room: int) -> None:
+        """Let so many of the next requests of a closed loop arrive now."""
+        for _ in range(room):
+            if self.following < len(self.asked):
+                request = self.following
+                self.following += 1
+                self.asked.arrival[request] = self.now
+                self.push(self.now, CONTROL, lambda at, number: self.enter(number, at),
+                          version=request)  # fmt: skip
+
+    def collect(self, pool: Pool, member: Member, at: int) -> None:
+        """Take what has finished at a replica by now."""
+        server = member.server
+        if not server.finished or server.now > at:
+            return
+        finished = list(server.finished)
+        server.finished.clear()
+        where = [0] * len(finished)
+        if isinstance(server, Lockstep):
+            where = list(server.finished_on)
+            server.finished_on.clear()
+        pool.outstanding[member.number] -= len(finished)
+        for request, rank in zip(finished, where, strict=True):
+            if self.on_finish is None or self.on_finish(request, at, pool, member, rank):
+                self.done(request, at)
+
+    def _plan(self) -> None:
+        for member, pool in self.dirty.items():
+            member.version += 1
+            server = member.server
+            at = server.now if server.finished else server.next_change()
+            if at is not None:
+                tie = pool.index << 32 | member.number
+                heappush(self.heap, (at, CHANGE, tie, member.version, self._handler(pool, member)))
+        self.dirty.clear()
+
+    def _handler(self, pool: Pool, member: Member) -> Handler:
+        if member.changed is None:
+            member.changed = lambda at, version: self._changed(at, version, pool, member)
+        return member.changed
+
+    def _changed(self, at: int, version: int, pool: Pool, member: Member) -> None:
+        if version != member.version:
+            return
+        member.server.advance(at)
+        self.dirty[member] = pool
+        self.collect(pool, member, at)
+        if member.waiting or member.state != "up":
+            for call in self.on_change:
+                call(pool, member, at)
+
+    def _stuck(self) -> SimulationError:
+        gone = set(self.rejected)
+        waits = next(
+            k for k in range(len(self.asked)) if self.asked.finish[k] < 0 and k not in gone
+        )
+        return SimulationError(
+            f"request {waits} waits for ever, and {self.left - 1} others: no replica can take it"
+        )
