@@ -129,8 +129,12 @@ class Changes:
                 self.loop.send(self.pool, request, at, out)
             else:
                 self.loop.on_lost(request, out, at)
-        self.loop.push(at + self.failures.restart_ps, CONTROL,
-                       lambda at, life: self._up(member, at, life), version=member.life)  # fmt: skip
+        self._come_up(member, at + self.failures.restart_ps)
+
+    def _come_up(self, member: Member, at: int) -> None:
+        self.loop.push(
+            at, CONTROL, lambda at, life: self._up(member, at, life), version=member.life
+        )
 
     def _up(self, member: Member, at: int, life: int) -> None:
         """Let a replica that was starting or away take requests."""
@@ -177,8 +181,7 @@ class Changes:
             return
         member.state, member.since = "starting", at
         member.life += 1
-        self.loop.push(at + rules.start_up_ps, CONTROL,
-                       lambda at, life: self._up(member, at, life), version=member.life)  # fmt: skip
+        self._come_up(member, at + rules.start_up_ps)
 
     def _fewer(self, count: int, at: int) -> None:
         """Let the last replicas finish what they have and go; those that only start, at once."""
@@ -193,21 +196,21 @@ class Changes:
 
     def _drained(self, pool: Pool, member: Member, at: int) -> None:
         """Give back the devices of a replica that leaves once it has nothing left to do."""
-        if pool is self.pool and member.state == "draining" and member.leaving:
-            if not pool.outstanding[member.number]:
-                member.state, member.leaving = "off", False
-                member.life += 1
-                pool.busy_ps += at - member.since
+        empty = pool is self.pool and not pool.outstanding[member.number]
+        if empty and member.state == "draining" and member.leaving:
+            member.state, member.leaving = "off", False
+            member.life += 1
+            pool.busy_ps += at - member.since
 
 
 def lost_requests(member: Member) -> list[tuple[int, int]]:
     """Return the requests of a replica that fails, with the tokens that they have put out."""
     lost = []
     for rank in ranks_of(member.server):
-        for request, one in rank.running.items():
-            lost.append((request, rank.asked.output[request] - (one.end - rank.step)))
-        for request in (*rank.computed, *rank.queue):
-            lost.append((request, rank.put_out.get(request, 0)))
+        output = rank.asked.output
+        lost += [(one.request, output[one.request] - (one.end - rank.step))
+                 for one in rank.running.values()]  # fmt: skip
+        lost += [(one, rank.put_out.get(one, 0)) for one in (*rank.computed, *rank.queue)]
     return lost
 
 

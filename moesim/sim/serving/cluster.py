@@ -16,7 +16,7 @@ from numpy.random import Generator
 from moesim.errors import SimulationError
 from moesim.sim.serving.lockstep import Lockstep
 from moesim.sim.serving.requests import Requests
-from moesim.sim.serving.routers import ROUTERS, Asking, Ring, RouterName, Standing, ring
+from moesim.sim.serving.routers import ROUTERS, Asking, RouterName, Standing, ring
 from moesim.sim.serving.servers import Server, free_blocks, waiting
 
 Handler = Callable[[int, int], None]
@@ -69,32 +69,51 @@ class Pool:
     """Requests that came while nobody took any, with the tokens that they had put out."""
     busy_ps: int = 0
     """Time for which replicas that are gone had their devices, all together."""
-    ring: Ring = ((), ())
+    at: int = 0
+    """When the router looks."""
+    seen: Standing = field(init=False)
     draws: Iterator[list[float]] = field(init=False)
+    by_key: bool = False
+    """Whether the router looks at conversations or beginnings of prompts."""
 
     def __post_init__(self) -> None:
         self.members = [Member(number, self.build()) for number in range(self.count)]
         self.outstanding = [0] * self.count
         self.draws = _pairs(self.draw)
+        self.by_key = self.policy in ("session_affinity", "prefix_affinity")
         self.renew()
 
     def renew(self) -> None:
         """Note which replicas take requests, after one came or went."""
-        self.ready = [one.number for one in self.members if one.state == "up"]
-        if self.policy in ("session_affinity", "prefix_affinity"):
-            self.ring = ring(self.ready)
-
-    def chosen(self, at: int, session: int, prefix: int) -> Member:
-        """Return the replica that a request goes to; somebody must be ready."""
         members = self.members
-        seen = Standing(
+        self.ready = [one.number for one in members if one.state == "up"]
+        self.seen = Standing(
             self.ready, self.outstanding, lambda number: waiting(members[number].server),
-            lambda number: free_blocks(members[number].server, at), self.ring,
+            lambda number: free_blocks(members[number].server, self.at),
+            ring(self.ready) if self.by_key else ((), ()),
         )  # fmt: skip
-        one, other = next(self.draws)
-        asking = Asking(self.routed, (one, other), session, prefix)
+
+    def time_ps(self, at: int) -> int:
+        """Return for how long replicas have had their devices by `at`, all together."""
+        here = sum(at - one.since for one in self.members if one.state != "off")
+        return self.busy_ps + here
+
+    def chosen(self, at: int, request: int, asked: Requests) -> Member:
+        """Return the replica that a request goes to; somebody must be ready."""
+        self.at = at
+        session, prefix = keys(request, asked) if self.by_key else (request, request)
+        asking = Asking(self.routed, next(self.draws), session, prefix)
         self.routed += 1
-        return members[ROUTERS[self.policy](seen, asking)]
+        return self.members[ROUTERS[self.policy](self.seen, asking)]
+
+
+def keys(request: int, asked: Requests) -> tuple[int, int]:
+    """Return the session of a request and what its prompt begins with; itself without."""
+    session = getattr(asked, "session", None)
+    prefix = getattr(asked, "prefix", None)
+    begins = prefix[request] if prefix is not None else ()
+    own = request if session is None else int(session[request])
+    return own, int(begins[0]) if begins else own
 
 
 def _pairs(draw: Generator) -> Iterator[list[float]]:
@@ -174,12 +193,10 @@ class Loop:
         if self.after_event is not None:
             self.after_event()
 
-    def push(self, at: int, kind: int, handler: Handler, *, tie: int = -1, version: int = 0) -> None:
-        """Let `handler` be called at a time; ties are broken by `tie`, else first come."""
-        if tie < 0:
-            self.ticks += 1
-            tie = self.ticks
-        heappush(self.heap, (at, kind, tie, version, handler))
+    def push(self, at: int, kind: int, handler: Handler, *, version: int = 0) -> None:
+        """Let `handler` be called at a time; of the same kind and time, first come, first."""
+        self.ticks += 1
+        heappush(self.heap, (at, kind, self.ticks, version, handler))
 
     def enter(self, request: int, at: int) -> None:
         """Let a request arrive."""
@@ -193,21 +210,13 @@ class Loop:
         if not pool.ready:
             pool.stranded.append((request, put_out))
             return
-        member = pool.chosen(at, *self.keys(request))
+        member = pool.chosen(at, request, self.asked)
         member.server.advance(at)
         if member.server.submit(request, at, put_out):
             pool.outstanding[member.number] += 1
             self.dirty[member] = pool
         else:
             self.reject(request)
-
-    def keys(self, request: int) -> tuple[int, int]:
-        """Return the session of a request and what its prompt begins with; itself without."""
-        session = getattr(self.asked, "session", None)
-        prefix = getattr(self.asked, "prefix", None)
-        begins = prefix[request] if prefix is not None else ()
-        own = request if session is None else int(session[request])
-        return own, int(begins[0]) if begins else own
 
     def reject(self, request: int) -> None:
         """Count a request that never fits."""

@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
-from moesim.sim.serving.cluster import TRANSFER, Loop, Member, Pool
+from moesim.sim.serving.cluster import TRANSFER, Handler, Loop, Member, Pool
 from moesim.sim.serving.links import Flow, Links
 from moesim.sim.serving.replica import Replica
 from moesim.sim.serving.requests import Requests
@@ -38,8 +38,9 @@ class Move:
     out: int
     """Tokens put out."""
     source: Member
+    rank: int
     held: Replica
-    """The engine that holds its cache."""
+    """The engine that holds its cache, the replica's so many-th."""
     ready: int
     """When its first token came."""
     target: Member | None = None
@@ -56,8 +57,8 @@ class Handover:
     prefill: Pool
     decode: Pool
     links: Links
-    way: Callable[[int, int], Route]
-    """From a prefill replica to a decode replica, by number."""
+    way: Callable[[int, int, int, int], Route]
+    """From a prefill replica and its rank to a decode replica and its rank, by number."""
     layers: int = 1
     """Of the model; where above 1, transfers overlap with the prompt's computation by layer."""
     moves: dict[int, Move] = field(default_factory=dict)
@@ -139,7 +140,7 @@ class Handover:
         held = ranks_of(member.server)[rank]
         cached = self.loop.asked.prompt[request] + out - 1
         held.blocks.used += held.blocks.needed(cached)
-        move = Move(request, cached, out, member, held, at)
+        move = Move(request, cached, out, member, rank, held, at)
         self.moves[request] = move
         self.assign(move, at)
         return False
@@ -150,7 +151,7 @@ class Handover:
         if not pool.ready:
             self.stranded.append(move)
             return
-        move.target = pool.chosen(at, *self.loop.keys(move.request))
+        move.target = pool.chosen(at, move.request, self.loop.asked)
         pool.outstanding[move.target.number] += 1
         move.target.waiting.append(move.request)
         self.admit(move.target, at)
@@ -193,9 +194,13 @@ class Handover:
                 best, most = rank, spare
         return best
 
+    def _way(self, move: Move) -> Route:
+        assert move.target is not None and move.into is not None
+        into = ranks_of(move.target.server).index(move.into)
+        return self.way(move.source.number, move.rank, move.target.number, into)
+
     def _send(self, move: Move, at: int) -> None:
-        assert move.target is not None
-        way = self.way(move.source.number, move.target.number)
+        way = self._way(move)
         amount = way.amount_per_token * move.cached
         if self.layers > 1:
             before = way.rate * (move.ready - self.loop.asked.scheduled[move.request])
@@ -207,10 +212,10 @@ class Handover:
     def _due(self, flows: list[Flow]) -> None:
         """Note when flows end whose rate changed."""
         for flow in flows:
-            self.loop.push(
-                flow.ends(), TRANSFER, lambda at, version, flow=flow: self._sent(flow, at, version),
-                version=flow.version,
-            )  # fmt: skip
+            self.loop.push(flow.ends(), TRANSFER, self._end_of(flow), version=flow.version)
+
+    def _end_of(self, flow: Flow) -> Handler:
+        return lambda at, version: self._sent(flow, at, version)
 
     def _sent(self, flow: Flow, at: int, version: int) -> None:
         if version != flow.version:
@@ -218,9 +223,8 @@ class Handover:
         move = self.flows.pop(flow)
         move.flow = None
         self._due(self.links.stop(flow, at))
-        assert move.target is not None
-        latency = self.way(move.source.number, move.target.number).latency_ps
-        self.loop.push(at + latency, TRANSFER, lambda at, _: self._landed(move, at))
+        landing = at + self._way(move).latency_ps
+        self.loop.push(landing, TRANSFER, lambda at, _: self._landed(move, at))
 
     def _landed(self, move: Move, at: int) -> None:
         if self.moves.get(move.request) is not move:

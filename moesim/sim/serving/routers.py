@@ -23,13 +23,13 @@ POINTS = 64
 """Places on the ring of each replica (assumed; Karger et al., STOC 1997, take several)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Asking:
     """A request on its way, and what the router draws for it."""
 
     number: int
     """Requests routed before."""
-    draws: tuple[float, float]
+    draws: Sequence[float]
     """Two uniform draws from [0, 1)."""
     session: int
     """The conversation that it belongs to."""
@@ -37,7 +37,7 @@ class Asking:
     """What its prompt begins with: equal numbers, equal beginnings."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Standing:
     """The replicas as a router sees them."""
 
@@ -131,4 +131,4 @@ def _after(on: Ring, key: int) -> int:
 
 
 def _hashed(text: str) -> int:
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+    return int(blake2b(text.encode(), digest_size=8).hexdigest(), 16)

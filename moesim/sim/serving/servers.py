@@ -55,9 +55,7 @@ def free_blocks(server: Server, at: int) -> int:
     An iteration in progress that something from outside has fixed already counts as ended.
     """
     steps = _steps_ended(server, at)
-    return sum(
-        rank.blocks.free - rank.blocks.growth(rank.step, steps) for rank in ranks_of(server)
-    )
+    return sum(rank.blocks.free - rank.blocks.growth(rank.step, steps) for rank in ranks_of(server))
 
 
 def _steps_ended(server: Server, at: int) -> int:
