@@ -97,8 +97,12 @@ def _fill(batch: Batch, budget: int, *, whole: bool) -> Chunks:
     places = batch.rules.max_sequences - len(batch.running) - len(batch.computed)
     for request in batch.queue:
         tokens = min(batch.context(request), budget)
-        if places <= 0 or tokens <= 0 or (whole and tokens < batch.context(request)):
+        if places <= 0 or tokens <= 0:
             break
+        if whole and tokens < batch.context(request):
+            if chunks or batch.context(request) <= batch.rules.token_budget:
+                break
+            tokens = batch.context(request)  # grown by what was put out before it was evicted
         held = _blocks(batch, request, 0, tokens)
         if held > free:
             break

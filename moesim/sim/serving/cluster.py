@@ -188,7 +188,7 @@ class Loop:
 
     def _next_event(self) -> None:
         at, _, _, version, handler = heappop(self.heap)
-        self.now = max(self.now, at)
+        self.now = at
         handler(at, version)
         if self.after_event is not None:
             self.after_event()
@@ -211,7 +211,7 @@ class Loop:
             pool.stranded.append((request, put_out))
             return
         member = pool.chosen(at, request, self.asked)
-        member.server.advance(at)
+        member.server.touch(at)
         if member.server.submit(request, at, put_out):
             pool.outstanding[member.number] += 1
             self.dirty[member] = pool

@@ -91,6 +91,8 @@ class Handover:
         """Compute a request again whose cache was lost after it had put out `out` tokens."""
         if out:
             self.put_out[request] = out
+            seen = ranks_of(self.prefill.members[0].server)[0].asked
+            seen.allowed[request] = out + 1
         self.loop.send(self.prefill, request, at, out)
 
     def release(self, at: int) -> None:
@@ -254,7 +256,7 @@ def prompts_only(asked: Requests) -> Requests:
     Columns are shared but for lengths of outputs and the finish.
     """
     ones = array("q", [1]) * len(asked)
-    seen = Requests(asked.prompt, ones, asked.arrival)
+    seen = Requests(asked.prompt, ones, asked.arrival, array("q", ones))
     for column in fields(asked):
         if column.name not in ("output", "allowed", "finish"):
             setattr(seen, column.name, getattr(asked, column.name))

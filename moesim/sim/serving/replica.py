@@ -28,6 +28,10 @@ class Decoding:
     """The step after its last."""
     evicted: bool = False
 
+    def __lt__(self, other: "Decoding") -> bool:
+        """Order entries of the heap that are alike but for this: the evicted one first."""
+        return self.evicted and not other.evicted
+
 
 @dataclass(slots=True)
 class Plan:

@@ -34,13 +34,11 @@ def limits(rules: EngineRules) -> tuple[int, int]:
     """Return the tokens that a request may come to hold, and those of its prompt, at most.
 
     What is longer would wait for ever: a request must fit the cache with all that it may put out,
-    and whole prompts the token budget, together with what was put out before an eviction.
+    and whole prompts the token budget.
     """
     held = rules.blocks * rules.block_tokens
     if rules.max_model_tokens is not None:
         held = min(held, rules.max_model_tokens)
     if rules.batching != "whole_prompts":
         return held, held
-    if not rules.reserve_output:
-        held = min(held, rules.token_budget)
     return held, min(held, rules.token_budget)
