@@ -1,7 +1,7 @@
 """Small serving runs for the laws: engines with simple times, random workloads, clusters."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -21,9 +21,7 @@ from moesim.sim.serving.servers import Server, ranks_of
 
 def constant(iteration_s: float) -> TabledTimes:
     """Return times of which every iteration takes as long."""
-    return TabledTimes(
-        lambda _: ((0, 1 << 20), (0.0, 0.0)), lambda *_: iteration_s, lambda *_: 0.0
-    )
+    return TabledTimes(lambda _: ((0, 1 << 20), (0.0, 0.0)), lambda *_: iteration_s, lambda *_: 0.0)
 
 
 def growing() -> TabledTimes:
@@ -135,7 +133,7 @@ def random_world(seed: int) -> World:
         reserve_output=bool(draw.random() < 0.3),
     )  # fmt: skip
     blocks = int(draw.integers(300, 900)) // rules.block_tokens
-    rules = EngineRules(**{**_fields(rules), "blocks": blocks})
+    rules = replace(rules, blocks=blocks)
     policy = draw.choice(["round_robin", "random", "least_outstanding", "power_of_two",
                           "session_affinity", "prefix_affinity", "kv_aware"])  # fmt: skip
     apart = bool(draw.random() < 0.3)
@@ -148,15 +146,13 @@ def random_world(seed: int) -> World:
     if draw.random() < 0.2:
         world.drains = (Drain(replica=0, at_ps=PS_PER_S // 10, duration_ps=PS_PER_S // 4),)
     elif draw.random() < 0.3 and not apart:
-        world.scaling = ScaleRules(minimum=1, maximum=world.replicas, target=3.0,
-                                   interval_ps=PS_PER_S // 20, start_up_ps=PS_PER_S // 15)  # fmt: skip
+        world.scaling = ScaleRules(
+            minimum=1, maximum=world.replicas, target=3.0, interval_ps=PS_PER_S // 20,
+            start_up_ps=PS_PER_S // 15,
+        )  # fmt: skip
     if draw.random() < 0.2:
         world.in_flight = int(draw.integers(1, 10))
     return world
-
-
-def _fields(rules: EngineRules) -> dict[str, object]:
-    return {name: getattr(rules, name) for name in EngineRules.__slots__}
 
 
 def held_blocks(rank: Replica) -> int:

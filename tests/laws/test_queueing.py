@@ -163,8 +163,6 @@ def test_failures_are_an_m_m_1_queue_with_breakdowns() -> None:
     whole = 1 + down
     square = often * repair**2 + (1 + down) ** 2 + whole**2
     expected = (
-        whole
-        + rate * square / (2 * (1 - rate * whole))
-        + often * repair**2 / (2 * (1 + down))
+        whole + rate * square / (2 * (1 - rate * whole)) + often * repair**2 / (2 * (1 + down))
     )
     _within(stays, expected, bias=0.01 * expected)
