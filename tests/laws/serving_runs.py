@@ -12,6 +12,7 @@ from moesim.sim.serving.cluster import Loop, Pool
 from moesim.sim.serving.disaggregation import Handover, Route, prompts_only
 from moesim.sim.serving.links import Links
 from moesim.sim.serving.lockstep import Lockstep, fewest_waiting
+from moesim.sim.serving.pipelined import Pipelined
 from moesim.sim.serving.replica import Replica
 from moesim.sim.serving.requests import Requests, requests
 from moesim.sim.serving.routers import RouterName
@@ -28,7 +29,9 @@ def growing() -> TabledTimes:
     """Return times that grow with tokens, sequences and cache, with a knot in the last."""
     return TabledTimes(
         lambda n: ((0, 300 * n, 1 << 20), (1e-4, 1e-4 + n * 3e-4, 1e-4 + n * 3e-4 + 2.0)),
-        lambda tokens, sequences: 4e-3 + 2e-5 * tokens + 1e-6 * sequences,
+        lambda tokens, sequences, everyone: (
+            4e-3 + 2e-5 * tokens + 1e-6 * sequences + 5e-6 * everyone
+        ),
         lambda tokens, past: 1e-6 * tokens + 1e-9 * tokens * past,
     )
 
@@ -41,6 +44,9 @@ class World:
     policy: RouterName
     replicas: int
     ranks: int = 1
+    batches: int = 1
+    """Of a pipeline; above 1, ranks are 1."""
+    patience: int = 0
     apart: bool = False
     failures: FailureRules | None = None
     drains: tuple[Drain, ...] = ()
@@ -55,10 +61,15 @@ class World:
         times = growing()
 
         def made() -> Server:
-            each = [Replica(self.rules, times, asked, one_by_one) for _ in range(self.ranks)]
+            each = [
+                Replica(self.rules, times, asked, one_by_one)
+                for _ in range(self.ranks * self.batches)
+            ]
             server: Server = each[0]
-            if self.ranks > 1:
-                server = Lockstep(each, times, fewest_waiting)
+            if self.batches > 1:
+                server = Pipelined(each)
+            elif self.ranks > 1:
+                server = Lockstep(each, times, fewest_waiting, self.patience)
             self.servers.append(server)
             return server
 
@@ -74,7 +85,7 @@ class World:
         joined = None
         if self.apart:
             back = self._pool(1, asked, one_by_one)
-            links = Links([2e-7] * 2 * self.replicas * self.ranks)
+            links = Links([2e-7] * 2 * self.replicas * self.ranks * self.batches)
             joined = Handover(loop, front, back, links, self._way)
             joined.join()
             loop.may_enter = lambda k: (
@@ -95,8 +106,8 @@ class World:
         return Pool(build, self.policy, rng.stream(0, f"router {index}"), self.replicas, index)
 
     def _way(self, source: int, rank: int, target: int, into: int) -> Route:
-        one = source * self.ranks + rank
-        other = (self.replicas + target) * self.ranks + into
+        each = self.ranks * self.batches
+        one, other = source * each + rank, (self.replicas + target) * each + into
         return Route((one, other), 5_000_000, 100.0, 2e-7)
 
     def here(self) -> list[Replica]:
@@ -141,7 +152,11 @@ def random_world(seed: int) -> World:
         rules, str(policy), int(draw.integers(1, 4)),  # type: ignore[arg-type]
         ranks=int(draw.choice([1, 1, 3])), apart=apart,
     )  # fmt: skip
-    if draw.random() < 0.3:
+    if world.ranks > 1:
+        world.patience = int(draw.choice([0, 0, 3]))
+    elif draw.random() < 0.3:
+        world.batches = 2
+    if draw.random() < 0.3 and world.batches == 1:
         world.failures = FailureRules(mean_ps=PS_PER_S, restart_ps=PS_PER_S // 5)
     if draw.random() < 0.2:
         world.drains = (Drain(replica=0, at_ps=PS_PER_S // 10, duration_ps=PS_PER_S // 4),)

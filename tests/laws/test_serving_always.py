@@ -6,7 +6,7 @@ from moesim.sim.serving.batching import BATCHING
 from moesim.sim.serving.cluster import Loop
 from moesim.sim.serving.replica import Replica
 from moesim.sim.serving.requests import NEVER, Requests
-from moesim.sim.serving.servers import ranks_of
+from moesim.sim.serving.servers import parts_of, ranks_of
 from tests.laws.serving_runs import World, held_blocks, random_requests, random_world
 
 SEEDS = range(150)
@@ -38,7 +38,7 @@ def test_requests_and_blocks_are_kept(seed: int) -> None:
     def check() -> None:
         engines = _engines(world)
         here = sum(len(one.running) + len(one.computed) + len(one.queue) for one in engines)
-        pending = sum(len(server.finished) for server in world.servers)
+        pending = sum(len(part.finished) for one in world.servers for part in parts_of(one))
         waiting = len(loop.front.stranded)
         done = loop.finished + len(loop.rejected)
         assert len(arrived) == done + pending + here + waiting
@@ -84,9 +84,10 @@ def test_no_engine_idles_while_it_could_serve(seed: int) -> None:
         if loop.dirty:
             return  # planned before time goes on
         for server in (member.server for pool in world.pools for member in pool.members):
-            if server.now < loop.now and server.next_change() is None:
-                for one in ranks_of(server):
-                    assert not one.running and not BATCHING[one.rules.batching](one)
+            for part in parts_of(server):
+                if part.now < loop.now and part.next_change() is None:
+                    for one in ranks_of(part):
+                        assert not one.running and not BATCHING[one.rules.batching](one)
 
     loop.after_event = check
     loop.run()

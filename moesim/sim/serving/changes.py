@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from numpy.random import Generator
 
 from moesim.sim.serving.cluster import CONTROL, Loop, Member, Pool
-from moesim.sim.serving.servers import ranks_of
+from moesim.sim.serving.servers import parts_of, ranks_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +104,15 @@ class Changes:
     def _fail(self, member: Member, at: int, life: int) -> None:
         if life != member.life or member.state not in ("up", "draining"):
             return
-        server = member.server
-        server.advance(at)
-        if server.now > at:  # at the end of the iteration in progress
+        parts = parts_of(member.server)
+        for part in parts:
+            part.advance(at)
+        until = max(part.now for part in parts)
+        if until > at:  # at the end of the iteration in progress
             self.loop.dirty[member] = self.pool
-            self.loop.push(server.now, CONTROL, lambda at, life: self._fail(member, at, life),
-                           version=life)  # fmt: skip
+            self.loop.push(
+                until, CONTROL, lambda at, life: self._fail(member, at, life), version=life
+            )
             return
         assert self.failures is not None
         lost = lost_requests(member)

@@ -15,9 +15,10 @@ from numpy.random import Generator
 
 from moesim.errors import SimulationError
 from moesim.sim.serving.lockstep import Lockstep
+from moesim.sim.serving.replica import Replica
 from moesim.sim.serving.requests import Requests
 from moesim.sim.serving.routers import ROUTERS, Asking, RouterName, Standing, ring
-from moesim.sim.serving.servers import Server, free_blocks, waiting
+from moesim.sim.serving.servers import Server, ends_prompts, free_blocks, parts_of, waiting
 
 Handler = Callable[[int, int], None]
 """What happens at a time; the second argument tells a stale event from one that holds."""
@@ -243,31 +244,41 @@ class Loop:
                 self.push(self.now, CONTROL, lambda at, number: self.enter(number, at),
                           version=request)  # fmt: skip
 
-    def collect(self, pool: Pool, member: Member, at: int) -> None:
-        """Take what has finished at a replica by now."""
-        server = member.server
-        if not server.finished or server.now > at:
-            return
-        finished = list(server.finished)
-        server.finished.clear()
-        where = [0] * len(finished)
-        if isinstance(server, Lockstep):
-            where = list(server.finished_on)
-            server.finished_on.clear()
-        pool.outstanding[member.number] -= len(finished)
-        for request, rank in zip(finished, where, strict=True):
-            if self.on_finish is None or self.on_finish(request, at, pool, member, rank):
-                self.done(request, at)
+    def collect(self, pool: Pool, member: Member, at: int) -> bool:
+        """Take what has finished at a replica by now; whether anything has."""
+        before = pool.outstanding[member.number]
+        first = 0
+        for part in parts_of(member.server):
+            ranks = 1 if isinstance(part, Replica) else len(part.ranks)
+            if part.finished and part.now <= at:
+                finished, where = list(part.finished), [first] * len(part.finished)
+                part.finished.clear()
+                if isinstance(part, Lockstep):
+                    where = [first + rank for rank in part.finished_on]
+                    part.finished_on.clear()
+                pool.outstanding[member.number] -= len(finished)
+                for request, rank in zip(finished, where, strict=True):
+                    if self.on_finish is None or self.on_finish(request, at, pool, member, rank):
+                        self.done(request, at)
+            first += ranks
+        return pool.outstanding[member.number] < before
 
     def _plan(self) -> None:
         for member, pool in self.dirty.items():
             member.version += 1
-            server = member.server
-            at = server.now if server.finished else server.next_change()
+            at = self._next_change(member)
             if at is not None:
                 tie = pool.index << 32 | member.number
                 heappush(self.heap, (at, CHANGE, tie, member.version, self._handler(pool, member)))
         self.dirty.clear()
+
+    def _next_change(self, member: Member) -> int | None:
+        soonest = None
+        for part in parts_of(member.server):
+            at = part.now if part.finished else part.next_change()
+            if at is not None and (soonest is None or at < soonest):
+                soonest = at
+        return soonest
 
     def _handler(self, pool: Pool, member: Member) -> Handler:
         if member.changed is None:
@@ -277,10 +288,14 @@ class Loop:
     def _changed(self, at: int, version: int, pool: Pool, member: Member) -> None:
         if version != member.version:
             return
-        member.server.advance(at)
+        watched = bool(member.waiting) or member.state != "up"
+        prompts = watched and ends_prompts(member.server, at)
+        for part in parts_of(member.server):
+            if part.plan is not None and part.plan.ends <= at:
+                part.advance(at)
         self.dirty[member] = pool
-        self.collect(pool, member, at)
-        if member.waiting or member.state != "up":
+        some = self.collect(pool, member, at)
+        if watched and (some or prompts):  # steps of decoding alone make no room
             for call in self.on_change:
                 call(pool, member, at)
 

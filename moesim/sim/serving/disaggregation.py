@@ -13,7 +13,7 @@ from moesim.sim.serving.cluster import TRANSFER, Handler, Loop, Member, Pool
 from moesim.sim.serving.links import Flow, Links
 from moesim.sim.serving.replica import Replica
 from moesim.sim.serving.requests import Requests
-from moesim.sim.serving.servers import ranks_of
+from moesim.sim.serving.servers import parts_of, ranks_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class Handover:
             server = member.server
             server.touch(at)
             self.loop.dirty[member] = self.decode
-            if server.finished:
+            if any(part.finished for part in parts_of(server)):
                 return  # the iteration in progress frees something: asked again at its end
             move = self.moves[member.waiting[0]]
             into = self._with_room(member, move)
@@ -238,6 +238,7 @@ class Handover:
         self.reserved[move.into] -= 1
         self.loop.dirty[move.target] = self.decode
         self.let_go(move, at)
+        self.admit(move.target, at)
         self.moved += 1
         self.moving_ps += at - move.ready
 

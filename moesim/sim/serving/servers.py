@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from moesim.cost.iteration import Lines, steps_until
-from moesim.sim.serving.lockstep import Lockstep
+from moesim.sim.serving.lockstep import Joint, Lockstep
+from moesim.sim.serving.pipelined import Pipelined
 from moesim.sim.serving.replica import Replica
 
 
 class Server(Protocol):
     """A replica from outside."""
 
-    now: int
     finished: list[int]
 
     @property
@@ -36,12 +36,30 @@ class Server(Protocol):
         ...
 
 
+def parts_of(server: Server) -> Sequence[Replica | Lockstep]:
+    """Return what of a replica goes on by itself: its batches, or itself."""
+    if isinstance(server, Pipelined):
+        return server.batches
+    assert isinstance(server, Replica | Lockstep)
+    return (server,)
+
+
 def ranks_of(server: Server) -> Sequence[Replica]:
-    """Return the engines of a replica: itself, or its ranks."""
+    """Return the engines of a replica: itself, or its ranks, batch by batch."""
+    if isinstance(server, Replica):
+        return (server,)
     if isinstance(server, Lockstep):
         return server.ranks
-    assert isinstance(server, Replica)
-    return (server,)
+    return [rank for part in parts_of(server) for rank in ranks_of(part)]
+
+
+def ends_prompts(server: Server, at: int) -> bool:
+    """Tell whether an iteration with prompts ends by `at`, as planned."""
+    return any(
+        part.plan is not None and part.plan.ends <= at
+        and (part.plan.lines is None if isinstance(part.plan, Joint) else bool(part.plan.chunks))
+        for part in parts_of(server)
+    )  # fmt: skip
 
 
 def waiting(server: Server) -> int:
@@ -54,11 +72,15 @@ def free_blocks(server: Server, at: int) -> int:
 
     An iteration in progress that something from outside has fixed already counts as ended.
     """
-    steps = _steps_ended(server, at)
-    return sum(rank.blocks.free - rank.blocks.growth(rank.step, steps) for rank in ranks_of(server))
+    return sum(_free(part, at) for part in parts_of(server))
 
 
-def _steps_ended(server: Server, at: int) -> int:
+def _free(part: Replica | Lockstep, at: int) -> int:
+    steps = _steps_ended(part, at)
+    return sum(rank.blocks.free - rank.blocks.growth(rank.step, steps) for rank in ranks_of(part))
+
+
+def _steps_ended(server: Replica | Lockstep, at: int) -> int:
     """Return how many steps of the decoding under way have ended by `at`."""
     if server.now >= at:
         return 0
@@ -70,7 +92,7 @@ def _steps_ended(server: Server, at: int) -> int:
     return steps - (took > at - server.now)
 
 
-def _decoding(server: Server) -> tuple[Lines, int, int, int] | None:
+def _decoding(server: Replica | Lockstep) -> tuple[Lines, int, int, int] | None:
     """Return the lines, cached tokens, sequences and steps of the decoding that is planned."""
     if isinstance(server, Lockstep):
         joint = server.plan
@@ -78,7 +100,6 @@ def _decoding(server: Server) -> tuple[Lines, int, int, int] | None:
             return None
         rank = server.ranks[joint.fullest]
         return joint.lines, rank.cached, len(rank.running), joint.steps
-    assert isinstance(server, Replica)
     if server.plan is None or server.plan.chunks:
         return None
     lines = server.times.lines(len(server.running))

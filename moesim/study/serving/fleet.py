@@ -10,12 +10,11 @@ from moesim.sim.serving.changes import Changes, Drain, FailureRules, ScaleRules
 from moesim.sim.serving.cluster import Loop, Pool
 from moesim.sim.serving.disaggregation import Handover, Route, prompts_only
 from moesim.sim.serving.links import Links
-from moesim.sim.serving.lockstep import Lockstep, fewest_waiting
-from moesim.sim.serving.replica import Replica
 from moesim.sim.serving.requests import Requests, ps
 from moesim.sim.serving.rules import limits
 from moesim.sim.serving.servers import Server
 from moesim.spec.serving.cluster import ServingClusterSpec, TransferSpec
+from moesim.study.serving.build import engine
 from moesim.study.serving.pools import Engine, PoolRun
 from moesim.study.serving.resolve import Serving
 
@@ -42,7 +41,7 @@ def is_plain(run: Serving) -> bool:
     """Tell whether one engine does everything and nothing comes or goes."""
     asked = run.scenario.serving.cluster
     changing = asked.autoscaling or asked.failures or asked.drains
-    return run.replicas == 1 and run.deployment.cut.dp == 1 and not changing
+    return run.replicas == 1 and not changing
 
 
 def serve_fleet(run: Serving, asked: Requests, times: Times) -> ClusterFigures:
@@ -69,13 +68,10 @@ def serve_fleet(run: Serving, asked: Requests, times: Times) -> ClusterFigures:
 
 
 def _pool(index: int, pool: PoolRun, asked: Requests, times: IterationTimes, seed: int) -> Pool:
-    rules, ranks = pool.engine.rules, pool.engine.deployment.cut.dp
+    cut, rules = pool.engine.deployment.cut, pool.engine.rules
 
     def build() -> Server:
-        if ranks == 1:
-            return Replica(rules, times, asked)
-        each = [Replica(rules, times, asked) for _ in range(ranks)]
-        return Lockstep(each, times, fewest_waiting)
+        return engine(cut, rules, times, asked)
 
     draw = rng.stream(seed, f"router of {pool.name}")
     return Pool(build, pool.router, draw, pool.replicas, index)
@@ -154,6 +150,7 @@ def _ways(run: Serving, away: bool) -> tuple[Links, Callable[[int, int, int, int
     def way(source: int, rank: int, target: int, into: int) -> Route:
         key = (source, rank, target, into)
         if key not in known:
+            rank, into = rank % first.cut.dp, into % second.cut.dp  # whatever the batch
             here = group_devices(first, 0, source, rank)
             there = group_devices(second, base, target, into)
             domain = topology.scale_up.domain_size

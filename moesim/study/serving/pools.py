@@ -41,6 +41,16 @@ class PoolRun:
 Resolved = Callable[[ServingScenario], Engine]
 
 
+def check_failures(scenario: ServingScenario, found: tuple["PoolRun", ...]) -> None:
+    """Raise ScenarioError where replicas with pipeline stages fail: that is not modelled."""
+    if scenario.serving.cluster.failures is None:
+        return
+    if any(pool.engine.deployment.cut.pp > 1 for pool in found):
+        raise scenario.error(
+            "serving.cluster.failures", "are not modelled for replicas with pp above 1"
+        )
+
+
 def pools(scenario: ServingScenario, devices: int, engine_of: Resolved) -> tuple[PoolRun, ...]:
     """Return the pools that `scenario` asks for.
 

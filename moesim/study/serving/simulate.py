@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from moesim.cost.iteration import IterationTimes
 from moesim.cost.serving.table import HostTime, iteration_times
 from moesim.sim.serving.open_loop import serve, serve_closed
-from moesim.sim.serving.replica import Replica
 from moesim.sim.serving.requests import NEVER, Requests
 from moesim.sim.serving.rules import limits
+from moesim.study.serving.build import engine
 from moesim.study.serving.fleet import ClusterFigures, is_plain, serve_fleet
 from moesim.study.serving.metrics import Metrics, metrics
 from moesim.study.serving.pools import Engine
@@ -55,7 +55,8 @@ def _times(engine: Engine) -> IterationTimes:
 
 
 def _serve_plain(run: Serving, asked: Requests) -> None:
-    replica = Replica(run.rules, _times(run.pools[0].engine), asked)
+    one = run.pools[0].engine
+    replica = engine(one.deployment.cut, run.rules, _times(one), asked)
     in_flight = run.scenario.serving.workload.in_flight
     if in_flight is not None:
         serve_closed(replica, asked, in_flight)
