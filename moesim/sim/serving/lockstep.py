@@ -153,12 +153,11 @@ class Lockstep:
 
     def _fullest(self, later: int) -> int:
         """Return the rank whose attention is longest so many steps later, the first of equals."""
-        longest, found = -1, 0
+        longest, found, attention = -1, 0, self.times.attention
         for number, rank in enumerate(self.ranks):
             running = len(rank.running)
             if running:
-                cached = rank.cached + running * (later + 1)
-                took = step_ps(self.times.attention(running), cached)
+                took = step_ps(attention(running), rank.cached + running * (later + 1))
                 if took > longest:
                     longest, found = took, number
         return found

@@ -143,9 +143,10 @@ class Replica:
 
         For ranks whose iterations last as long as those of others.
         """
-        while self.blocks.free < self.blocks.growth(self.step, 1):
+        blocks = self.blocks
+        while blocks.total - blocks.used < blocks.growth(self.step, 1):
             self._evict()
-        chunks = BATCHING[self.rules.batching](self)
+        chunks = BATCHING[self.rules.batching](self) if self.queue or self.computed else []
         if chunks:
             return Plan(chunks, self.rules.batching != "prefill_first", 1, 0)
         return self.decoding_plan()
@@ -156,9 +157,10 @@ class Replica:
 
     def _decide(self) -> Plan | None:
         """Plan from the present on; evicts where the cache cannot hold the next step."""
-        while self.blocks.free < self.blocks.growth(self.step, 1):
+        blocks = self.blocks
+        while blocks.total - blocks.used < blocks.growth(self.step, 1):
             self._evict()
-        chunks = BATCHING[self.rules.batching](self)
+        chunks = BATCHING[self.rules.batching](self) if self.queue or self.computed else []
         if chunks:
             return self._with_chunks(chunks)
         sequences = len(self.running)
