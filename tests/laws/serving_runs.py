@@ -12,6 +12,7 @@ from moesim.sim.serving.cluster import Loop, Pool
 from moesim.sim.serving.disaggregation import Handover, Route, prompts_only
 from moesim.sim.serving.links import Links
 from moesim.sim.serving.lockstep import Lockstep, fewest_waiting
+from moesim.sim.serving.open_loop import serve, serve_closed
 from moesim.sim.serving.pipelined import Pipelined
 from moesim.sim.serving.replica import Replica
 from moesim.sim.serving.requests import Requests, requests
@@ -81,7 +82,7 @@ class World:
         self.pools.clear()
         first = prompts_only(asked) if self.apart else asked
         front = self._pool(0, first, one_by_one)
-        loop = Loop(asked, front, self.in_flight)
+        loop = Loop(asked, front)
         joined = None
         if self.apart:
             back = self._pool(1, asked, one_by_one)
@@ -109,6 +110,13 @@ class World:
         each = self.ranks * self.batches
         one, other = source * each + rank, (self.replicas + target) * each + into
         return Route((one, other), 5_000_000, 100.0, 2e-7)
+
+    def run(self, loop: Loop) -> None:
+        """Let the requests arrive, and run until the last is done."""
+        if self.in_flight is None:
+            serve(loop, loop.asked)
+        else:
+            serve_closed(loop, loop.asked, self.in_flight)
 
     def here(self) -> list[Replica]:
         """Return the engines that are there now."""

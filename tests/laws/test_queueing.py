@@ -106,7 +106,7 @@ def test_random_routing_makes_each_replica_m_m_1() -> None:
     stays = []
     for seed in range(SEEDS):
         loop = _cluster(seed, 0.6, 6000, "random", 5)
-        loop.run()
+        serve(loop, loop.asked)
         stays.append(_mean_stay(loop.asked))
     _within(stays, 1 / (1 - 0.6))
 
@@ -119,7 +119,7 @@ def test_power_of_two_is_mitzenmachers_law() -> None:
     stays = []
     for seed in range(SEEDS):
         loop = _cluster(seed, 0.7, 6000, "power_of_two", 50)
-        loop.run()
+        serve(loop, loop.asked)
         stays.append(_mean_stay(loop.asked))
     expected = sum(0.7 ** (2**i - 2) for i in range(1, 8))
     _within(stays, expected, bias=0.03 * expected)
@@ -136,7 +136,7 @@ def test_littles_law_is_exact() -> None:
         last[:] = [loop.now, sum(loop.front.outstanding)]
 
     loop.after_event = look
-    loop.run()
+    serve(loop, loop.asked)
     assert area == sum(loop.asked.finish) - sum(loop.asked.arrival)
 
 
@@ -157,7 +157,7 @@ def test_failures_are_an_m_m_1_queue_with_breakdowns() -> None:
         rules = FailureRules(mean_ps=PS_PER_S / often, restart_ps=round(repair * PS_PER_S))
         draw = rng.stream(seed, "failures")
         Changes(loop, loop.front, failures=rules, draw=draw).start()
-        loop.run()
+        serve(loop, loop.asked)
         stays.append(_mean_stay(loop.asked))
     down = often * repair
     whole = 1 + down

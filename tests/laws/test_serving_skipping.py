@@ -13,7 +13,7 @@ def test_skipping_changes_nothing(part: int) -> None:
         for one_by_one in (False, True):
             world, asked = random_world(seed), random_requests(seed)
             loop = world.loop(asked, one_by_one=one_by_one)
-            loop.run()
+            world.run(loop)
             columns = (asked.arrival, asked.scheduled, asked.first, asked.finish,
                        asked.preemptions)  # fmt: skip
             seen.append((columns, world.steps(), loop.rejected, loop.recomputed))

@@ -18,7 +18,14 @@ from moesim.sim.serving.lockstep import Lockstep
 from moesim.sim.serving.replica import Replica
 from moesim.sim.serving.requests import Requests
 from moesim.sim.serving.routers import ROUTERS, Asking, RouterName, Standing, ring
-from moesim.sim.serving.servers import Server, ends_prompts, free_blocks, parts_of, waiting
+from moesim.sim.serving.servers import (
+    Server,
+    ends_prompts,
+    free_blocks,
+    parts_of,
+    ranks_of,
+    waiting,
+)
 
 Handler = Callable[[int, int], None]
 """What happens at a time; the second argument tells a stale event from one that holds."""
@@ -27,6 +34,7 @@ CHANGE, TRANSFER, CONTROL = range(3)
 """The order of what happens at the same time."""
 
 _FAR = 1 << 62
+"""No time comes after this."""
 
 
 @dataclass(slots=True, eq=False)
@@ -129,17 +137,16 @@ class Loop:
     asked: Requests
     front: Pool
     """The pool that requests arrive at."""
-    in_flight: int | None = None
-    """Of a closed loop."""
     heap: list[tuple[int, int, int, int, Handler]] = field(default_factory=list)
     dirty: dict[Member, Pool] = field(default_factory=dict)
     """Replicas to plan anew."""
     left: int = 0
-    """Requests not done."""
-    following: int = 0
-    """The next request of a closed loop."""
+    """Requests that came and are not done."""
     now: int = 0
-    finished: int = 0
+    """Time up to which all has happened."""
+    finished: list[int] = field(default_factory=list)
+    """Requests that finished, for whoever empties it."""
+    done_so_far: int = 0
     rejected: list[int] = field(default_factory=list)
     """Requests that never fit."""
     recomputed: int = 0
@@ -158,91 +165,83 @@ class Loop:
     ticks: int = 0
     """Events so far that carry no order of their own."""
 
-    def run(self) -> None:
-        """Let all requests arrive, and run until the last is done.
+    def submit(self, request: int, at: int) -> bool:
+        """Let a request arrive at a time up to which all has happened; False: it never fits."""
+        self.left += 1
+        enters = self.may_enter is None or self.may_enter(request)
+        if not (enters and self.send(self.front, request, at)):
+            self.left -= 1
+            self.rejected.append(request)
+            enters = False
+        if self.after_event is not None:
+            self.after_event()
+        return enters
+
+    def next_change(self) -> int | None:
+        """Return when something happens next if nothing arrives before; None with nothing to do.
 
         Raises SimulationError where requests wait for ever.
         """
-        self.left = len(self.asked)
-        arrivals = self.asked.arrival
-        order = deque[int]()
-        if self.in_flight is None:
-            order.extend(sorted(range(len(arrivals)), key=arrivals.__getitem__))
-        else:
-            self._refill(self.in_flight)
+        if not self.left:
+            return None
+        if self.dirty:
+            self._plan()
+        if not self.heap:
+            raise self._stuck()
+        return self.heap[0][0]
+
+    def advance(self, until: int) -> None:
+        """Let everything happen up to `until`, or, where that is far, until nobody is left.
+
+        Raises SimulationError where requests wait for ever.
+        """
         heap = self.heap
-        while self.left:
-            coming = arrivals[order[0]] if order else _FAR
+        while self.left or until < _FAR:
             due = heap[0][0] if heap else _FAR
-            if self.dirty and min(coming, due) > self.now:
+            if self.dirty and min(due, until) > self.now:
                 self._plan()
                 continue
-            if due <= coming and due < _FAR:
-                self._next_event()
-            elif order:
-                self.now = coming
-                self.enter(order.popleft(), coming)
-                if self.after_event is not None:
-                    self.after_event()
-            else:
-                raise self._stuck()
-
-    def _next_event(self) -> None:
-        at, _, _, version, handler = heappop(self.heap)
-        self.now = at
-        handler(at, version)
-        if self.after_event is not None:
-            self.after_event()
+            if due > until or not heap:
+                break
+            at, _, _, version, handler = heappop(heap)
+            self.now = at
+            handler(at, version)
+            if self.after_event is not None:
+                self.after_event()
+        if until < _FAR:
+            self.now = max(self.now, until)
+        elif self.left:
+            raise self._stuck()
 
     def push(self, at: int, kind: int, handler: Handler, *, version: int = 0) -> None:
         """Let `handler` be called at a time; of the same kind and time, first come, first."""
         self.ticks += 1
         heappush(self.heap, (at, kind, self.ticks, version, handler))
 
-    def enter(self, request: int, at: int) -> None:
-        """Let a request arrive."""
-        if self.may_enter is not None and not self.may_enter(request):
-            self.reject(request)
-        else:
-            self.send(self.front, request, at)
+    def send(self, pool: Pool, request: int, at: int, put_out: int = 0) -> bool:
+        """Route a request to a replica of a pool, or keep it until one is ready.
 
-    def send(self, pool: Pool, request: int, at: int, put_out: int = 0) -> None:
-        """Route a request to a replica of a pool, or keep it until one is ready."""
+        False: it never fits.
+        """
         if not pool.ready:
-            pool.stranded.append((request, put_out))
-            return
+            fits = ranks_of(pool.members[0].server)[0].fits(request)
+            if fits:
+                pool.stranded.append((request, put_out))
+            return fits
         member = pool.chosen(at, request, self.asked)
         member.server.touch(at)
-        if member.server.submit(request, at, put_out):
-            pool.outstanding[member.number] += 1
-            self.dirty[member] = pool
-        else:
-            self.reject(request)
-
-    def reject(self, request: int) -> None:
-        """Count a request that never fits."""
-        self.rejected.append(request)
-        self.left -= 1
-        if self.in_flight is not None:
-            self._refill(1)
+        if not member.server.submit(request, at, put_out):
+            return False
+        pool.outstanding[member.number] += 1
+        self.dirty[member] = pool
+        return True
 
     def done(self, request: int, at: int) -> None:
         """Count a request that has put out its last token."""
         self.asked.finish[request] = at
-        self.finished += 1
+        self.finished.append(request)
+        self.done_so_far += 1
         self.left -= 1
-        if self.in_flight is not None:
-            self._refill(1)
-
-    def _refill(self, room: int) -> None:
-        """Let so many of the next requests of a closed loop arrive now."""
-        for _ in range(room):
-            if self.following < len(self.asked):
-                request = self.following
-                self.following += 1
-                self.asked.arrival[request] = self.now
-                self.push(self.now, CONTROL, lambda at, number: self.enter(number, at),
-                          version=request)  # fmt: skip
 
     def collect(self, pool: Pool, member: Member, at: int) -> bool:
         """Take what has finished at a replica by now; whether anything has."""
@@ -300,10 +299,15 @@ class Loop:
                 call(pool, member, at)
 
     def _stuck(self) -> SimulationError:
-        gone = set(self.rejected)
-        waits = next(
-            k for k in range(len(self.asked)) if self.asked.finish[k] < 0 and k not in gone
-        )
+        here = [*_waiting(self.front)]
         return SimulationError(
-            f"request {waits} waits for ever, and {self.left - 1} others: no replica can take it"
+            f"request {min(here, default=-1)} waits for ever, one of {self.left}: no replica can "
+            "take it"
         )
+
+
+def _waiting(pool: Pool) -> list[int]:
+    """Return the requests that wait in a pool."""
+    kept = [request for request, _ in pool.stranded]
+    engines = [rank for one in pool.members for rank in ranks_of(one.server)]
+    return kept + [request for rank in engines for request in (*rank.computed, *rank.queue)]

@@ -94,9 +94,7 @@ class Replica:
 
         `put_out` are the tokens that it had put out elsewhere; they are computed again.
         """
-        asked = self.asked
-        prompt = asked.prompt[request]
-        if prompt > self.longest or prompt + asked.allowed[request] > self.limit:
+        if not self.fits(request):
             self.rejected.append(request)
             return False
         if self.is_idle:
@@ -106,6 +104,11 @@ class Replica:
         self.queue.append(request)
         self.plan = None
         return True
+
+    def fits(self, request: int) -> bool:
+        """Tell whether a request could ever be served."""
+        prompt = self.asked.prompt[request]
+        return prompt <= self.longest and prompt + self.asked.allowed[request] <= self.limit
 
     def touch(self, at: int) -> None:
         """Advance to a time at which something from outside changes what may be planned."""

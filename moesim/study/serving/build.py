@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from moesim.cost.iteration import IterationTimes
-from moesim.cost.serving.deployment import Cut
+from moesim.cost.serving.deployment import Deployment
 from moesim.sim.serving.lockstep import Lockstep, fewest_waiting
 from moesim.sim.serving.pipelined import Pipelined
 from moesim.sim.serving.replica import Replica
@@ -14,18 +15,33 @@ from moesim.sim.serving.rules import EngineRules
 Engine = Replica | Lockstep | Pipelined
 
 
-def engine(cut: Cut, rules: EngineRules, times: IterationTimes, asked: Requests) -> Engine:
+class Ruled(Protocol):
+    """A run, or a pool's engine: how its replicas are cut, and their rules."""
+
+    @property
+    def deployment(self) -> Deployment:
+        """The model on its devices."""
+        ...
+
+    @property
+    def rules(self) -> EngineRules:
+        """The engine's limits."""
+        ...
+
+
+def engine(run: Ruled, times: IterationTimes, asked: Requests) -> Engine:
     """Return a replica: its attention data parallel ranks in lockstep, its batches in a pipeline.
 
     With pp stages as many batches are under way, each with its share of places and cache (vLLM,
     batch queue of pipeline_parallel_size).
     """
+    cut = run.deployment.cut
     if cut.pp == 1:
-        return _ranks(rules, times, asked, cut.dp)
+        return _ranks(run.rules, times, asked, cut.dp)
     share = replace(
-        rules,
-        max_sequences=max(1, rules.max_sequences // cut.pp),
-        blocks=rules.blocks // cut.pp,
+        run.rules,
+        max_sequences=max(1, run.rules.max_sequences // cut.pp),
+        blocks=run.rules.blocks // cut.pp,
     )
     return Pipelined([_ranks(share, times, asked, cut.dp) for _ in range(cut.pp)])
 
@@ -36,4 +52,4 @@ def _ranks(
     if ranks == 1:
         return Replica(rules, times, asked)
     own: Sequence[Replica] = [Replica(rules, times, asked) for _ in range(ranks)]
-    return Lockstep(own, times, fewest_waiting)
+    return Lockstep(own, times, fewest_waiting, rules.balance_steps)

@@ -1,12 +1,23 @@
 """Engines by name and version: what they do where a user says nothing."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from moesim.hardware.device import Device
 from moesim.sim.serving.rules import Batching
+from moesim.spec.serving.engine import EngineSpec
+from moesim.spec.serving.parallel import ServingParallelSpec
+from moesim.study.serving.presets.lookup import ENGINES, Found, defaults, known_version
+from moesim.study.serving.presets.table import Setting, Value
 
-_GIB = 2**30
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """One setting of an engine as it runs, and where that comes from."""
+
+    name: str
+    value: Value
+    source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +26,9 @@ class Preset:
 
     name: str
     version: str
+    """The known release whose defaults these are."""
+    note: str = ""
+    """What to tell where that is not the release asked for."""
     software: str
     """The software profile that holds its kernels and host times."""
     batching: Batching
@@ -23,66 +37,76 @@ class Preset:
     block_tokens: int
     memory_fraction: float
     """Share of the device memory that the engine takes."""
-    memory_of: Literal["all", "free"]
-    """all: of the whole memory, weights included; free: of what weights leave, for the cache."""
+    memory_of: Literal["all", "free", "static"]
+    """all: of the whole memory, with weights and activations; free: of what weights leave, for the
+    cache; static: of the whole memory, for weights and cache, activations on top."""
     reserve_output: bool
     exchange: Literal["allgather_reducescatter", "deepep"]
-    source: str
+    chunked_prefill: bool = True
+    prefix_cache: bool = False
+    graph_batch: int = 0
+    """Largest batch with a captured CUDA graph; 0: none."""
+    async_scheduling: bool = False
+    """Whether the host prepares an iteration beside the one before it."""
+    habit: str = ""
+    """How its scheduler goes about it, in words."""
+    resolved: tuple[Resolved, ...] = ()
+    """Each default with its source."""
 
 
-def vllm(device: Device) -> Preset:
-    """Return vLLM's defaults, which depend on the memory of the device.
+def preset_of(
+    name: str,
+    device: Device,
+    version: str | None = None,
+    parallel: ServingParallelSpec | None = None,
+) -> Preset:
+    """Return the defaults of an engine on `device`; left out, of the newest version.
 
-    Source: vllm/engine/arg_utils.py of 0.33.0 (EngineArgs, get_batch_defaults): API server.
+    Raises ValueError for a version that no known one stands for.
     """
-    memory = device.memory_capacity_bytes
-    budget, sequences = 2048, 1024
-    if memory >= 160 * _GIB:
-        budget = 16384
-    elif memory >= 70 * _GIB and not device.name.startswith("a100"):
-        budget = 8192
-    else:
-        sequences = 256
+    return preset_at(name, known_version(name, version), device, parallel)
+
+
+def preset_at(
+    name: str, found: Found, device: Device, parallel: ServingParallelSpec | None = None
+) -> Preset:
+    """Return the defaults of a known release."""
+    cut = parallel or ServingParallelSpec()
+    setting = Setting(device=device.name, memory_bytes=device.memory_capacity_bytes, tp=cut.tp,
+                      dp=cut.dp, pp=cut.pp)  # fmt: skip
+    table = defaults(name, found.version)
+    values = {key: one.at(setting) for key, one in table.items()}
+    resolved = tuple(Resolved(key, values[key], one.source) for key, one in table.items())
     return Preset(
-        name="vllm", version="0.33.0", software="vllm", batching="mixed",
-        max_sequences=sequences, token_budget=budget, block_tokens=16, memory_fraction=0.92,
-        memory_of="all", reserve_output=False, exchange="allgather_reducescatter",
-        source="vllm 0.33.0, vllm/engine/arg_utils.py",
+        name=name, version=found.version, note=found.note, software=name,
+        batching=cast("Batching", values["batching"]),
+        max_sequences=int(values["max_sequences"]), token_budget=int(values["token_budget"]),
+        block_tokens=int(values["block_tokens"]),
+        memory_fraction=float(values["memory_fraction"]),
+        memory_of=cast("Literal['all', 'free', 'static']", values["memory_of"]),
+        reserve_output=bool(values["reserve_output"]),
+        exchange=cast("Literal['allgather_reducescatter', 'deepep']", values["exchange"]),
+        chunked_prefill=bool(values["chunked_prefill"]),
+        prefix_cache=bool(values["prefix_cache"]), graph_batch=int(values["graph_batch"]),
+        async_scheduling=bool(values["async_scheduling"]), habit=str(values["habit"]),
+        resolved=resolved,
     )  # fmt: skip
 
 
-def sglang(device: Device) -> Preset:
-    """Return SGLang's defaults.
+def resolved_values(preset: Preset, asked: EngineSpec) -> dict[str, Resolved]:
+    """Return every setting as the engine runs: what the scenario says, else the default.
 
-    Source: sglang 0.5.23 server_args.py: chunked_prefill_size 8192 on 80 GB devices and 16384 on
-    larger ones, page_size 1; mem_fraction_static depends on the layout, its usual value is taken
-    (from memory, unchecked).
+    Each with its source, in the order of the tables.
     """
-    large = device.memory_capacity_bytes >= 160 * _GIB
-    return Preset(
-        name="sglang", version="0.5.23", software="sglang", batching="prefill_first",
-        max_sequences=2048, token_budget=16384 if large else 8192, block_tokens=1,
-        memory_fraction=0.88, memory_of="all", reserve_output=False,
-        exchange="allgather_reducescatter",
-        source="sglang 0.5.23, server_args.py",
-    )  # fmt: skip
+    found = {one.name: one for one in preset.resolved}
+    for key in found:
+        given = getattr(asked, key, None)
+        if given is not None:
+            found[key] = Resolved(key, given, "the scenario")
+    version = preset.version if not preset.note else f"{preset.version} ({preset.note})"
+    head = {"engine": Resolved("engine", f"{preset.name} {version}", "the scenario")}
+    return head | found
 
 
-def tensorrt_llm(device: Device) -> Preset:
-    """Return TensorRT-LLM's defaults of the PyTorch backend.
-
-    Source: tensorrt_llm/llmapi/llm_args.py: max_batch_size 2048, max_num_tokens 8192,
-    tokens_per_block 32, free_gpu_memory_fraction 0.9; the scheduler guarantees that nobody is
-    evicted (from memory, unchecked).
-    """
-    del device
-    return Preset(
-        name="tensorrt-llm", version="1.2", software="tensorrt-llm", batching="whole_prompts",
-        max_sequences=2048, token_budget=8192, block_tokens=32, memory_fraction=0.9,
-        memory_of="free", reserve_output=True, exchange="allgather_reducescatter",
-        source="TensorRT-LLM 1.2, llmapi/llm_args.py",
-    )  # fmt: skip
-
-
-PRESETS = {"vllm": vllm, "sglang": sglang, "tensorrt-llm": tensorrt_llm}
+NAMES = tuple(ENGINES)
 """The engines by name."""

@@ -44,34 +44,45 @@ def is_plain(run: Serving) -> bool:
     return run.replicas == 1 and not changing
 
 
-def serve_fleet(run: Serving, asked: Requests, times: Times) -> ClusterFigures:
-    """Let the requests arrive and run until the last is done."""
-    prompts = prompts_only(asked) if len(run.pools) > 1 else asked
-    seen = [prompts, asked] if len(run.pools) > 1 else [asked]
+@dataclass(slots=True)
+class Fleet:
+    """The pools of a run, ready to serve."""
+
+    loop: Loop
+    pools: list[Pool]
+    joined: Handover | None
+    changes: list[Changes]
+
+    def figures(self) -> ClusterFigures:
+        """Return what happened so far."""
+        joined = self.joined
+        taken_ps = sum(pool.time_ps(self.loop.now) for pool in self.pools)
+        return ClusterFigures(
+            failures=sum(change.failed for change in self.changes),
+            recomputed=self.loop.recomputed, transfers=joined.moved if joined else 0,
+            transfer_s=joined.moving_ps / max(1, joined.moved) / PS_PER_S if joined else 0.0,
+            replica_s=taken_ps / PS_PER_S,
+        )  # fmt: skip
+
+
+def fleet(run: Serving, asked: Requests, times: Times) -> Fleet:
+    """Return the pools of `run` under one clock, for these requests."""
+    seen = [prompts_only(asked), asked] if len(run.pools) > 1 else [asked]
     made = [
         _pool(number, pool, one, times(pool.engine), run.scenario.seed)
         for number, (pool, one) in enumerate(zip(run.pools, seen, strict=True))
     ]
-    workload = run.scenario.serving.workload
-    loop = Loop(asked, made[0], in_flight=workload.in_flight)
+    loop = Loop(asked, made[0])
     joined = _handover(run, loop, made) if len(made) > 1 else None
     changes = [
         _changes(run, loop, pool, one, joined) for pool, one in zip(run.pools, made, strict=True)
     ]
-    loop.run()
-    return ClusterFigures(
-        failures=sum(change.failed for change in changes), recomputed=loop.recomputed,
-        transfers=joined.moved if joined else 0,
-        transfer_s=joined.moving_ps / max(1, joined.moved) / PS_PER_S if joined else 0.0,
-        replica_s=sum(pool.time_ps(loop.now) for pool in made) / PS_PER_S,
-    )  # fmt: skip
+    return Fleet(loop, made, joined, changes)
 
 
 def _pool(index: int, pool: PoolRun, asked: Requests, times: IterationTimes, seed: int) -> Pool:
-    cut, rules = pool.engine.deployment.cut, pool.engine.rules
-
     def build() -> Server:
-        return engine(cut, rules, times, asked)
+        return engine(pool.engine, times, asked)
 
     draw = rng.stream(seed, f"router of {pool.name}")
     return Pool(build, pool.router, draw, pool.replicas, index)

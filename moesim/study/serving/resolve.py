@@ -17,7 +17,7 @@ from moesim.moe.natural import natural_cv
 from moesim.sim.serving.rules import EngineRules
 from moesim.spec.serving.engine import FormatsSpec
 from moesim.spec.serving.scenario import ServingScenario
-from moesim.study.serving.engines import PRESETS, Preset
+from moesim.study.serving.engines import Preset, preset_of
 from moesim.study.serving.pools import Engine, PoolRun, check_failures, pools
 
 
@@ -52,10 +52,18 @@ def resolve(scenario: ServingScenario) -> Serving:
 
 
 def _engine(scenario: ServingScenario, machines: Cluster) -> Engine:
-    preset = PRESETS[scenario.serving.engine.name](machines.device)
+    preset = _preset(scenario, machines)
     on = _deployment(scenario, machines, preset)
     rules = _rules(scenario, preset, cache_blocks(on, preset, scenario))
     return Engine(deployment=on, preset=preset, rules=rules)
+
+
+def _preset(scenario: ServingScenario, machines: Cluster) -> Preset:
+    engine = scenario.serving.engine
+    try:
+        return preset_of(engine.name, machines.device, engine.version, scenario.serving.parallel)
+    except ValueError as error:
+        raise scenario.error("serving.engine.version", str(error)) from None
 
 
 def _cluster(scenario: ServingScenario) -> Cluster:
@@ -91,6 +99,7 @@ def _deployment(scenario: ServingScenario, machines: Cluster, preset: Preset) ->
         chip=software.kernels.chip, kernels=software.kernels, software=software,
         networks={"tp": among(cut.tp), "ep": among(cut.tp * cut.dp)}, cut=cut,
         formats=formats(scenario.serving.formats), load=natural_load(architecture),
+        overlap=scenario.serving.engine.overlap,
     )  # fmt: skip
 
 
@@ -118,6 +127,8 @@ def cache_blocks(on: Deployment, preset: Preset, scenario: ServingScenario) -> i
     room = fraction * memory - held - reserve
     if preset.memory_of == "free":
         room = fraction * (memory - held - reserve)
+    elif preset.memory_of == "static":
+        room = fraction * memory - held
     per_block = cache_bytes(on.architecture, on) * (engine.block_tokens or preset.block_tokens)
     return max(0, int(room / per_block))
 
@@ -130,5 +141,6 @@ def _rules(scenario: ServingScenario, preset: Preset, blocks: int) -> EngineRule
         max_sequences=asked.max_sequences or preset.max_sequences,
         token_budget=asked.token_budget or preset.token_budget,
         block_tokens=asked.block_tokens or preset.block_tokens,
-        blocks=blocks, reserve_output=reserve, max_model_tokens=asked.max_model_tokens,
+        balance_steps=asked.balance_steps or 0, blocks=blocks, reserve_output=reserve,
+        max_model_tokens=asked.max_model_tokens,
     )  # fmt: skip

@@ -63,7 +63,7 @@ def _apart(asked: Requests, decode: EngineRules, layers: int = 1) -> Handover:
         lambda *_: Route((0, 1), PS_PER_S // 2, 100.0, rate), layers,
     )  # fmt: skip
     joined.join()
-    loop.run()
+    serve(loop, loop.asked)
     return joined
 
 
@@ -108,7 +108,7 @@ def test_a_drained_replica_finishes_what_it_has_and_takes_nothing() -> None:
     loop = Loop(asked, _pool(asked, _rules(places=1), count=2, policy="least_outstanding"))
     drain = Drain(replica=0, at_ps=PS_PER_S // 2, duration_ps=10 * PS_PER_S)
     Changes(loop, loop.front).start((drain,))
-    loop.run()
+    serve(loop, loop.asked)
     assert _finishes(asked) == [3.0, 4.0, 7.0, 15.0]
     assert loop.front.outstanding == [0, 0]
 
@@ -120,7 +120,7 @@ def test_a_failure_takes_the_cache_but_not_what_was_put_out() -> None:
     changes = Changes(loop, loop.front, failures=rules)
     changes.gaps = iter([2.5, 1e6])
     changes.start()
-    loop.run()
+    serve(loop, loop.asked)
     # three tokens by 3, where the failure strikes; back at 7; the fourth with the recomputation
     assert _finishes(asked) == [9.0] and asked.first[0] == PS_PER_S
     assert (changes.failed, loop.recomputed) == (1, 1)
@@ -139,7 +139,7 @@ def test_a_failed_decode_replica_sends_requests_back_to_prefill() -> None:
     changes = Changes(loop, back, joined.release, joined.fallen, rules)
     changes.gaps = iter([4.0, 1e6])
     changes.start()
-    loop.run()
+    serve(loop, loop.asked)
     # second token at 4.5, where it fails; prompt and two tokens are computed until 5.5, which
     # gives the third; 12 tokens are sent until 7.9, there at 8.4, the fourth at 9.4
     assert _finishes(asked) == pytest.approx([9.4])
@@ -152,7 +152,7 @@ def test_a_cluster_grows_with_its_requests_and_shrinks_again() -> None:
     scaling = ScaleRules(minimum=1, maximum=3, target=2.0, interval_ps=PS_PER_S,
                          start_up_ps=PS_PER_S // 2)  # fmt: skip
     Changes(loop, loop.front).start((), scaling)
-    loop.run()
+    serve(loop, loop.asked)
     assert _finishes(asked) == [3.0, 6.0, 9.0, 12.0, 15.0, 18.0, 5.0]
     # replica 0 throughout; at 1 there are 6 requests: two more; at 6, four left: one of them goes;
     # at 12, two left: the other
@@ -173,7 +173,7 @@ def test_what_never_fits_is_rejected_and_counted() -> None:
     rules = EngineRules(max_sequences=1, token_budget=4, blocks=100, max_model_tokens=13)
     asked = requests([4, 5], [9, 9])
     loop = Loop(asked, _pool(asked, rules))
-    loop.run()
+    serve(loop, loop.asked)
     assert loop.rejected == [1] and asked.finish[1] < 0
 
 
@@ -183,7 +183,7 @@ def test_a_request_that_waits_for_ever_is_named() -> None:
     loop.front.members[0].state = "off"
     loop.front.renew()
     with pytest.raises(SimulationError, match="request 0 waits for ever"):
-        loop.run()
+        serve(loop, loop.asked)
 
 
 def _seen(outstanding: list[int], waits: list[int], free: list[int]) -> Standing:
@@ -221,11 +221,11 @@ def test_routers_see_an_iteration_in_progress_as_not_finished() -> None:
     # the first request of replica 0 ends at 2; at 1.5 it still counts, so replica 1 is taken
     asked = requests([1] * 3, [2, 9, 1], [0.0, 0.2, 1.5])
     loop = Loop(asked, _pool(asked, _rules(), count=2, policy="least_outstanding"))
-    loop.run()
+    serve(loop, loop.asked)
     assert asked.finish[2] == 3 * PS_PER_S  # equal loads: the first replica, from 2 to 3
     asked = requests([1] * 3, [2, 1, 1], [0.0, 0.2, 1.5])
     loop = Loop(asked, _pool(asked, _rules(), count=2, policy="least_outstanding"))
-    loop.run()
+    serve(loop, loop.asked)
     assert asked.finish[2] == 5 * PS_PER_S // 2  # replica 1 was idle since 1.2
 
 
