@@ -61,9 +61,12 @@ class Changes:
     gaps: Iterator[float] = field(init=False)
     failed: int = 0
     """Failures so far."""
+    some: bool = False
+    """Whether anything is to come."""
 
     def start(self, drains: tuple[Drain, ...] = (), scaling: ScaleRules | None = None) -> None:
         """Note what is to come."""
+        self.some = bool(drains or scaling or self.failures)
         if self.draw is not None:
             self.gaps = _exponential(self.draw)
         if scaling is not None:

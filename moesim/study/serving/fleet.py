@@ -7,7 +7,7 @@ from moesim import rng
 from moesim.cost.iteration import PS_PER_S, IterationTimes
 from moesim.cost.serving.transfer import group_devices, moved_bytes_per_token, ports
 from moesim.sim.serving.changes import Changes, Drain, FailureRules, ScaleRules
-from moesim.sim.serving.cluster import Loop, Pool
+from moesim.sim.serving.cluster import BLIND, Loop, Pool
 from moesim.sim.serving.disaggregation import Handover, Route, prompts_only
 from moesim.sim.serving.links import Links
 from moesim.sim.serving.requests import Requests, ps
@@ -53,10 +53,18 @@ class Fleet:
     joined: Handover | None
     changes: list[Changes]
 
+    @property
+    def is_blind(self) -> bool:
+        """Whether nobody looks at replicas and nothing joins or changes them."""
+        alone = self.joined is None and not any(change.some for change in self.changes)
+        return alone and self.pools[0].policy in BLIND
+
     def figures(self) -> ClusterFigures:
         """Return what happened so far."""
         joined = self.joined
-        taken_ps = sum(pool.time_ps(self.loop.now) for pool in self.pools)
+        last = max(self.loop.asked.finish)
+        now = max(self.loop.now, last)
+        taken_ps = sum(pool.time_ps(now) for pool in self.pools)
         return ClusterFigures(
             failures=sum(change.failed for change in self.changes),
             recomputed=self.loop.recomputed, transfers=joined.moved if joined else 0,

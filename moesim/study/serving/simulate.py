@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from moesim.cost.iteration import IterationTimes
 from moesim.cost.serving.table import iteration_times
+from moesim.sim.serving.cluster import serve_blind
 from moesim.sim.serving.requests import NEVER, Requests
 from moesim.sim.serving.rules import limits
 from moesim.study.serving.build import engine
@@ -39,7 +40,10 @@ def simulate(run: Serving) -> ServingOutcome:
         serve_workload(engine(one, _times(one), asked), asked, workload, seed)
     else:
         whole = fleet(run, asked, _times)
-        serve_workload(whole.loop, asked, workload, seed)
+        if whole.is_blind and workload.sessions is None and workload.in_flight is None:
+            serve_blind(whole.pools[0], asked)
+        else:
+            serve_workload(whole.loop, asked, workload, seed)
     _check_some(run, asked)
     as_clients_see(asked, host_time(run.deployment.software))
     return ServingOutcome(

@@ -9,7 +9,7 @@ from moesim import rng
 from moesim.cost.iteration import PS_PER_S, TabledTimes
 from moesim.errors import SimulationError
 from moesim.sim.serving.changes import Changes, Drain, FailureRules, ScaleRules
-from moesim.sim.serving.cluster import Loop, Pool
+from moesim.sim.serving.cluster import BLIND, Loop, Pool, serve_blind
 from moesim.sim.serving.disaggregation import Handover, Route, prompts_only
 from moesim.sim.serving.links import Flow, Links, max_min
 from moesim.sim.serving.open_loop import serve, serve_closed
@@ -215,6 +215,22 @@ def test_sessions_stay_where_they_are_when_a_replica_goes() -> None:
     assert all(was == now for was, now in zip(before, after, strict=True) if was != 3)
     shares = np.bincount(before, minlength=8) / 2000
     assert shares.min() > 0.06 and shares.max() < 0.22  # 1/8 each, by 64 points
+
+
+@pytest.mark.parametrize("policy", BLIND)
+def test_blind_routing_gives_the_same_times_replica_by_replica(policy: RouterName) -> None:
+    seen = []
+    for blind in (True, False):
+        draw = rng.stream(0, "workload")
+        prompts, outputs = draw.integers(1, 9, (2, 80)).tolist()
+        asked = requests(prompts, outputs, np.cumsum(draw.exponential(0.7, 80)).tolist())
+        pool = _pool(asked, _rules(places=2, blocks=16), count=3, policy=policy)
+        if blind:
+            serve_blind(pool, asked)
+        else:
+            serve(Loop(asked, pool), asked)
+        seen.append((asked.scheduled, asked.first, asked.finish, asked.preemptions))
+    assert seen[0] == seen[1]
 
 
 def test_routers_see_an_iteration_in_progress_as_not_finished() -> None:
