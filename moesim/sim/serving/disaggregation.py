@@ -128,6 +128,7 @@ class Handover:
             return
         target.server.touch(at)
         into.blocks.used -= self._blocks(into, move)
+        into.plan = None
         self.reserved[into] -= 1
         self.loop.dirty[target] = self.decode
         self.admit(target, at)
@@ -172,6 +173,7 @@ class Handover:
                 return
             member.waiting.popleft()
             into.blocks.used += self._blocks(into, move)
+            into.plan = None
             self.reserved[into] = self.reserved.get(into, 0) + 1
             move.into = into
             self._send(move, at)
@@ -186,12 +188,15 @@ class Handover:
 
         Requests that were evicted there come first.
         """
-        best, most = None, -1
-        for rank in ranks_of(member.server):
-            taken = len(rank.running) + len(rank.computed) + self.reserved.get(rank, 0)
-            if rank.queue or taken >= rank.rules.max_sequences:
+        ranks = ranks_of(member.server)
+        best, most = None, self._blocks(ranks[0], move) - 1
+        places, reserved = ranks[0].rules.max_sequences, self.reserved
+        for rank in ranks:
+            taken = len(rank.running) + len(rank.computed) + reserved.get(rank, 0)
+            if rank.queue or taken >= places:
                 continue
-            spare = rank.blocks.free - rank.blocks.growth(rank.step, 1) - self._blocks(rank, move)
+            blocks = rank.blocks
+            spare = blocks.total - blocks.used - blocks.growth(rank.step, 1)
             if spare > most:
                 best, most = rank, spare
         return best

@@ -94,7 +94,7 @@ class Lockstep:
         plans = []
         for rank in self.ranks:
             rank.now = self.now
-            plans.append(rank.next_plan())
+            plans.append(rank.plan or _planned(rank))
         busy = [plan for plan in plans if plan is not None]
         if not busy:
             return None
@@ -138,7 +138,7 @@ class Lockstep:
         counts = [len(rank.running) for rank in self.ranks]
         common = self.times.common_ps(max(counts), max(counts), sum(counts))
         fullest = self._fullest(0)
-        if self._fullest(steps - 1) != fullest:
+        if steps > 1 and self._fullest(steps - 1) != fullest:
             low, high = 1, steps
             while low < high:
                 middle = (low + high + 1) // 2
@@ -176,6 +176,11 @@ class Lockstep:
         for number, (rank, plan) in enumerate(zip(self.ranks, joint.plans, strict=True)):
             if plan is not None:
                 rank.carry_out(plan, joint.steps, joint.ends)
+                kept = rank.plan
+                if kept is not None:
+                    kept.steps -= joint.steps
+                    if kept.steps <= 0:
+                        rank.plan = None
                 if rank.finished:
                     self.finished += rank.finished
                     self.finished_on += [number] * len(rank.finished)
@@ -189,6 +194,16 @@ class Lockstep:
             self.waited = 0
         elif joint.waits:
             self.waited += joint.steps
+
+
+def _planned(rank: Replica) -> Plan | None:
+    """Return what a rank does next; kept where it only decodes, until something changes on it."""
+    if rank.is_idle:
+        return None
+    plan = rank.next_plan()
+    if not (rank.queue or rank.computed):
+        rank.plan = plan
+    return plan
 
 
 def fewest_waiting(ranks: Sequence[Replica]) -> int:

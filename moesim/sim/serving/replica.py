@@ -253,6 +253,7 @@ class Replica:
 
     def join(self, request: int, cached: int, out: int) -> None:
         """Let a request decode that has put out `out` tokens and holds `cached` of the cache."""
+        self.plan = None
         left = self.asked.output[request] - out
         if left <= 0:
             self._release(request, cached)
