@@ -6,6 +6,9 @@ from moesim import units
 
 # 1 B = 8 b; k M G T P E are 10^3 … 10^18; Ki Mi Gi Ti Pi are 2^10 … 2^50.
 SPELLINGS = [
+    ("4 /s", "per_s", 4.0),
+    ("90 /min", "per_s", 1.5),
+    ("7200 /h", "per_s", 2.0),
     ("0 B", "bytes", 0.0),
     ("1 B", "bytes", 1.0),
     ("8 b", "bytes", 1.0),
