@@ -45,9 +45,18 @@ class Blocks:
 
     def growth(self, iteration: int, steps: int) -> int:
         """Return the blocks that so many iterations take, this one the first."""
-        rounds, rest = divmod(steps, self.tokens)
-        more = sum(self.classes[-(iteration + step) % self.tokens] for step in range(rest))
-        return rounds * self.growing + more
+        size = self.tokens
+        first = -iteration % size
+        if steps == 1:
+            return self.classes[first]
+        rounds, rest = divmod(steps, size)
+        total = rounds * self.growing
+        if rest:  # from first downwards, and round
+            classes = self.classes
+            total += sum(classes[max(0, first - rest + 1) : first + 1])
+            if rest > first + 1:
+                total += sum(classes[first + 1 - rest :])
+        return total
 
     def steps_that_fit(self, iteration: int, most: int) -> int:
         """Return how many iterations the free blocks last, `most` at most."""

@@ -20,8 +20,8 @@ class Engine(Protocol):
     finished: list[int]
     """Requests that finished, for whoever empties it."""
 
-    def submit(self, request: int, at: int) -> None:
-        """Queue a request at a time up to which the server was advanced."""
+    def submit(self, request: int, at: int) -> bool:
+        """Queue a request at a time up to which the server was advanced; False: it never fits."""
         ...
 
     def next_change(self) -> int | None:
@@ -58,4 +58,7 @@ def drive(server: Engine, asked: Requests, first: Iterable[tuple[int, int]], aft
         while waiting and waiting[0][0] <= until:
             at, request = heappop(waiting)
             asked.arrival[request] = at
-            server.submit(request, at)
+            if not server.submit(request, at):  # as if it had finished at once
+                caused = after(request)
+                if caused is not None:
+                    heappush(waiting, (max(at, caused[0]), caused[1]))

@@ -41,6 +41,8 @@ class Lockstep:
     """Steps for which they have."""
     now: int = 0
     finished: list[int] = field(default_factory=list)
+    finished_on: list[int] = field(default_factory=list)
+    """Ranks on which those finished."""
     plan: Joint | None = None
 
     @property
@@ -48,11 +50,25 @@ class Lockstep:
         """Whether no rank has anything to do."""
         return all(rank.is_idle for rank in self.ranks)
 
-    def submit(self, request: int, at: int) -> None:
-        """Queue a request at the rank chosen, at a time up to which all were advanced."""
+    @property
+    def rejected(self) -> list[int]:
+        """Requests that could never be served here."""
+        return [request for rank in self.ranks for request in rank.rejected]
+
+    def submit(self, request: int, at: int, put_out: int = 0) -> bool:
+        """Queue a request at the rank chosen, at a time up to which all were advanced.
+
+        False: it never fits.
+        """
         if self.is_idle:
             self.now = max(self.now, at)
-        self.ranks[self.choose(self.ranks)].submit(request, self.now)
+        self.plan = None
+        return self.ranks[self.choose(self.ranks)].submit(request, self.now, put_out)
+
+    def touch(self, at: int) -> None:
+        """Advance to a time at which something from outside changes what may be planned."""
+        self.advance(at)
+        self.now = max(self.now, at)
         self.plan = None
 
     def next_change(self) -> int | None:
@@ -76,7 +92,7 @@ class Lockstep:
         plans = []
         for rank in self.ranks:
             rank.now = self.now
-            plans.append(rank.next_plan())
+            plans.append(rank.plan or _planned(rank))
         busy = [plan for plan in plans if plan is not None]
         if not busy:
             return None
@@ -120,7 +136,7 @@ class Lockstep:
         counts = [len(rank.running) for rank in self.ranks]
         common = self.times.common_ps(max(counts), max(counts), sum(counts))
         fullest = self._fullest(0)
-        if self._fullest(steps - 1) != fullest:
+        if steps > 1 and self._fullest(steps - 1) != fullest:
             low, high = 1, steps
             while low < high:
                 middle = (low + high + 1) // 2
@@ -135,12 +151,11 @@ class Lockstep:
 
     def _fullest(self, later: int) -> int:
         """Return the rank whose attention is longest so many steps later, the first of equals."""
-        longest, found = -1, 0
+        longest, found, attention = -1, 0, self.times.attention
         for number, rank in enumerate(self.ranks):
             running = len(rank.running)
             if running:
-                cached = rank.cached + running * (later + 1)
-                took = step_ps(self.times.attention(running), cached)
+                took = step_ps(attention(running), rank.cached + running * (later + 1))
                 if took > longest:
                     longest, found = took, number
         return found
@@ -156,11 +171,18 @@ class Lockstep:
         return Joint(joint.plans, steps, ends, joint.lines, joint.fullest, joint.waits)
 
     def _carry_out(self, joint: Joint) -> None:
-        for rank, plan in zip(self.ranks, joint.plans, strict=True):
+        for number, (rank, plan) in enumerate(zip(self.ranks, joint.plans, strict=True)):
             if plan is not None:
                 rank.carry_out(plan, joint.steps, joint.ends)
-                self.finished += rank.finished
-                rank.finished.clear()
+                kept = rank.plan
+                if kept is not None:
+                    kept.steps -= joint.steps
+                    if kept.steps <= 0:
+                        rank.plan = None
+                if rank.finished:
+                    self.finished += rank.finished
+                    self.finished_on += [number] * len(rank.finished)
+                    rank.finished.clear()
         self.now = joint.ends
         self._count_waiting(joint)
 
@@ -170,6 +192,16 @@ class Lockstep:
             self.waited = 0
         elif joint.waits:
             self.waited += joint.steps
+
+
+def _planned(rank: Replica) -> Plan | None:
+    """Return what a rank does next; kept where it only decodes, until something changes on it."""
+    if rank.is_idle:
+        return None
+    plan = rank.next_plan()
+    if not (rank.queue or rank.computed):
+        rank.plan = plan
+    return plan
 
 
 def fewest_waiting(ranks: Sequence[Replica]) -> int:

@@ -1,5 +1,7 @@
 """Requests that arrive when they do, or as many in flight as are wanted, and whoever serves."""
 
+from collections.abc import Iterable
+
 from moesim.sim.serving.driver import Engine, drive
 from moesim.sim.serving.requests import Requests
 
@@ -8,7 +10,16 @@ _FOREVER = 1 << 62
 
 def serve(replica: Engine, asked: Requests) -> None:
     """Let all requests arrive at their times, in order, and run until the last has finished."""
-    order = sorted(range(len(asked)), key=asked.arrival.__getitem__)
+    serve_some(replica, asked, in_order(asked))
+
+
+def in_order(asked: Requests) -> list[int]:
+    """Return the requests as they arrive, those of the same time by number."""
+    return sorted(range(len(asked)), key=asked.arrival.__getitem__)
+
+
+def serve_some(replica: Engine, asked: Requests, order: Iterable[int]) -> None:
+    """Let these requests arrive at their times, which are in order, until the last has finished."""
     for request in order:
         at = asked.arrival[request]
         replica.advance(at)

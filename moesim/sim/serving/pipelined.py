@@ -30,10 +30,23 @@ class Pipelined:
         """Whether no batch has anything to do."""
         return all(batch.is_idle for batch in self.batches)
 
-    def submit(self, request: int, at: int) -> None:
-        """Queue a request at the batch with fewest."""
+    @property
+    def rejected(self) -> list[int]:
+        """Requests that could never be served here."""
+        return [request for batch in self.batches for request in batch.rejected]
+
+    def submit(self, request: int, at: int, put_out: int = 0) -> bool:
+        """Queue a request at the batch with fewest; False: it never fits."""
         loads = [_load(batch) for batch in self.batches]
-        self.batches[loads.index(min(loads))].submit(request, at)
+        return self.batches[loads.index(min(loads))].submit(request, at, put_out)
+
+    def touch(self, at: int) -> None:
+        """Advance to a time at which something from outside changes what may be planned.
+
+        What finishes stays with its batch, for whoever takes it there.
+        """
+        for batch in self.batches:
+            batch.touch(at)
 
     def next_change(self) -> int | None:
         """Return when something ends next in any batch; None when idle."""

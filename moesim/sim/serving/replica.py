@@ -12,7 +12,7 @@ from moesim.cost.iteration import IterationTimes, steps_ps, steps_until
 from moesim.sim.serving.batching import BATCHING
 from moesim.sim.serving.cache import Blocks
 from moesim.sim.serving.requests import NEVER, Requests
-from moesim.sim.serving.rules import EngineRules
+from moesim.sim.serving.rules import EngineRules, limits
 
 
 @dataclass(slots=True)
@@ -29,8 +29,8 @@ class Decoding:
     evicted: bool = False
 
     def __lt__(self, other: "Decoding") -> bool:
-        """Order a request that was evicted, and is to end at the same step again, by its start."""
-        return self.begun < other.begun
+        """Order entries of the heap that are alike but for this: the evicted one first."""
+        return self.evicted and not other.evicted
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ class Plan:
     """When that has ended, if nothing comes in between."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Replica:
     """An engine with its queue, its batch and its cache; time moves on when asked to."""
 
@@ -72,21 +72,48 @@ class Replica:
     """Heap of the last steps."""
     finished: list[int] = field(default_factory=list)
     """Requests that finished, for whoever empties it."""
+    rejected: list[int] = field(default_factory=list)
+    """Requests that could never be served here."""
     plan: Plan | None = None
+    limit: int = field(init=False)
+    """Tokens that a request may come to hold at most."""
+    longest: int = field(init=False)
+    """Tokens of a prompt at most."""
 
     def __post_init__(self) -> None:
         self.blocks = Blocks(self.rules.block_tokens, self.rules.blocks)
+        self.limit, self.longest = limits(self.rules)
 
     @property
     def is_idle(self) -> bool:
         """Whether there is nothing to do."""
         return not (self.running or self.queue or self.computed)
 
-    def submit(self, request: int, at: int) -> None:
-        """Queue a request at a time up to which the replica was advanced."""
+    def submit(self, request: int, at: int, put_out: int = 0) -> bool:
+        """Queue a request at a time up to which the replica was advanced; False: it never fits.
+
+        `put_out` are the tokens that it had put out elsewhere; they are computed again.
+        """
+        if not self.fits(request):
+            self.rejected.append(request)
+            return False
         if self.is_idle:
             self.now = max(self.now, at)
+        if put_out:
+            self.put_out[request] = put_out
         self.queue.append(request)
+        self.plan = None
+        return True
+
+    def fits(self, request: int) -> bool:
+        """Tell whether a request could ever be served."""
+        prompt = self.asked.prompt[request]
+        return prompt <= self.longest and prompt + self.asked.allowed[request] <= self.limit
+
+    def touch(self, at: int) -> None:
+        """Advance to a time at which something from outside changes what may be planned."""
+        self.advance(at)
+        self.now = max(self.now, at)
         self.plan = None
 
     def next_change(self) -> int | None:
@@ -119,9 +146,10 @@ class Replica:
 
         For ranks whose iterations last as long as those of others.
         """
-        while self.blocks.free < self.blocks.growth(self.step, 1):
+        blocks = self.blocks
+        while blocks.total - blocks.used < blocks.growth(self.step, 1):
             self._evict()
-        chunks = BATCHING[self.rules.batching](self)
+        chunks = BATCHING[self.rules.batching](self) if self.queue or self.computed else []
         if chunks:
             return Plan(chunks, self.rules.batching != "prefill_first", 1, 0)
         return self.decoding_plan()
@@ -132,9 +160,10 @@ class Replica:
 
     def _decide(self) -> Plan | None:
         """Plan from the present on; evicts where the cache cannot hold the next step."""
-        while self.blocks.free < self.blocks.growth(self.step, 1):
+        blocks = self.blocks
+        while blocks.total - blocks.used < blocks.growth(self.step, 1):
             self._evict()
-        chunks = BATCHING[self.rules.batching](self)
+        chunks = BATCHING[self.rules.batching](self) if self.queue or self.computed else []
         if chunks:
             return self._with_chunks(chunks)
         sequences = len(self.running)
@@ -220,8 +249,12 @@ class Replica:
         if asked.first[request] == NEVER:
             asked.first[request] = self.now
         out = self.put_out.pop(request, 0) + 1
-        cached = self.computed.pop(request)
-        left = asked.output[request] - out
+        self.join(request, self.computed.pop(request), out)
+
+    def join(self, request: int, cached: int, out: int) -> None:
+        """Let a request decode that has put out `out` tokens and holds `cached` of the cache."""
+        self.plan = None
+        left = self.asked.output[request] - out
         if left <= 0:
             self._release(request, cached)
             self._finish(request)

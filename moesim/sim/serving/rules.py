@@ -28,3 +28,19 @@ class EngineRules:
     reserve_output: bool = False
     """Whether a request is only taken when there is room for all tokens that it may put out, so
     that nobody is ever preempted (TensorRT-LLM, guaranteed no evict)."""
+    max_model_tokens: int | None = None
+    """Tokens of prompt and output together that a request may have at most."""
+
+
+def limits(rules: EngineRules) -> tuple[int, int]:
+    """Return the tokens that a request may come to hold, and those of its prompt, at most.
+
+    What is longer would wait for ever: a request must fit the cache with all that it may put out,
+    and whole prompts the token budget.
+    """
+    held = rules.blocks * rules.block_tokens
+    if rules.max_model_tokens is not None:
+        held = min(held, rules.max_model_tokens)
+    if rules.batching != "whole_prompts":
+        return held, held
+    return held, min(held, rules.token_budget)

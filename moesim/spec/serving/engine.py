@@ -54,3 +54,6 @@ class EngineSpec(Spec):
     """
     reserve_output: bool | None = None
     """Take a request only when there is room for all tokens that it may put out."""
+    max_model_tokens: Annotated[int, Field(ge=1, le=10**9)] | None = None
+    """Tokens of prompt and output together that a request may have; longer ones are rejected. Left
+    out, only the cache sets a limit."""

@@ -8,6 +8,7 @@ from pydantic import Field, PrivateAttr
 from moesim.errors import Problem, ScenarioError
 from moesim.spec.base import Spec
 from moesim.spec.scenario import ClusterChoice
+from moesim.spec.serving.cluster import ServingClusterSpec
 from moesim.spec.serving.engine import EngineSpec, FormatsSpec
 from moesim.spec.serving.parallel import ServingParallelSpec
 from moesim.spec.serving.workload import WorkloadSpec
@@ -22,6 +23,8 @@ class ServingSpec(Spec):
     parallel: ServingParallelSpec = ServingParallelSpec()
     formats: FormatsSpec = FormatsSpec()
     workload: WorkloadSpec
+    cluster: ServingClusterSpec = ServingClusterSpec()
+    """Replicas, their router, and what comes and goes."""
 
 
 class ServingScenario(Spec):

@@ -2,19 +2,34 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from moesim.cost.iteration import IterationTimes
+from moesim.cost.serving.deployment import Deployment
 from moesim.sim.serving.lockstep import Lockstep, fewest_waiting
 from moesim.sim.serving.pipelined import Pipelined
 from moesim.sim.serving.replica import Replica
 from moesim.sim.serving.requests import Requests
 from moesim.sim.serving.rules import EngineRules
-from moesim.study.serving.resolve import Serving
 
 Engine = Replica | Lockstep | Pipelined
 
 
-def engine(run: Serving, times: IterationTimes, asked: Requests) -> Engine:
+class Ruled(Protocol):
+    """A run, or a pool's engine: how its replicas are cut, and their rules."""
+
+    @property
+    def deployment(self) -> Deployment:
+        """The model on its devices."""
+        ...
+
+    @property
+    def rules(self) -> EngineRules:
+        """The engine's limits."""
+        ...
+
+
+def engine(run: Ruled, times: IterationTimes, asked: Requests) -> Engine:
     """Return a replica: its attention data parallel ranks in lockstep, its batches in a pipeline.
 
     With pp stages as many batches are under way, each with its share of places and cache (vLLM,

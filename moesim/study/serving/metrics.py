@@ -25,6 +25,8 @@ class Metrics:
     """What people compare of a serving run."""
 
     finished: int
+    rejected: int
+    """Requests that could never be served: too long for the cache or for the engine's limits."""
     duration_s: float
     """From the first arrival to the last finish of those that count."""
     requests_per_s: float
@@ -53,6 +55,7 @@ def metrics(asked: Requests, warm_up: int, devices: int) -> Metrics:
     output = float(kept["output"].sum())
     return Metrics(
         finished=int(done.sum()),
+        rejected=int((~done).sum()),
         duration_s=duration,
         requests_per_s=int(done.sum()) / duration,
         prompt_tokens_per_s=float(kept["prompt"].sum()) / duration,

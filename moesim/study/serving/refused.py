@@ -3,6 +3,7 @@
 from moesim.errors import ScenarioError
 from moesim.model.architecture import GroupedQueryAttention, LatentAttention, MoeFfn
 from moesim.spec.serving.scenario import ServingScenario
+from moesim.study.serving.pools import Engine
 from moesim.study.serving.resolve import Serving
 
 _CLUSTER_KEYS = ("price", "oversubscription", "speed_spread", "slow", "devices_per_domain", "slice")
@@ -16,20 +17,14 @@ def refuse(run: Serving) -> None:
         raise scenario.error(
             "model", f"{on.architecture.name} has an encoder: serving it is not modelled yet"
         )
-    if run.replicas > 1:
-        width = run.cluster.topology.devices // run.replicas
-        raise scenario.error(
-            "cluster.devices",
-            f"a replica takes tp * dp * pp = {width} devices, and several replicas are not "
-            f"simulated yet; write {width} and this replica's share of the load",
-        )
-    _refuse_cut(run)
-    if not run.rules.blocks:
-        raise scenario.error(
-            "cluster.devices",
-            f"{on.architecture.name} leaves no room for a block of cache beside its weights on a "
-            f"{run.cluster.device.name}; cut it over more devices or take narrower formats",
-        )
+    for pool in run.pools:
+        _refuse_cut(run, pool.engine)
+        if not pool.engine.rules.blocks:
+            raise scenario.error(
+                "cluster.devices",
+                f"{on.architecture.name} leaves no room for a block of cache beside its weights on "
+                f"a {run.cluster.device.name}; cut it over more devices or take narrower formats",
+            )
 
 
 def _refuse_keys(scenario: ServingScenario) -> None:
@@ -44,9 +39,9 @@ def _refuse_keys(scenario: ServingScenario) -> None:
         )
 
 
-def _refuse_cut(run: Serving) -> None:
+def _refuse_cut(run: Serving, engine: Engine) -> None:
     """Raise ScenarioError where heads or experts cannot be spread evenly."""
-    cut, architecture = run.deployment.cut, run.deployment.architecture
+    cut, architecture = engine.deployment.cut, engine.deployment.architecture
     for layer in (one.layer for one in architecture.decoder):
         attention, ffn = layer.attention, layer.ffn
         if isinstance(attention, GroupedQueryAttention | LatentAttention) and (

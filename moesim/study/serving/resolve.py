@@ -18,6 +18,7 @@ from moesim.sim.serving.rules import EngineRules
 from moesim.spec.serving.engine import FormatsSpec
 from moesim.spec.serving.scenario import ServingScenario
 from moesim.study.serving.engines import Preset, preset_of
+from moesim.study.serving.pools import Engine, PoolRun, check_failures, pools
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,8 @@ class Serving:
     preset: Preset
     rules: EngineRules
     replicas: int
+    pools: tuple[PoolRun, ...]
+    """Alike replicas each; the last one's deployment and rules are those above."""
 
 
 def resolve(scenario: ServingScenario) -> Serving:
@@ -39,19 +42,20 @@ def resolve(scenario: ServingScenario) -> Serving:
     where these lack something.
     """
     machines = _cluster(scenario)
+    found = pools(scenario, machines.topology.devices, lambda asked: _engine(asked, machines))
+    check_failures(scenario, found)
+    last = found[-1].engine
+    return Serving(
+        scenario=scenario, cluster=machines, deployment=last.deployment, preset=last.preset,
+        rules=last.rules, replicas=sum(pool.replicas for pool in found), pools=found,
+    )  # fmt: skip
+
+
+def _engine(scenario: ServingScenario, machines: Cluster) -> Engine:
     preset = _preset(scenario, machines)
     on = _deployment(scenario, machines, preset)
-    width = on.cut.tp * on.cut.dp * on.cut.pp
-    if machines.topology.devices % width:
-        raise scenario.error(
-            "serving.parallel",
-            f"tp * dp * pp = {width} must divide the {machines.topology.devices} devices",
-        )
-    blocks = cache_blocks(on, preset, scenario)
-    return Serving(
-        scenario=scenario, cluster=machines, deployment=on, preset=preset,
-        rules=_rules(scenario, preset, blocks), replicas=machines.topology.devices // width,
-    )  # fmt: skip
+    rules = _rules(scenario, preset, cache_blocks(on, preset, scenario))
+    return Engine(deployment=on, preset=preset, rules=rules)
 
 
 def _preset(scenario: ServingScenario, machines: Cluster) -> Preset:
@@ -146,4 +150,5 @@ def _rules(scenario: ServingScenario, preset: Preset, blocks: int) -> EngineRule
         token_budget=asked.token_budget or preset.token_budget,
         block_tokens=asked.block_tokens or preset.block_tokens,
         balance_steps=asked.balance_steps or 0, blocks=blocks, reserve_output=reserve,
+        max_model_tokens=asked.max_model_tokens,
     )  # fmt: skip
