@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from moesim.spec.base import Spec
 
@@ -40,9 +40,10 @@ def _law(value: Any) -> Any:
     return value
 
 
-Lengths = Annotated[
-    LengthsSpec,
-    BeforeValidator(_law),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"$ref": "#/$defs/LengthsSpec"}]}),
-]
+def _or_number(schema: dict[str, Any]) -> None:
+    """Let the JSON schema of a law take a whole number too (a json_schema_extra)."""
+    schema["anyOf"] = [{"type": "integer", "minimum": 1}, {"$ref": schema.pop("$ref")}]
+
+
+Lengths = Annotated[LengthsSpec, Field(json_schema_extra=_or_number), BeforeValidator(_law)]
 """A law, or a number for one length."""

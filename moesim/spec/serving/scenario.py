@@ -8,8 +8,10 @@ from pydantic import Field, PrivateAttr
 from moesim.errors import Problem, ScenarioError
 from moesim.spec.base import Spec
 from moesim.spec.scenario import ClusterChoice
+from moesim.spec.serving.baseline import ServingBaselines
 from moesim.spec.serving.engine import EngineSpec, FormatsSpec
 from moesim.spec.serving.parallel import ServingParallelSpec
+from moesim.spec.serving.slo import SloSpec
 from moesim.spec.serving.workload import WorkloadSpec
 from moesim.spec.shipped import names_file
 from moesim.spec.yaml_text import Document
@@ -22,6 +24,8 @@ class ServingSpec(Spec):
     parallel: ServingParallelSpec = ServingParallelSpec()
     formats: FormatsSpec = FormatsSpec()
     workload: WorkloadSpec
+    slo: SloSpec | None = None
+    """What users are promised; with it the report counts goodput and says whether it is met."""
 
 
 class ServingScenario(Spec):
@@ -41,6 +45,8 @@ class ServingScenario(Spec):
     """The software profile; left out, that of the engine."""
     serving: ServingSpec
     """What is served."""
+    baseline: ServingBaselines = ()
+    """The model to compare with, or a list of them."""
 
     _document: Document = PrivateAttr(default_factory=lambda: Document({}))
     _folder: Path = PrivateAttr(default_factory=Path)

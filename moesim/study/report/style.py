@@ -25,6 +25,7 @@ tbody tr { border-top: 1px solid #eef1f4; }
 .tag.transferred { background: #4f9bd0; }
 .tag.datasheet { background: #1b6ca8; }
 .tag.assumed { background: #b7791f; }
+.wide { overflow-x: auto; }
 small { font-weight: normal; color: #52606d; }
 pre { overflow-x: auto; font-size: 13px; background: #f5f7fa; padding: 10px; border-radius: 6px; }
 details summary { cursor: pointer; color: #1b6ca8; }

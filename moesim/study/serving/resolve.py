@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from moesim.cost.collectives import Network, network
 from moesim.cost.serving.deployment import Cut, Deployment, Formats
 from moesim.cost.serving.memory import cache_bytes, weights
-from moesim.cost.software import load_software, on_device
+from moesim.cost.software import Software, load_software, on_device
 from moesim.errors import ScenarioError
 from moesim.hardware.groups import Group
-from moesim.hardware.profiles import load_accelerator, load_cluster
-from moesim.hardware.topology import Cluster, cluster
-from moesim.model.named import load_model
+from moesim.hardware.topology import Cluster
+from moesim.model.architecture import Architecture
 from moesim.moe.loads import LoadLaw
 from moesim.sim.serving.rules import EngineRules
 from moesim.spec.serving.engine import FormatsSpec
 from moesim.spec.serving.scenario import ServingScenario
+from moesim.study.resolve import baseline_model, chosen_machines, placed
 from moesim.study.serving.engines import PRESETS, Preset
 
 
@@ -30,42 +30,44 @@ class Serving:
     replicas: int
 
 
-def resolve(scenario: ServingScenario) -> Serving:
-    """Return the run that `scenario` describes.
+def resolve(scenario: ServingScenario, model: Architecture | None = None) -> Serving:
+    """Return the run that `scenario` describes, of `model` in place of the one it names.
 
     Raises ScenarioError where keys contradict each other or the model; ModelError and ProfileError
     where these lack something.
     """
-    machines = _cluster(scenario)
-    preset = PRESETS[scenario.serving.engine.name](machines.device)
-    on = _deployment(scenario, machines, preset)
+    chosen = _cluster(scenario)
+    preset = PRESETS[scenario.serving.engine.name](chosen.device)
+    on = _deployment(scenario, chosen, preset, model)
     width = on.cut.tp * on.cut.dp * on.cut.pp
-    if machines.topology.devices % width:
+    if chosen.topology.devices % width:
         raise scenario.error(
             "serving.parallel",
-            f"tp * dp * pp = {width} must divide the {machines.topology.devices} devices",
+            f"tp * dp * pp = {width} must divide the {chosen.topology.devices} devices",
         )
     blocks = cache_blocks(on, preset, scenario)
     return Serving(
-        scenario=scenario, cluster=machines, deployment=on, preset=preset,
-        rules=_rules(scenario, preset, blocks), replicas=machines.topology.devices // width,
+        scenario=scenario, cluster=chosen, deployment=on, preset=preset,
+        rules=_rules(scenario, preset, blocks), replicas=chosen.topology.devices // width,
     )  # fmt: skip
 
 
 def _cluster(scenario: ServingScenario) -> Cluster:
-    try:
-        spec = load_cluster(scenario.path_of(scenario.cluster.profile))
-        return cluster(spec, load_accelerator(spec.accelerator), scenario.cluster.devices)
-    except ValueError as error:
-        raise scenario.error("cluster.devices", str(error)) from None
-    except ScenarioError as error:
-        raise scenario.error("cluster.profile", error.problems[0].message) from None
+    choice = scenario.cluster
+    if choice.speed_spread or choice.slow is not None:
+        key = "slow" if choice.slow is not None else "speed_spread"
+        raise scenario.error(
+            f"cluster.{key}", "devices of unequal speed are not modelled in serving; leave it out"
+        )
+    return chosen_machines(scenario)
 
 
-def _deployment(scenario: ServingScenario, machines: Cluster, preset: Preset) -> Deployment:
+def _deployment(
+    scenario: ServingScenario, chosen: Cluster, preset: Preset, model: Architecture | None
+) -> Deployment:
     asked = scenario.serving.parallel
-    link = machines.topology.scale_up.bandwidth_bytes_per_s
-    software = on_device(load_software(scenario.software or preset.software), machines.device, link)
+    link = chosen.topology.scale_up.bandwidth_bytes_per_s
+    software = on_device(_software(scenario, preset), chosen.device, link)
     cut = Cut(
         tp=asked.tp, dp=asked.dp, ep=asked.ep, pp=asked.pp,
         exchange=asked.exchange or preset.exchange,
@@ -76,15 +78,25 @@ def _deployment(scenario: ServingScenario, machines: Cluster, preset: Preset) ->
         )
 
     def among(size: int, apart: int = 1) -> Network:
-        return network(Group(size, apart), machines.topology, software)
+        return network(Group(size, apart), chosen.topology, software)
 
     assert software.kernels is not None
     return Deployment(
-        architecture=load_model(scenario.path_of(scenario.model)), device=machines.device,
-        chip=software.kernels.chip, kernels=software.kernels, software=software,
+        architecture=model or baseline_model(scenario, "model", scenario.model),
+        device=chosen.device, chip=software.kernels.chip, kernels=software.kernels,
+        software=software,
         networks={"tp": among(cut.tp), "ep": among(cut.tp * cut.dp)}, cut=cut,
         formats=formats(scenario.serving.formats), load=LoadLaw(),
     )  # fmt: skip
+
+
+def _software(scenario: ServingScenario, preset: Preset) -> Software:
+    if scenario.software is None:
+        return load_software(preset.software)
+    try:
+        return load_software(scenario.path_of(scenario.software))
+    except ScenarioError as error:
+        raise placed(scenario, "software", error) from None
 
 
 def formats(spec: FormatsSpec) -> Formats:

@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
+from moesim.cost.iteration import IterationTimes
 from moesim.cost.serving.table import HostTime, iteration_times
+from moesim.sim.serving.log import Log
 from moesim.sim.serving.open_loop import serve, serve_closed
 from moesim.sim.serving.replica import Replica
 from moesim.sim.serving.requests import Requests
+from moesim.study.serving.gaps import Gaps, gaps
 from moesim.study.serving.metrics import Metrics, metrics
 from moesim.study.serving.resolve import Serving
 from moesim.study.serving.workload import drawn
@@ -18,6 +21,10 @@ class ServingOutcome:
     run: Serving
     requests: Requests
     metrics: Metrics
+    logs: tuple[tuple[Log, IterationTimes], ...] = ()
+    """What each replica noted, and what its iterations take."""
+    gaps: Gaps | None = None
+    """Gaps between tokens of the same request."""
 
 
 def simulate(run: Serving) -> ServingOutcome:
@@ -25,12 +32,25 @@ def simulate(run: Serving) -> ServingOutcome:
     workload = run.scenario.serving.workload
     asked = drawn(workload, run.scenario.seed)
     times = iteration_times(run.deployment, HostTime())
-    replica = Replica(run.rules, times, asked)
+    log = Log()
+    replica = Replica(run.rules, times, asked, log=log)
     if workload.in_flight is not None:
         serve_closed(replica, asked, workload.in_flight)
     else:
         serve(replica, asked)
+    return outcome(run, asked, ((log, times),))
+
+
+def outcome(
+    run: Serving, asked: Requests, logs: tuple[tuple[Log, IterationTimes], ...]
+) -> ServingOutcome:
+    """Return what requests that were served came to."""
+    warm_up = run.scenario.serving.workload.warm_up
+    found = gaps(logs, asked.arrival[warm_up] if warm_up else 0)
     return ServingOutcome(
-        run=run, requests=asked,
-        metrics=metrics(asked, workload.warm_up, run.cluster.topology.devices),
+        run=run, requests=asked, logs=logs, gaps=found,
+        metrics=metrics(
+            asked, warm_up, run.cluster.topology.devices, found, run.cluster.device,
+            run.scenario.serving.slo,
+        ),
     )  # fmt: skip
