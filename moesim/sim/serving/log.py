@@ -7,6 +7,8 @@ between tokens and the time series are worked out from the rows afterwards.
 from array import array
 from dataclasses import dataclass, field
 
+from moesim.cost.iteration import IterationTimes
+
 COLUMNS = (
     "start", "ends", "steps", "sequences", "cached", "prompt_tokens", "decoding", "prefilling",
     "queued", "used_blocks",
@@ -21,6 +23,8 @@ prompt computed, and that wait; blocks in use."""
 class Log:
     """Rows of COLUMNS, one after the other, and what happens seldom."""
 
+    times: IterationTimes
+    """What the iterations of the replica take."""
     rows: "array[int]" = field(default_factory=lambda: array("q"))
     evictions: list[int] = field(default_factory=list)
     """When a request lost its place."""

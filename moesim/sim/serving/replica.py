@@ -51,7 +51,7 @@ class Replica:
     asked: Requests
     one_by_one: bool = False
     """Take every step on its own, to check that skipping changes nothing."""
-    log: Log | None = None
+    log: Log | None = field(init=False, default=None)
     """Where iterations are noted; None: nowhere."""
     now: int = 0
     """Start of the next iteration; nothing is under way before it."""
@@ -75,6 +75,9 @@ class Replica:
 
     def __post_init__(self) -> None:
         self.blocks = Blocks(self.rules.block_tokens, self.rules.blocks)
+        if self.asked.logs is not None:
+            self.log = Log(self.times)
+            self.asked.logs.append(self.log)
 
     @property
     def is_idle(self) -> bool:
@@ -132,7 +135,15 @@ class Replica:
         chunks = BATCHING[self.rules.batching](self)
         if chunks:
             return Plan(chunks, self.rules.batching != "prefill_first", 1, 0)
+        return self.decoding_plan()
+
+    def decoding_plan(self) -> Plan | None:
+        """Return as many steps of decoding as can be skipped; None where nobody decodes."""
         return Plan([], True, self._steps(), 0) if self.running else None
+
+    def could_take(self) -> bool:
+        """Tell whether prompts could be computed next."""
+        return bool(BATCHING[self.rules.batching](self))
 
     def _decide(self) -> Plan | None:
         """Plan from the present on; evicts where the cache cannot hold the next step."""

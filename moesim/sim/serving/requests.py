@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from moesim.cost.iteration import PS_PER_S
+from moesim.sim.serving.log import Log
 
 NEVER = -1
 """A time that has not come."""
@@ -27,6 +28,8 @@ class Requests:
     allowed: "array[int]" = field(default_factory=lambda: array("q"))
     """Tokens that may come out at most, which is all that an engine knows; left empty, a request
     asks for as many as it gets (benchmarks that ignore the end of sequence)."""
+    logs: list[Log] | None = None
+    """Where each replica puts a log of its iterations; None: nothing is noted."""
     scheduled: "array[int]" = field(init=False)
     """Start of the first iteration that took a part of the prompt."""
     first: "array[int]" = field(init=False)

@@ -26,7 +26,7 @@ class Preset:
     memory_of: Literal["all", "free"]
     """all: of the whole memory, weights included; free: of what weights leave, for the cache."""
     reserve_output: bool
-    exchange: Literal["all_reduce", "allgather_reducescatter"]
+    exchange: Literal["allgather_reducescatter", "deepep"]
     source: str
 
 
@@ -62,7 +62,8 @@ def sglang(device: Device) -> Preset:
     return Preset(
         name="sglang", version="0.5.23", software="sglang", batching="prefill_first",
         max_sequences=2048, token_budget=16384 if large else 8192, block_tokens=1,
-        memory_fraction=0.88, memory_of="all", reserve_output=False, exchange="all_reduce",
+        memory_fraction=0.88, memory_of="all", reserve_output=False,
+        exchange="allgather_reducescatter",
         source="sglang 0.5.23, server_args.py",
     )  # fmt: skip
 
@@ -78,7 +79,7 @@ def tensorrt_llm(device: Device) -> Preset:
     return Preset(
         name="tensorrt-llm", version="1.2", software="tensorrt-llm", batching="whole_prompts",
         max_sequences=2048, token_budget=8192, block_tokens=32, memory_fraction=0.9,
-        memory_of="free", reserve_output=True, exchange="all_reduce",
+        memory_of="free", reserve_output=True, exchange="allgather_reducescatter",
         source="TensorRT-LLM 1.2, llmapi/llm_args.py",
     )  # fmt: skip
 

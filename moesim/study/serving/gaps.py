@@ -46,15 +46,15 @@ def columns(log: Log) -> dict[str, Ints]:
     return {name: table[:, number] for number, name in enumerate(COLUMNS)}
 
 
-def gaps(logs: Sequence[tuple[Log, IterationTimes]], begin_ps: int = 0) -> Gaps:
+def gaps(logs: Sequence[Log], begin_ps: int = 0) -> Gaps:
     """Return the gaps of all iterations that begin at `begin_ps` or later.
 
-    Where a log's steps do not last what `times` say of them (ranks that wait for each other), the
+    Where a log's steps do not last what its times say of them (ranks that wait for each other), the
     gaps of a row are taken as equal.
     """
     parts: list[NDArray[np.int64]] = [np.zeros((0, 4), dtype=np.int64)]
-    for log, times in logs:
-        parts += _of(columns(log), times, begin_ps)
+    for log in logs:
+        parts += _of(columns(log), log.times, begin_ps)
         resumed = np.array(log.resumed, dtype=np.int64)
         ones = np.ones_like(resumed)
         parts.append(np.stack([resumed, resumed, ones, ones], axis=1))

@@ -8,9 +8,8 @@ import numpy as np
 from moesim.cost.curves import Array
 from moesim.cost.iteration import PS_PER_S, IterationTimes, step_ps
 from moesim.cost.serving.deployment import Deployment
-from moesim.cost.serving.exchange import all_reduce_s, exchange_s
-from moesim.cost.serving.experts import experts_s
-from moesim.cost.serving.layer import embedding_s, head_s, layer_s
+from moesim.cost.serving.exchange import all_reduce_s, brought_s
+from moesim.cost.serving.layer import embedding_s, head_s, layer_s, routed_s
 from moesim.cost.serving.products import gemm_s
 from moesim.model.architecture import DenseFfn, Layer, MoeFfn
 
@@ -26,8 +25,8 @@ def groups(
 ) -> Mapping[int, dict[str, float]]:
     """Return seconds by group of a decode iteration, for each number of BATCHES.
 
-    All sequences have `context_tokens` in the cache. What no group explains of an iteration is
-    the host's.
+    As many decode on each attention data parallel rank, with `context_tokens` in the cache each.
+    What no group explains of an iteration is the host's.
     """
     tokens = np.array(BATCHES, dtype=np.float64)
     parts: dict[str, Array] = {}
@@ -40,7 +39,7 @@ def groups(
     for place, batch in enumerate(BATCHES):
         attention = step_ps(times.attention(batch), batch * context_tokens) / PS_PER_S
         own = {name: float(seconds[place]) for name, seconds in parts.items()}
-        whole = times.common_ps(batch, batch) / PS_PER_S
+        whole = times.common_ps(batch, batch, batch * on.cut.dp) / PS_PER_S
         parts_of = {"attention": attention, **own, "host": whole - sum(own.values())}
         least = _ROUNDING * (whole + attention)
         found[batch] = {name: s if s > least else 0.0 for name, s in parts_of.items()}
@@ -49,16 +48,18 @@ def groups(
 
 def _layer(layer: Layer, tokens: Array, on: Deployment) -> dict[str, Array]:
     """Return a layer without its attention kernel by group; together they are the whole layer."""
-    whole = layer_s(layer, tokens, on)
+    bare_s = layer_s(layer, tokens, on)
+    routed = routed_s(layer, tokens * on.cut.dp, on)
+    whole = bare_s + routed
     ffn = layer.ffn
     reduced = all_reduce_s(tokens, on)
     if isinstance(ffn, MoeFfn):
         bare = replace(ffn, shared_width=0, parallel_dense_width=0)
-        beside = whole - layer_s(replace(layer, ffn=bare), tokens, on)
+        beside = bare_s - layer_s(replace(layer, ffn=bare), tokens, on)
         parts = {
             "router": gemm_s(tokens, ffn.num_experts, on.architecture.hidden, "bf16", on),
-            "experts": experts_s(tokens * on.cut.dp, ffn, on),
-            "exchange of tokens": exchange_s(tokens, on),
+            "experts": routed,
+            "exchange of tokens": brought_s(tokens, ffn, on),
             "dense FFN": beside,
             "all-reduce": reduced,
         }

@@ -9,8 +9,9 @@ from moesim.cost.software import Software, load_software, on_device
 from moesim.errors import ScenarioError
 from moesim.hardware.groups import Group
 from moesim.hardware.topology import Cluster
-from moesim.model.architecture import Architecture
+from moesim.model.architecture import Architecture, MoeFfn
 from moesim.moe.loads import LoadLaw
+from moesim.moe.natural import natural_cv
 from moesim.sim.serving.rules import EngineRules
 from moesim.spec.serving.engine import FormatsSpec
 from moesim.spec.serving.scenario import ServingScenario
@@ -70,7 +71,7 @@ def _deployment(
     software = on_device(_software(scenario, preset), chosen.device, link)
     cut = Cut(
         tp=asked.tp, dp=asked.dp, ep=asked.ep, pp=asked.pp,
-        exchange=asked.exchange or preset.exchange,
+        exchange=asked.exchange or preset.exchange, redundant_experts=asked.redundant_experts,
     )  # fmt: skip
     if cut.tp * cut.dp % cut.ep:
         raise scenario.error(
@@ -81,12 +82,12 @@ def _deployment(
         return network(Group(size, apart), chosen.topology, software)
 
     assert software.kernels is not None
+    architecture = model or baseline_model(scenario, "model", scenario.model)
     return Deployment(
-        architecture=model or baseline_model(scenario, "model", scenario.model),
-        device=chosen.device, chip=software.kernels.chip, kernels=software.kernels,
-        software=software,
+        architecture=architecture, device=chosen.device,
+        chip=software.kernels.chip, kernels=software.kernels, software=software,
         networks={"tp": among(cut.tp), "ep": among(cut.tp * cut.dp)}, cut=cut,
-        formats=formats(scenario.serving.formats), load=LoadLaw(),
+        formats=formats(scenario.serving.formats), load=natural_load(architecture),
     )  # fmt: skip
 
 
@@ -97,6 +98,13 @@ def _software(scenario: ServingScenario, preset: Preset) -> Software:
         return load_software(scenario.path_of(scenario.software))
     except ScenarioError as error:
         raise placed(scenario, "software", error) from None
+
+
+def natural_load(architecture: Architecture) -> LoadLaw:
+    """Return the load of experts that a finished model shows where nothing else is known."""
+    kinds = (run.layer.ffn for run in architecture.decoder)
+    experts = next((ffn.num_experts for ffn in kinds if isinstance(ffn, MoeFfn)), 1)
+    return LoadLaw(law="dirichlet", cv=natural_cv(experts)) if experts > 1 else LoadLaw()
 
 
 def formats(spec: FormatsSpec) -> Formats:

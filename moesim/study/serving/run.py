@@ -39,7 +39,7 @@ def _served(run: Serving, relation: str) -> Served:
     return Served(
         relation=relation, outcome=outcome, memory=device_memory(run, longest),
         curve=curve(outcome), context_tokens=context,
-        groups=dict(groups(run.deployment, outcome.logs[0][1], context)),
+        groups=dict(groups(run.deployment, outcome.logs[0].times, context)),
     )  # fmt: skip
 
 

@@ -25,9 +25,7 @@ def series(outcome: ServingOutcome) -> list[dict[str, Any]]:
     hits = _prefix_hits(outcome.requests)
     blocks = outcome.run.rules.blocks
     return [
-        row
-        for number, (log, _) in enumerate(outcome.logs)
-        for row in _of_log(number, log, blocks, hits)
+        row for number, log in enumerate(outcome.logs) for row in _of_log(number, log, blocks, hits)
     ]
 
 

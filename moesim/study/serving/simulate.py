@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-from moesim.cost.iteration import IterationTimes
 from moesim.cost.serving.table import HostTime, iteration_times
 from moesim.sim.serving.log import Log
 from moesim.sim.serving.open_loop import serve, serve_closed
-from moesim.sim.serving.replica import Replica
 from moesim.sim.serving.requests import Requests
+from moesim.study.serving.build import engine
 from moesim.study.serving.gaps import Gaps, gaps
 from moesim.study.serving.metrics import Metrics, metrics
 from moesim.study.serving.resolve import Serving
@@ -21,8 +20,8 @@ class ServingOutcome:
     run: Serving
     requests: Requests
     metrics: Metrics
-    logs: tuple[tuple[Log, IterationTimes], ...] = ()
-    """What each replica noted, and what its iterations take."""
+    logs: tuple[Log, ...] = ()
+    """What each replica noted; attention data parallel ranks each for themselves."""
     gaps: Gaps | None = None
     """Gaps between tokens of the same request."""
 
@@ -32,19 +31,18 @@ def simulate(run: Serving) -> ServingOutcome:
     workload = run.scenario.serving.workload
     asked = drawn(workload, run.scenario.seed)
     times = iteration_times(run.deployment, HostTime())
-    log = Log()
-    replica = Replica(run.rules, times, asked, log=log)
+    asked.logs = []
+    replica = engine(run, times, asked)
     if workload.in_flight is not None:
         serve_closed(replica, asked, workload.in_flight)
     else:
         serve(replica, asked)
-    return outcome(run, asked, ((log, times),))
+    return outcome(run, asked)
 
 
-def outcome(
-    run: Serving, asked: Requests, logs: tuple[tuple[Log, IterationTimes], ...]
-) -> ServingOutcome:
+def outcome(run: Serving, asked: Requests) -> ServingOutcome:
     """Return what requests that were served came to."""
+    logs = tuple(asked.logs or ())
     warm_up = run.scenario.serving.workload.warm_up
     found = gaps(logs, asked.arrival[warm_up] if warm_up else 0)
     return ServingOutcome(

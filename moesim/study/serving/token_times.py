@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from moesim.cost.iteration import PS_PER_S, IterationTimes, step_ps
+from moesim.cost.iteration import PS_PER_S, step_ps
 from moesim.sim.serving.log import Log
 from moesim.sim.serving.requests import NEVER
 from moesim.study.serving.gaps import columns
@@ -14,7 +14,7 @@ MOST_TOKENS = 200_000
 """Tokens that are listed at most."""
 
 
-def iterations(log: Log, times: IterationTimes, most: int) -> Iterator[tuple[int, int, int]]:
+def iterations(log: Log, most: int) -> Iterator[tuple[int, int, int]]:
     """Yield row, start and end (picoseconds) of the first iterations, skipped steps one by one."""
     rows = columns(log)
     done = 0
@@ -26,7 +26,7 @@ def iterations(log: Log, times: IterationTimes, most: int) -> Iterator[tuple[int
             if done == most:
                 return
             left = steps - step
-            took = ends - at if left == 1 else step_ps(times.lines(sequences), cached)
+            took = ends - at if left == 1 else step_ps(log.times.lines(sequences), cached)
             if left > 1 and took * left > 2 * (ends - at):  # ranks that wait for each other
                 took = (ends - at) // left
             yield row, at, at + took
@@ -41,12 +41,12 @@ def inter_token_s(outcome: ServingOutcome) -> list[list[float]]:
     Of a run with several replicas, or in which requests lost their place, nothing is listed.
     """
     asked, logs = outcome.requests, outcome.logs
-    if len(logs) != 1 or sum(asked.output) > MOST_TOKENS or logs[0][0].evictions:
+    if len(logs) != 1 or sum(asked.output) > MOST_TOKENS or logs[0].evictions:
         return []
-    log, times = logs[0]
+    log = logs[0]
     decoded = columns(log)["sequences"] > 0
     ends = np.array(
-        [end for row, _, end in iterations(log, times, MOST_TOKENS) if decoded[row]], dtype=np.int64
+        [end for row, _, end in iterations(log, MOST_TOKENS) if decoded[row]], dtype=np.int64
     )
     found = []
     for request in range(outcome.run.scenario.serving.workload.warm_up, len(asked)):

@@ -92,7 +92,7 @@ def _latencies(result: ServingFindings, number: int) -> str:
         for one, cells in words.latency_rows(run, result.dialect)
     ]
     title = f"Latencies of {escape(run.name)}, as {escape(result.dialect)} defines them"
-    table = _table(("", "mean", "p50", "p90", "p95", "p99"), rows)
+    table = _table(("", "mean", "p50", "p90", "p95", "p99"), rows, "figures latencies")
     return f"<section><h2>{title}</h2>{table}</section>"
 
 

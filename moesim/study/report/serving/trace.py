@@ -37,10 +37,10 @@ def _name(number: int, cut: str) -> str:
 
 
 def _slices(outcome: ServingOutcome, number: int) -> list[dict[str, Any]]:
-    log, times = outcome.logs[number]
+    log = outcome.logs[number]
     rows = columns(log)
     found = []
-    for row, start, end in iterations(log, times, MOST):
+    for row, start, end in iterations(log, MOST):
         decoding, prompt = int(rows["sequences"][row]), int(rows["prompt_tokens"][row])
         name = " + ".join(
             text
