@@ -20,7 +20,9 @@ class LengthsSpec(Spec):
     cv: Annotated[float, Field(gt=0, le=20)] | None = None
     """Standard deviation over mean, of lognormal."""
     low: TokenCount | None = None
+    """Fewest tokens, of uniform."""
     high: TokenCount | None = None
+    """Most tokens, of uniform."""
 
     @model_validator(mode="after")
     def _check(self) -> "LengthsSpec":

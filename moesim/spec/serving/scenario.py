@@ -21,9 +21,13 @@ class ServingSpec(Spec):
     """What is served, by what, to whom."""
 
     engine: EngineSpec = EngineSpec()
+    """The inference engine."""
     parallel: ServingParallelSpec = ServingParallelSpec()
+    """How a replica is cut over devices; what devices are left become more replicas."""
     formats: FormatsSpec = FormatsSpec()
+    """Number formats of weights and cache."""
     workload: WorkloadSpec
+    """Which requests come when."""
     slo: SloSpec | None = None
     """What users are promised; with it the report counts goodput and says whether it is met."""
 

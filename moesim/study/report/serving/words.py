@@ -186,6 +186,12 @@ def assumptions(result: ServingFindings) -> list[str]:
             "a roofline of datasheet peaks at an assumed share stands for them: "
             f"{'; '.join(missing)}."
         )
+    version = run.scenario.serving.engine.version
+    if version is not None and version != run.preset.version:
+        said.append(
+            f"Of {run.preset.name} {version} nothing is known: defaults and kernels are those of "
+            f"{run.preset.version}."
+        )
     said += [
         f"The engine does what {run.preset.source} says where the scenario is silent.",
         "A decode step's attention follows the tokens in the cache of all sequences together, as "
