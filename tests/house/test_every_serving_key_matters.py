@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from moesim.errors import ScenarioError
-from moesim.spec.base import Spec
 from moesim.spec.load import load_serving
 from moesim.spec.serving.scenario import ServingScenario
 from moesim.spec.validate import models_in
@@ -37,7 +37,7 @@ REPORTED_ONLY = {"serving.engine.version"}
 """Other versions run with the defaults of the one that moesim knows, which the report says."""
 
 
-def leaves(kind: type[Spec], prefix: str = "") -> Iterator[str]:
+def leaves(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Yield the keys below `kind` that hold a value."""
     for name, field in kind.model_fields.items():
         inner = list(models_in(field.annotation))

@@ -42,7 +42,10 @@ def write(make: Callable[[], Mapping[str, str | bytes]], directory: Path) -> Pat
         waiting = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
         try:
             for name, text in texts.items():
-                (waiting / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+                if isinstance(text, bytes):
+                    (waiting / name).write_bytes(text)
+                else:
+                    (waiting / name).write_text(text, encoding="utf-8", newline="\n")
             waiting.chmod(0o755)
             _swap(waiting, directory)
         finally:

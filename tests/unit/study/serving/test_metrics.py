@@ -29,6 +29,10 @@ def three() -> Requests:
     return asked
 
 
+def slo(**limits: str | float) -> SloSpec:
+    return SloSpec.model_validate(limits)
+
+
 def pooled() -> Gaps:
     """Gaps of a: 0.2, 0.4, 0.6, 0.8 s; of b: 2 s twice."""
     return Gaps(
@@ -64,25 +68,25 @@ def test_percentiles_are_linear_between_ranks(three: Requests) -> None:
 
 
 @pytest.mark.parametrize(
-    ("slo", "good"),
+    ("limits", "good"),
     [
-        (SloSpec(ttft="2 s", attainment=0.6), 2),
-        (SloSpec(tpot="1 s", attainment=0.6), 2),
-        (SloSpec(e2e="2 s", attainment=0.3), 1),
-        (SloSpec(ttft="2 s", tpot="1 s", e2e="2 s", attainment=0.9), 1),
-        (SloSpec(e2e="7 s"), 3),
+        (slo(ttft="2 s", attainment=0.6), 2),
+        (slo(tpot="1 s", attainment=0.6), 2),
+        (slo(e2e="2 s", attainment=0.3), 1),
+        (slo(ttft="2 s", tpot="1 s", e2e="2 s", attainment=0.9), 1),
+        (slo(e2e="7 s"), 3),
     ],
 )
-def test_goodput_counts_what_keeps_all_limits(three: Requests, slo: SloSpec, good: int) -> None:
-    found = metrics(three, 0, 1, None, None, slo)
+def test_goodput_counts_what_keeps_all_limits(three: Requests, limits: SloSpec, good: int) -> None:
+    found = metrics(three, 0, 1, None, None, limits)
     assert found.good_fraction == pytest.approx(good / 3)
     assert found.goodput_requests_per_s == pytest.approx(good / 8)
-    assert found.meets_slo == (good / 3 >= slo.attainment)
+    assert found.meets_slo == (good / 3 >= limits.attainment)
 
 
 def test_what_never_finished_is_not_good(three: Requests) -> None:
     three.finish[1] = NEVER
-    found = metrics(three, 0, 1, None, None, SloSpec(e2e="9 s", attainment=0.7))
+    found = metrics(three, 0, 1, None, None, slo(e2e="9 s", attainment=0.7))
     assert (found.finished, found.unfinished) == (2, 1)
     assert found.good_fraction == pytest.approx(2 / 3)
     assert found.meets_slo is False
@@ -97,7 +101,7 @@ def test_warm_up_is_left_out(three: Requests) -> None:
 
 def test_nothing_finished_is_no_error(three: Requests) -> None:
     three.finish = array("q", [NEVER] * 3)
-    found = metrics(three, 0, 1, None, None, SloSpec(ttft="1 s"))
+    found = metrics(three, 0, 1, None, None, slo(ttft="1 s"))
     assert (found.finished, found.meets_slo) == (0, False)
     assert math.isnan(found.ttft_s.mean)
 
