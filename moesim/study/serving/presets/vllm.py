@@ -1,12 +1,12 @@
 """vLLM: vllm/engine/arg_utils.py and vllm/config, as far as remembered or read.
 
-0.33.0 was read (EngineArgs, get_batch_defaults: the API server's values); what older releases did
-is from memory, unchecked.
+Those of 0.33.0 (EngineArgs, get_batch_defaults: the API server's values) are at second hand, from
+notes that cite the file by line; what older releases did is from memory, unchecked.
 """
 
 from moesim.study.serving.presets.table import GIB, UNCHECKED, Default, Setting, Version
 
-_READ = "vllm 0.33.0, vllm/engine/arg_utils.py:2970-3003"
+_CITED = "vllm 0.33.0, vllm/engine/arg_utils.py:2970-3003"
 
 
 def _large(setting: Setting) -> bool:
@@ -88,8 +88,8 @@ VERSIONS = {
     "0.33": Version(
         released="2026-11",
         changes={
-            "token_budget": Default(_budget_tiers, _READ),
-            "max_sequences": Default(_sequences, _READ),
+            "token_budget": Default(_budget_tiers, _CITED),
+            "max_sequences": Default(_sequences, _CITED),
             "memory_fraction": Default(0.92, "vllm 0.33.0, vllm/engine/arg_utils.py"),
             "prefix_cache": Default(True, "vllm 0.33.0, vllm/engine/arg_utils.py"),
             "exchange": Default(
