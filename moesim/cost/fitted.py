@@ -82,6 +82,8 @@ class Kernels:
     """Profiles for each key of FAMILY_OF, the most preferred first."""
     found: dict[Any, Found | None] = field(default_factory=dict, compare=False)
     """Curves that were asked for before."""
+    several: dict[Any, tuple[Found, ...]] = field(default_factory=dict, compare=False)
+    """The same, where all that there are were asked for."""
     memo: dict[Any, Known | None] = field(default_factory=dict, compare=False)
     """What operators cost that were asked for before."""
 
@@ -124,6 +126,20 @@ class Kernels:
         if asked not in self.found:
             self.found[asked] = self._kind(dtype, family, ending)
         return self.found[asked]
+
+    def every(self, dtype: str, family: str, ending: str = "") -> tuple[Found, ...]:
+        """Return the curves of a special case of all profiles and kernels, the preferred first."""
+        asked = ("every", dtype, family, ending)
+        if asked not in self.several:
+            self.several[asked] = tuple(self._every(dtype, family, ending))
+        return self.several[asked]
+
+    def _every(self, dtype: str, family: str, ending: str) -> Iterator[Found]:
+        key = next(key for key, families in FAMILY_OF.items() if family in families)
+        for lender in self.lenders.get(key, ()):
+            for name in _stand_ins(dtype, family):
+                for found in _variants(lender.name, name, family).get(ending, ()):
+                    yield _lent(*found, lender)
 
     def _kind(self, dtype: str, family: str, ending: str) -> Found | None:
         key = next(key for key, families in FAMILY_OF.items() if family in families)
@@ -233,19 +249,25 @@ def _of_shipped(name: str) -> Mapping[_Role, tuple[Curve, str]]:
     return _of_file(name)
 
 
-@lru_cache(maxsize=256)
 def _special(name: str, dtype: str, family: str) -> Mapping[str, tuple[Curve, str]]:
     """Return a profile's curves of a family by what follows the kernel's name in their variant."""
+    return {
+        ending: max(found, key=lambda one: one[0].rows)
+        for ending, found in _variants(name, dtype, family).items()
+    }
+
+
+@lru_cache(maxsize=256)
+def _variants(name: str, dtype: str, family: str) -> Mapping[str, list[tuple[Curve, str]]]:
+    """Return the curves of all kernels by what follows the kernel's name in their variant."""
     profile = load_kernels(name)
-    found: dict[str, tuple[Curve, str]] = {}
+    found: dict[str, list[tuple[Curve, str]]] = {}
     for curve, kind in zip(profile.curves, profile.kinds, strict=True):
         if (curve.family, curve.dtype) != (family, dtype):
             continue
         if curve.variant.endswith("_eager"):
             continue  # launched by the host: not the kernel alone
-        ending = curve.variant.partition(", ")[2]
-        if ending not in found or found[ending][0].rows < curve.rows:
-            found[ending] = (curve, kind)
+        found.setdefault(curve.variant.partition(", ")[2], []).append((curve, kind))
     return found
 
 

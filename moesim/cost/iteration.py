@@ -38,8 +38,12 @@ class IterationTimes(Protocol):
         """Return the attention alone of a decode step of so many sequences."""
         ...
 
-    def common_ps(self, tokens: int, sequences: int) -> int:
-        """Return everything but attention of an iteration."""
+    def common_ps(self, tokens: int, sequences: int, everyone: int | None = None) -> int:
+        """Return everything but attention of an iteration.
+
+        `tokens` and `sequences` are of the fullest rank, `everyone` the tokens of all ranks; left
+        out, there is only one.
+        """
         ...
 
     def chunks_ps(self, chunks: Sequence[Chunk]) -> int:
@@ -117,13 +121,13 @@ class TabledTimes:
 
     decode_s: Callable[[int], tuple[Sequence[int], Sequence[float]]]
     """Places in cached tokens, from 0 up, and the seconds of so many sequences' attention there."""
-    batch_s: Callable[[int, int], float]
-    """Everything but attention: tokens, and sequences that get a token."""
+    batch_s: Callable[[int, int, int], float]
+    """Everything but attention: tokens, sequences that get a token, tokens of all ranks."""
     attend_s: Callable[[int, int], float]
     """Attention of a chunk of a prompt, of so many tokens after so many."""
     known: dict[int, Lines] = field(default_factory=dict)
     alone: dict[int, Lines] = field(default_factory=dict)
-    batches: dict[tuple[int, int], int] = field(default_factory=dict)
+    batches: dict[tuple[int, int, int], int] = field(default_factory=dict)
     attended: dict[Chunk, int] = field(default_factory=dict)
 
     def lines(self, sequences: int) -> Lines:
@@ -153,11 +157,11 @@ class TabledTimes:
             total += self._attend(chunk)
         return total + self.common_ps(tokens, sequences + len(chunks))
 
-    def common_ps(self, tokens: int, sequences: int) -> int:
+    def common_ps(self, tokens: int, sequences: int, everyone: int | None = None) -> int:
         """Return everything but attention of an iteration."""
-        key = (tokens, sequences)
+        key = (tokens, sequences, tokens if everyone is None else everyone)
         if key not in self.batches:
-            self.batches[key] = round(self.batch_s(tokens, sequences) * PS_PER_S)
+            self.batches[key] = round(self.batch_s(*key) * PS_PER_S)
         return self.batches[key]
 
     def _attend(self, chunk: Chunk) -> int:

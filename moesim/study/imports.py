@@ -7,6 +7,7 @@ from moesim.errors import MoesimError, Problem, ScenarioError, nearest
 from moesim.model.architecture import Architecture, MoeFfn, Run
 from moesim.model.from_spec import architecture_from_spec
 from moesim.model.named import load_named, named_models
+from moesim.moe.natural import natural_cv
 from moesim.spec.hardware import ClusterSpec
 from moesim.spec.megatron.read import Imported, Source, fates, read_megatron
 from moesim.spec.megatron.reading import Entry
@@ -17,7 +18,6 @@ from moesim.spec.shipped import names_file, shipped, shipped_names
 from moesim.spec.validate import build, load
 from moesim.spec.yaml_text import Document
 from moesim.study.resolve import resolve_with
-from moesim.study.validate.options import natural_cv
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

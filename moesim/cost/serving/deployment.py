@@ -11,10 +11,13 @@ from moesim.hardware.device import Device
 from moesim.model.architecture import Architecture
 from moesim.moe.loads import LoadLaw
 
-ExpertExchange = Literal["all_reduce", "allgather_reducescatter", "deepep_normal", "deepep_low"]
-"""How tokens reach experts on other ranks. all_reduce: every rank has all tokens of the group
-already and the results are summed with those of tensor parallelism; allgather_reducescatter: ranks
-with their own tokens give all to all; deepep_*: only to the ranks of the chosen experts."""
+ExpertExchange = Literal[
+    "allgather_reducescatter", "deepep", "deepep_normal", "deepep_low", "one_sided"
+]
+"""How groups of ranks with tokens of their own bring these to the experts.
+allgather_reducescatter: all to all and sums back; deepep_normal: one copy per rank of the chosen
+experts; deepep_low: a copy per choice, by the low-latency kernels; deepep: low latency for up to
+128 tokens a rank, else normal; one_sided: written over NVLink by the sender."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +45,9 @@ class Cut:
     ep: int = 1
     """Ranks over which experts are spread; the rest of tp * dp cuts each expert."""
     pp: int = 1
-    exchange: ExpertExchange = "all_reduce"
+    exchange: ExpertExchange = "allgather_reducescatter"
+    redundant_experts: int = 0
+    """Copies of busy experts, with which the ranks that hold experts are level."""
 
     @property
     def expert_tp(self) -> int:

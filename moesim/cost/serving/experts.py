@@ -1,80 +1,111 @@
-"""The experts of one layer, for many numbers of tokens: who is touched, and the slowest rank."""
+"""The experts of one layer, for many numbers of tokens: who is touched, and the fullest rank."""
 
-import math
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
 
-from moesim.cost.curves import Array, predict_s
+from moesim import rng
+from moesim.cost.curves import Array
 from moesim.cost.families import moe
 from moesim.cost.families.moe_loads import LOAD_COLUMNS, summarise
 from moesim.cost.families.number_types import NUMBER_TYPES, peak_flop_per_s
 from moesim.cost.serving.deployment import Deployment
+from moesim.cost.serving.products import fastest
 from moesim.model.architecture import MoeFfn
+from moesim.moe.counts import inclusion
+from moesim.moe.loads import LoadLaw, draw_shares
+
+_DRAWS = 32
+"""Draws of the law of shares that are averaged, share by share from the largest down."""
+
+_MANY = 20.0
+"""Rows from which a binomial law is near enough to a normal one."""
 
 
 def experts_s(tokens: Array, ffn: MoeFfn, on: Deployment) -> Array:
     """Return the seconds of a layer's experts on the fullest rank; tokens are of the whole group.
 
-    Top-k, permute, products, activation and finalize, by the curve of whole layers.
+    Top-k, permute, products, activation and finalize, by the curves of whole layers; without one
+    FLOP and the weights of the experts that have rows, at the assumed efficiencies.
     """
     loads = [summarise(fullest_rows(int(count), ffn, on)) for count in tokens]
     columns = {name: np.array([load[name] for load in loads]) for name in LOAD_COLUMNS}
-    found = on.kernels.first(on.formats.experts, ("moe", ""))
+    width = np.full_like(tokens, max(1, ffn.expert_width // on.cut.expert_tp))
     samples = {
-        "hidden_size": np.full_like(tokens, on.architecture.hidden),
-        "expert_ffn_size": np.full_like(tokens, max(1, ffn.expert_width // on.cut.expert_tp)),
+        "hidden_size": np.full_like(tokens, on.architecture.hidden), "expert_ffn_size": width,
         "tp_size": np.ones_like(tokens), "gated": np.full_like(tokens, float(ffn.gated)),
         "num_tokens": tokens, "num_experts": np.full_like(tokens, ffn.num_experts), **columns,
     }  # fmt: skip
-    if found is not None:
-        return predict_s(moe.MOE, found.curve, samples, on.chip)
-    number = NUMBER_TYPES[on.formats.experts]
-    width = samples["expert_ffn_size"]
+    seconds = fastest(moe.MOE, on.formats.experts, samples, on)
+    if seconds is not None:
+        return seconds
     weights = (2.0 + ffn.gated) * on.architecture.hidden * width
     rate = peak_flop_per_s(on.chip, on.formats.experts) * on.software.grouped_gemm_fraction
     bandwidth = on.chip.memory_bandwidth_bytes_per_s * on.software.memory_fraction
+    streamed = columns["active"] * weights * NUMBER_TYPES[on.formats.experts].weight_bytes
     compute = 2.0 * columns["routed"] * weights / rate
-    streamed = columns["active"] * weights * number.weight_bytes / bandwidth
-    return np.maximum(compute, streamed) + 4 * on.software.kernel_launch_s
+    return np.maximum(compute, streamed / bandwidth) + 4 * on.software.kernel_launch_s
 
 
 def fullest_rows(tokens: int, ffn: MoeFfn, on: Deployment) -> Array:
-    """Return the rows of each expert of the fullest rank, for a typical batch of `tokens`.
+    """Return the rows of each expert of the rank with most rows, for a typical batch of `tokens`.
 
-    Popularities by the law of the load, in the middle of each expert's share of it; of the rows,
-    binomial for each expert, those at evenly spaced quantiles.
+    Each expert is chosen with the probability that the law of the load gives it; its rows are a
+    quantile of their binomial law, the quantiles spread evenly over the experts. Ranks hold experts
+    as they come; with redundant experts the ranks are level and the rows of copies shared.
     """
-    local = max(1, ffn.num_experts // on.cut.ep)
-    share = ffn.top_k / ffn.num_experts
-    return np.asarray(binomial_quantiles(tokens, share, local))
+    chosen, places = _typical(on.load, ffn.num_experts, ffn.top_k)
+    rows = binomial_quantiles(tokens, chosen, places)
+    ranks, slots = on.cut.ep, ffn.num_experts + on.cut.redundant_experts
+    if on.cut.redundant_experts:
+        return np.sort(rows)[::-1][:: max(1, ranks)] * (ffn.num_experts / slots)
+    held = rows[: len(rows) // ranks * ranks].reshape(ranks, -1)
+    fullest: Array = held[int(np.argmax(held.sum(axis=1)))]
+    return fullest
 
 
-def binomial_quantiles(tokens: int, share: float, count: int) -> Array:
-    """Return `count` draws of a binomial law at evenly spaced quantiles, most first.
+@lru_cache(maxsize=64)
+def _typical(law: LoadLaw, experts: int, top_k: int) -> tuple[Array, Array]:
+    """Return each expert's probability to be chosen by a token, and its quantile, in some order."""
+    draws = rng.stream(0, "typical shares of experts")
+    ranked = [np.sort(draw_shares(law, experts, draws)) for _ in range(_DRAWS)]
+    shares = np.mean(ranked, axis=0)[draws.permutation(experts)]
+    places = (draws.permutation(experts) + 0.5) / experts
+    return inclusion(np.asarray(shares), top_k), places
 
-    By its distribution where few are expected, by the normal law where many are.
+
+def binomial_quantiles(tokens: int, chosen: Array, places: Array) -> Array:
+    """Return for each probability the least count whose distribution reaches its place.
+
+    By the distribution itself where few are expected, pmf(k + 1) = pmf(k) (n - k) / (k + 1)
+    p / (1 - p); by the normal law, to whole rows, where many are.
     """
-    places = (np.arange(count) + 0.5) / count
-    mean, deviation = tokens * share, math.sqrt(tokens * share * (1 - share))
-    if mean > _MANY:
-        normal = NormalDist()
-        drawn = np.array([normal.inv_cdf(place) for place in places])
-        rows = np.maximum(0.0, np.round(mean + deviation * drawn))
-    else:
-        most = min(tokens, int(mean + 12 * deviation + 12))
-        below = np.cumsum([_binomial(tokens, share, k) for k in range(most + 1)])
-        rows = np.searchsorted(below, places).astype(np.float64)
-    return np.asarray(rows[::-1], dtype=np.float64)
+    mean = tokens * chosen
+    deviation = np.sqrt(np.maximum(mean * (1 - chosen), 0.0))
+    normal = np.rint(mean + deviation * _normal_quantiles(tuple(places)))
+    rows = np.clip(normal, 0.0, float(tokens))
+    few = (mean <= _MANY) & (chosen < 1.0)
+    if few.any():
+        rows[few] = _counted(tokens, chosen[few], places[few])
+    return np.asarray(rows, dtype=np.float64)
 
 
-_MANY = 50
-"""Rows from which the normal law is near enough: its quantiles are off by less than half a row."""
+@lru_cache(maxsize=64)
+def _normal_quantiles(places: tuple[float, ...]) -> Array:
+    normal = NormalDist()
+    return np.array([normal.inv_cdf(place) for place in places])
 
 
-def _binomial(tokens: int, share: float, count: int) -> float:
-    """Return C(n, k) p^k (1 - p)^(n - k), by logarithms."""
-    if share >= 1.0:
-        return float(count == tokens)
-    ways = math.lgamma(tokens + 1) - math.lgamma(count + 1) - math.lgamma(tokens - count + 1)
-    return math.exp(ways + count * math.log(share) + (tokens - count) * math.log1p(-share))
+def _counted(tokens: int, chosen: Array, places: Array) -> Array:
+    odds = chosen / (1 - chosen)
+    pmf = (1 - chosen) ** tokens
+    below, rows = pmf.copy(), np.zeros_like(chosen)
+    for count in range(tokens):
+        short = below < places
+        if not short.any():
+            break
+        rows += short
+        pmf = pmf * (tokens - count) / (count + 1) * odds
+        below = below + pmf
+    return rows

@@ -1,8 +1,10 @@
 """Everything of a layer but attention itself, for many numbers of tokens at once."""
 
+import numpy as np
+
 from moesim.cost.curves import Array
 from moesim.cost.serving.deployment import Deployment
-from moesim.cost.serving.exchange import all_reduce_s, exchange_s
+from moesim.cost.serving.exchange import all_reduce_s, brought_s
 from moesim.cost.serving.experts import experts_s
 from moesim.cost.serving.products import gemm_s, passes_s
 from moesim.model.architecture import (
@@ -18,7 +20,7 @@ _WIDE = 2.0
 
 
 def layer_s(layer: Layer, tokens: Array, on: Deployment) -> Array:
-    """Return a layer without its attention kernel; tokens are of one attention group."""
+    """Return a layer without attention kernel and routed experts, for one attention group."""
     hidden = on.architecture.hidden
     norms = 2 * passes_s(tokens, 4 * _WIDE * hidden, on)
     return norms + _projections_s(layer, tokens, on) + _ffn_s(layer.ffn, tokens, on)
@@ -50,13 +52,17 @@ def _ffn_s(ffn: DenseFfn | MoeFfn, tokens: Array, on: Deployment) -> Array:
     if isinstance(ffn, DenseFfn):
         return _dense_s(ffn.width, ffn.gated, tokens, on) + all_reduce_s(tokens, on)
     hidden = on.architecture.hidden
-    router = gemm_s(tokens, ffn.num_experts, hidden, "bf16", on)
-    group = tokens * on.cut.dp
-    total = router + experts_s(group, ffn, on) + exchange_s(tokens, on)
+    total = gemm_s(tokens, ffn.num_experts, hidden, "bf16", on) + brought_s(tokens, ffn, on)
     for width in (ffn.shared_width, ffn.parallel_dense_width):
         if width:
             total = total + _dense_s(width, ffn.gated, tokens, on)
     return total
+
+
+def routed_s(layer: Layer, tokens: Array, on: Deployment) -> Array:
+    """Return the routed experts of a layer; tokens are of all attention groups together."""
+    ffn = layer.ffn
+    return experts_s(tokens, ffn, on) if isinstance(ffn, MoeFfn) else np.zeros_like(tokens)
 
 
 def _dense_s(width: int, gated: bool, tokens: Array, on: Deployment) -> Array:

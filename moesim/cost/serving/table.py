@@ -10,12 +10,12 @@ from moesim.cost.curves import Array
 from moesim.cost.iteration import TabledTimes
 from moesim.cost.serving import attention as attend
 from moesim.cost.serving.deployment import Deployment
-from moesim.cost.serving.layer import embedding_s, head_s, layer_s
+from moesim.cost.serving.layer import embedding_s, head_s, layer_s, routed_s
 from moesim.model.architecture import GroupedQueryAttention, LatentAttention, Layer
 
 _TOKENS = np.array(
     [1, 2, 4, 8, 12, *range(16, 256, 16), *range(256, 1024, 64), *range(1024, 4096, 256),
-     *range(4096, 16384, 1024), 16384, 24576, 32768, 65536, 131072], dtype=np.float64,
+     *range(4096, 16384, 1024), 16384, 24576, 32768, 65536, 131072, 262144], dtype=np.float64,
 )  # fmt: skip
 """Numbers of tokens at which a layer is priced."""
 
@@ -43,11 +43,13 @@ def iteration_times(on: Deployment, host: HostTime) -> TabledTimes:
     layers = [(run.layer, run.count) for run in on.architecture.decoder]
     body = np.sum([count * layer_s(layer, _TOKENS, on) for layer, count in layers], axis=0)
     body = body + embedding_s(_TOKENS, on)
+    routed = np.sum([count * routed_s(layer, _TOKENS, on) for layer, count in layers], axis=0)
     head = head_s(_TOKENS, on)
     chunk = _Chunks(layers, on)
 
-    def batch_s(tokens: int, sequences: int) -> float:
+    def batch_s(tokens: int, sequences: int, everyone: int) -> float:
         passed = float(np.interp(float(tokens), _TOKENS, body))
+        passed += float(np.interp(float(everyone), _TOKENS, routed))
         drawn = float(np.interp(float(sequences), _TOKENS, head))
         return passed + drawn + host.iteration_s + sequences * host.sequence_s
 

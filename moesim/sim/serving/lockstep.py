@@ -1,8 +1,8 @@
 """Attention data parallel ranks: each has its own requests, and all run every layer together.
 
-An iteration lasts as long as its fullest rank's attention, and as everything else of a batch padded
-to the fullest; a rank without work goes along. Between two changes on any rank steps are skipped as
-on a single one.
+An iteration lasts as long as its fullest rank's attention and dense layers, and as the experts take
+for the tokens of all; a rank without work goes along. Between two changes on any rank steps are
+skipped as on a single one.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,6 +34,11 @@ class Lockstep:
     times: IterationTimes
     choose: Callable[[Sequence[Replica]], int]
     """Which rank a request goes to."""
+    patience: int = 0
+    """Steps for which prompts wait until all ranks have some, so that they are computed together
+    (TensorRT-LLM, attention_dp_config: enable_balance, timeout_iters)."""
+    waited: int = 0
+    """Steps for which they have."""
     now: int = 0
     finished: list[int] = field(default_factory=list)
     plan: Joint | None = None
@@ -75,13 +80,25 @@ class Lockstep:
         busy = [plan for plan in plans if plan is not None]
         if not busy:
             return None
+        most = 1 << 60
         if any(plan.chunks for plan in busy):
-            return self._mixed(plans)
-        return self._decoding(plans, min(plan.steps for plan in busy))
+            most = self._patience(plans)
+            if not most:
+                return self._mixed(plans)
+            plans = [rank.decoding_plan() for rank in self.ranks]
+            busy = [plan for plan in plans if plan is not None]
+        return self._decoding(plans, min(most, *(plan.steps for plan in busy)))
+
+    def _patience(self, plans: list[Plan | None]) -> int:
+        """Return for how many steps prompts wait; 0 where all ranks have some or nobody decodes."""
+        together = all(plan is not None and plan.chunks for plan in plans)
+        if together or not any(rank.running for rank in self.ranks):
+            return 0
+        return max(0, self.patience - self.waited)
 
     def _mixed(self, plans: list[Plan | None]) -> Joint:
         """One iteration: ranks without prompts decode beside it, where their policy lets them."""
-        attention = tokens = sequences = 0
+        attention = tokens = sequences = everyone = 0
         for rank, plan in zip(self.ranks, plans, strict=True):
             if plan is None:
                 continue
@@ -90,15 +107,16 @@ class Lockstep:
             if running:
                 own += step_ps(self.times.attention(running), rank.cached + running)
             attention = max(attention, own)
-            tokens = max(tokens, running + sum(size for _, size, _ in plan.chunks))
+            computed = running + sum(size for _, size, _ in plan.chunks)
+            tokens, everyone = max(tokens, computed), everyone + computed
             sequences = max(sequences, running + len(plan.chunks))
-        ends = self.now + attention + self.times.common_ps(tokens, sequences)
+        ends = self.now + attention + self.times.common_ps(tokens, sequences, everyone)
         return Joint(plans, 1, ends)
 
     def _decoding(self, plans: list[Plan | None], steps: int) -> Joint:
         """Steps in which the rank that is fullest at first stays the fullest."""
-        widest = max(len(rank.running) for rank in self.ranks)
-        common = self.times.common_ps(widest, widest)
+        counts = [len(rank.running) for rank in self.ranks]
+        common = self.times.common_ps(max(counts), max(counts), sum(counts))
         fullest = self._fullest(0)
         if self._fullest(steps - 1) != fullest:
             low, high = 1, steps
@@ -141,6 +159,14 @@ class Lockstep:
                 self.finished += rank.finished
                 rank.finished.clear()
         self.now = joint.ends
+        self._count_waiting(joint)
+
+    def _count_waiting(self, joint: Joint) -> None:
+        """Prompts wait from the first step in which one could have been computed."""
+        if any(plan is not None and plan.chunks for plan in joint.plans):
+            self.waited = 0
+        elif self.patience and any(rank.could_take() for rank in self.ranks):
+            self.waited += joint.steps
 
 
 def fewest_waiting(ranks: Sequence[Replica]) -> int:

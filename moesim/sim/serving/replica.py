@@ -120,7 +120,15 @@ class Replica:
         chunks = BATCHING[self.rules.batching](self)
         if chunks:
             return Plan(chunks, self.rules.batching != "prefill_first", 1, 0)
+        return self.decoding_plan()
+
+    def decoding_plan(self) -> Plan | None:
+        """Return as many steps of decoding as can be skipped; None where nobody decodes."""
         return Plan([], True, self._steps(), 0) if self.running else None
+
+    def could_take(self) -> bool:
+        """Tell whether prompts could be computed next."""
+        return bool(BATCHING[self.rules.batching](self))
 
     def _decide(self) -> Plan | None:
         """Plan from the present on; evicts where the cache cannot hold the next step."""

@@ -80,21 +80,24 @@ def _read_experts(reading: Reading, facts: ModelFacts, tp: int) -> None:
         if not deepep and backend == "none":
             reading.wrong("enable-two-batch-overlap", f"needs --{_BACKEND} other than none")
         reading.say("enable-two-batch-overlap", "not modelled: two half batches would overlap")
+    copies = "ep-num-redundant-experts"
+    if reading.has(copies) and ep > 1:
+        reading.put("serving.parallel.redundant_experts", reading.count(copies), copies)
+    reading.say(copies, "no effect: experts are not spread")
     reading.say("enable-eplb", "not modelled: loads of ranks stay those of the law")
 
 
 def _read_exchange(reading: Reading, backend: str, *, deepep: bool) -> None:
     mode = reading.word("deepep-mode", "auto", ("auto", "normal", "low_latency"))
     if deepep:
-        exchange = "deepep_normal" if mode == "normal" else "deepep_low"
-        why = "auto: low latency for decoding, normal for prompts" if mode == "auto" else ""
+        exchange = {"normal": "deepep_normal", "low_latency": "deepep_low"}.get(mode, "deepep")
         reading.put("serving.parallel.exchange", exchange, _BACKEND, "enable-deepep-moe",
-                    "deepep-mode", why=why)  # fmt: skip
+                    "deepep-mode")  # fmt: skip
         return
     reading.say("deepep-mode", f"no effect without --{_BACKEND} deepep")
     if backend != "none":
         reading.wrong(_BACKEND, f"{backend} is not modelled; modelled are none and deepep")
-    reading.say(_BACKEND, "no effect: all-reduce, as by itself")
+    reading.say(_BACKEND, "no effect: as by itself")
 
 
 def _read_limits(reading: Reading, shares: int) -> None:

@@ -36,7 +36,8 @@ DIALECT = Dialect(
     ),
     mapped_values=names(
         """
-        model-path tp-size pp-size dp-size ep-size moe-a2a-backend deepep-mode
+        model-path tp-size pp-size dp-size ep-size ep-num-redundant-experts moe-a2a-backend
+        deepep-mode
         max-running-requests chunked-prefill-size max-prefill-tokens mem-fraction-static page-size
         context-length kv-cache-dtype dtype quantization
         """
@@ -115,8 +116,6 @@ DIALECT = Dialect(
             "fp8-gemm-backend": "which kernel multiplies; times are those of the profile",
             "fp4-gemm-backend": "which kernel multiplies; times are those of the profile",
             "moe-dense-tp-size": "how dense layers are cut",
-            "ep-num-redundant-experts": "copies of experts: their memory and the balance they "
-            "bring",
             "ep-dispatch-algorithm": "which copy of an expert a token goes to",
             "init-expert-location": "which experts lie on a rank",
             "eplb-algorithm": "how experts are copied: loads stay those of the law",

@@ -11,6 +11,7 @@ from moesim.spec.engines.facts import (
     ModelFacts,
     check_cut,
     fraction,
+    object_of,
     positive,
     put_given,
     read_cache,
@@ -82,13 +83,29 @@ def _read_experts(reading: Reading, facts: ModelFacts, ranks: int) -> None:
     if switched(reading, "enable-eplb"):
         if not on or ranks == 1:
             reading.wrong("enable-eplb", f"needs --{_EP} and more than one rank")
-        reading.say("enable-eplb", "not modelled: loads of ranks stay those of the law")
+        _read_copies(reading)
+    for name in ("eplb-config", "num-redundant-experts"):
+        reading.say(name, "no effect but for copies of experts with --enable-eplb")
     if switched(reading, "enable-dbo"):
         backend = reading.word("all2all-backend", "allgather_reducescatter")
         if not backend.startswith("deepep"):
             reading.wrong("enable-dbo", "needs --all2all-backend deepep_low_latency or "
                           "deepep_high_throughput")  # fmt: skip
         reading.say("enable-dbo", "not modelled: two half batches would overlap")
+
+
+def _read_copies(reading: Reading) -> None:
+    """Copies of busy experts; without any, experts only move, which loads do not show."""
+    config = object_of(reading, "eplb-config").get("num_redundant_experts", 0)
+    copies = config if isinstance(config, int) else 0
+    copies = reading.count("num-redundant-experts", copies)
+    if copies < 0:
+        reading.wrong("num-redundant-experts", f"must be at least 0, not {copies}")
+    elif copies:
+        reading.put("serving.parallel.redundant_experts", copies, "enable-eplb", "eplb-config",
+                    "num-redundant-experts")  # fmt: skip
+    else:
+        reading.say("enable-eplb", "not modelled: without copies loads stay those of the law")
 
 
 def _read_exchange(reading: Reading, ranks: int, *, on: bool) -> None:

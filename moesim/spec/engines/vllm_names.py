@@ -47,7 +47,7 @@ DIALECT = Dialect(
         model tensor-parallel-size pipeline-parallel-size data-parallel-size
         decode-context-parallel-size prefill-context-parallel-size all2all-backend max-num-seqs
         max-num-batched-tokens max-model-len gpu-memory-utilization block-size kv-cache-dtype
-        dtype quantization
+        dtype quantization eplb-config num-redundant-experts
         """
     ),
     silent_flags=names(
@@ -104,8 +104,6 @@ DIALECT = Dialect(
     ),
     unmodelled_values=MappingProxyType(
         {
-            "eplb-config": "how experts are copied and moved: loads stay those of the law",
-            "num-redundant-experts": "copies of experts: their memory and the balance they bring",
             "speculative-config": "several tokens per step of decoding, where drafts are accepted",
             "num-speculative-tokens": "several tokens per step, where drafts are accepted",
             "speculative-model": "several tokens per step, where drafts are accepted",

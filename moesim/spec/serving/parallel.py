@@ -21,6 +21,12 @@ class ServingParallelSpec(Spec):
     pp: Degree = 1
     """Pipeline stages."""
     exchange: (
-        Literal["all_reduce", "allgather_reducescatter", "deepep_normal", "deepep_low"] | None
+        Literal["allgather_reducescatter", "deepep", "deepep_normal", "deepep_low", "one_sided"]
+        | None
     ) = None
-    """How tokens reach experts on other ranks; left out, the engine's default."""
+    """With dp above 1: how tokens reach experts on other ranks. allgather_reducescatter: all to
+    all, sums back; deepep_normal, deepep_low: DeepEP's kernels for many and for few tokens; deepep:
+    low up to 128 tokens a rank, else normal; one_sided: written over NVLink by the sender. Left
+    out, the engine's default."""
+    redundant_experts: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Copies of busy experts (EPLB): the ranks that hold experts are level then."""

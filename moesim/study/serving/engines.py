@@ -41,7 +41,7 @@ class Preset:
     """all: of the whole memory, with weights and activations; free: of what weights leave, for the
     cache; static: of the whole memory, for weights and cache, activations on top."""
     reserve_output: bool
-    exchange: Literal["all_reduce", "allgather_reducescatter"]
+    exchange: Literal["allgather_reducescatter", "deepep"]
     chunked_prefill: bool = True
     prefix_cache: bool = False
     graph_batch: int = 0
@@ -85,7 +85,7 @@ def preset_at(
         memory_fraction=float(values["memory_fraction"]),
         memory_of=cast("Literal['all', 'free', 'static']", values["memory_of"]),
         reserve_output=bool(values["reserve_output"]),
-        exchange=cast("Literal['all_reduce', 'allgather_reducescatter']", values["exchange"]),
+        exchange=cast("Literal['allgather_reducescatter', 'deepep']", values["exchange"]),
         chunked_prefill=bool(values["chunked_prefill"]),
         prefix_cache=bool(values["prefix_cache"]), graph_batch=int(values["graph_batch"]),
         async_scheduling=bool(values["async_scheduling"]), habit=str(values["habit"]),

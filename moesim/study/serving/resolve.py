@@ -10,8 +10,10 @@ from moesim.errors import ScenarioError
 from moesim.hardware.groups import Group
 from moesim.hardware.profiles import load_accelerator, load_cluster
 from moesim.hardware.topology import Cluster, cluster
+from moesim.model.architecture import Architecture, MoeFfn
 from moesim.model.named import load_model
 from moesim.moe.loads import LoadLaw
+from moesim.moe.natural import natural_cv
 from moesim.sim.serving.rules import EngineRules
 from moesim.spec.serving.engine import FormatsSpec
 from moesim.spec.serving.scenario import ServingScenario
@@ -76,7 +78,7 @@ def _deployment(scenario: ServingScenario, machines: Cluster, preset: Preset) ->
     software = on_device(load_software(scenario.software or preset.software), machines.device, link)
     cut = Cut(
         tp=asked.tp, dp=asked.dp, ep=asked.ep, pp=asked.pp,
-        exchange=asked.exchange or preset.exchange,
+        exchange=asked.exchange or preset.exchange, redundant_experts=asked.redundant_experts,
     )  # fmt: skip
     if cut.tp * cut.dp % cut.ep:
         raise scenario.error(
@@ -87,12 +89,20 @@ def _deployment(scenario: ServingScenario, machines: Cluster, preset: Preset) ->
         return network(Group(size, apart), machines.topology, software)
 
     assert software.kernels is not None
+    architecture = load_model(scenario.path_of(scenario.model))
     return Deployment(
-        architecture=load_model(scenario.path_of(scenario.model)), device=machines.device,
+        architecture=architecture, device=machines.device,
         chip=software.kernels.chip, kernels=software.kernels, software=software,
         networks={"tp": among(cut.tp), "ep": among(cut.tp * cut.dp)}, cut=cut,
-        formats=formats(scenario.serving.formats), load=LoadLaw(),
+        formats=formats(scenario.serving.formats), load=natural_load(architecture),
     )  # fmt: skip
+
+
+def natural_load(architecture: Architecture) -> LoadLaw:
+    """Return the load of experts that a finished model shows where nothing else is known."""
+    kinds = (run.layer.ffn for run in architecture.decoder)
+    experts = next((ffn.num_experts for ffn in kinds if isinstance(ffn, MoeFfn)), 1)
+    return LoadLaw(law="dirichlet", cv=natural_cv(experts)) if experts > 1 else LoadLaw()
 
 
 def formats(spec: FormatsSpec) -> Formats:

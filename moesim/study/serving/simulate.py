@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from moesim.cost.serving.table import HostTime, iteration_times
 from moesim.sim.serving.open_loop import serve, serve_closed
-from moesim.sim.serving.replica import Replica
 from moesim.sim.serving.requests import Requests
+from moesim.study.serving.build import engine
 from moesim.study.serving.metrics import Metrics, metrics
 from moesim.study.serving.resolve import Serving
 from moesim.study.serving.workload import drawn
@@ -25,7 +25,7 @@ def simulate(run: Serving) -> ServingOutcome:
     workload = run.scenario.serving.workload
     asked = drawn(workload, run.scenario.seed)
     times = iteration_times(run.deployment, HostTime())
-    replica = Replica(run.rules, times, asked)
+    replica = engine(run, times, asked)
     if workload.in_flight is not None:
         serve_closed(replica, asked, workload.in_flight)
     else:

@@ -4,11 +4,11 @@ What is understood becomes a key of a scenario; what is guessed or not modelled 
 assumption, so that nothing is passed over in silence.
 """
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from moesim.moe.natural import MANY_EXPERTS, natural_cv
 from moesim.spec.cases import Case
 from moesim.study.validate.maxtext import is_maxtext, remat
 from moesim.study.validate.skipped import SkippedError
@@ -175,19 +175,6 @@ def read_graphs(case: Case, reading: Reading, *, compiled: bool) -> None:
             reading.assume(f"cuda_graph '{text}' taken as graphs of attention and router")
     elif text and text != "none":
         reading.assume(f"cuda_graph '{text}' taken as none: router alone")
-
-
-FEW_EXPERTS, MANY_EXPERTS = (8, 0.10), (64, 0.48)
-"""Experts, and the CV of their load in finished models on an equal mix of domains: Mixtral-8x7B
-0.100; the mean of OLMoE-1B-7B 0.452 and DeepSeek-V2-Lite 0.510 (routing data of allenai/OLMoE
-@357454f4 and deepseek-ai/ESFT @579a7711)."""
-
-
-def natural_cv(experts: int) -> float:
-    """Return the spread of a trained router's load: as measured, linear in log experts between."""
-    (few, low), (many, high) = FEW_EXPERTS, MANY_EXPERTS
-    part = (math.log(max(1, experts)) - math.log(few)) / (math.log(many) - math.log(few))
-    return low + (high - low) * min(1.0, max(0.0, part))
 
 
 def read_routing(case: Case, reading: Reading, experts: int = MANY_EXPERTS[0]) -> None:

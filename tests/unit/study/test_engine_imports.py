@@ -40,6 +40,14 @@ def test_expert_parallelism_of_vllm_is_all_ranks() -> None:
     assert data["serving"]["formats"] == {"weights": "fp8_block128"}
 
 
+def test_copies_of_experts() -> None:
+    eplb = "--enable-eplb --eplb-config.num_redundant_experts 32"
+    assert serving("vllm", f"{DEEPSEEK} {eplb}")["serving"]["parallel"]["redundant_experts"] == 32
+    text = f"{SGLANG} --ep 8 --ep-num-redundant-experts 16 --moe-a2a-backend deepep"
+    parallel = serving("sglang", text)["serving"]["parallel"]
+    assert parallel == {"tp": 8, "ep": 8, "redundant_experts": 16, "exchange": "deepep"}
+
+
 def test_a_dense_model_s_data_parallel_ranks_are_replicas() -> None:
     data = serving("vllm", "vllm serve meta-llama/Llama-3.1-8B-Instruct -tp 2 -dp 2 --dtype half")
     assert data["cluster"]["devices"] == 4

@@ -77,7 +77,7 @@ VERSIONS = {
             "reserve_output": Default(False),
             "prefix_cache": Default(True, f"radix cache; {UNCHECKED}"),
             "graph_batch": Default(160, f"cuda_graph_max_bs; {UNCHECKED}"),
-            "exchange": Default("all_reduce"),
+            "exchange": Default("allgather_reducescatter"),
             "async_scheduling": Default(True, f"overlap schedule; {UNCHECKED}"),
             "habit": Default(
                 "prompts alone before decoding, while a share of the outputs still to come is "

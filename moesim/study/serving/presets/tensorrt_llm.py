@@ -21,7 +21,7 @@ VERSIONS = {
             "reserve_output": Default(True, f"guaranteed_no_evict; {UNCHECKED}"),
             "prefix_cache": Default(False, f"enable_block_reuse; {UNCHECKED}"),
             "graph_batch": Default(0, f"no CUDA graphs by default; {UNCHECKED}"),
-            "exchange": Default("all_reduce"),
+            "exchange": Default("allgather_reducescatter"),
             "async_scheduling": Default(False),
             "habit": Default("decoding first, prompts whole; nobody is ever preempted"),
         },

@@ -43,7 +43,9 @@ VERSIONS = {
             "reserve_output": Default(False),
             "prefix_cache": Default(False),
             "graph_batch": Default(256, f"captured: 1, 2, 4, 8, then every 8 to 256; {UNCHECKED}"),
-            "exchange": Default("all_reduce"),
+            "exchange": Default(
+                "allgather_reducescatter", f"naive broadcasts: near it; {UNCHECKED}"
+            ),
             "async_scheduling": Default(False),
             "habit": Default(
                 "prompts whole and before decoding; who finds no block is preempted, the last "

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from moesim.moe.natural import natural_cv
 from moesim.spec.cases import Case
 from moesim.study.validate.options import (
     Reading,
-    natural_cv,
     read_dispatcher,
     read_precision,
     read_recompute,
