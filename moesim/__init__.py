@@ -7,6 +7,7 @@
 load_scenario   a scenario from a file or a shipped name
 load_model      an architecture by name, from a config.json or from moesim's own YAML
 run             simulate a scenario
+bounds          least step time and peak memory of many layouts (LayoutChoice): Bounds
 Result          what came of it: summary, tables, data frames, figures, files
 errors          MoesimError and its children, see moesim.errors
 """
@@ -27,24 +28,30 @@ if TYPE_CHECKING:
     )
     from moesim.model.named import load_model
     from moesim.spec.load import load_scenario
+    from moesim.study.bounds import Bounds, LayoutChoice, bounds
     from moesim.study.result import Result
     from moesim.study.run import run
 
 _HOMES = {
+    "Bounds": "moesim.study.bounds",
     "CalibrationError": "moesim.errors",
+    "LayoutChoice": "moesim.study.bounds",
     "ModelError": "moesim.errors",
     "MoesimError": "moesim.errors",
     "ProfileError": "moesim.errors",
     "Result": "moesim.study.result",
     "ScenarioError": "moesim.errors",
     "SimulationError": "moesim.errors",
+    "bounds": "moesim.study.bounds",
     "load_model": "moesim.model.named",
     "load_scenario": "moesim.spec.load",
     "run": "moesim.study.run",
 }
 
 __all__ = [
+    "Bounds",
     "CalibrationError",
+    "LayoutChoice",
     "ModelError",
     "MoesimError",
     "ProfileError",
@@ -52,6 +59,7 @@ __all__ = [
     "ScenarioError",
     "SimulationError",
     "__version__",
+    "bounds",
     "load_model",
     "load_scenario",
     "run",

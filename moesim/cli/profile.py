@@ -26,7 +26,6 @@ app = typer.Typer(
 app.command("import")(import_tables)
 app.command("transfer")(transfer)
 app.command("fit-software")(fit_software)
-app.command("fit-software")(fit_software)
 
 
 @app.command()

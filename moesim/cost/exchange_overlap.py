@@ -9,7 +9,7 @@ from itertools import zip_longest
 
 from moesim.cost.host import LAUNCHES
 from moesim.cost.times import Part, PassCost, pass_cost
-from moesim.cost.two_streams import Interference, Task, run_tasks
+from moesim.cost.two_streams import Interference, Ran, Task, on_streams, run_tasks
 
 EXCHANGES = ("dispatch", "combine")
 
@@ -56,6 +56,45 @@ def beside_each_other(forward: PassCost, backward: PassCost, cost: Interference)
     --overlap-moe-expert-parallel-comm, --delay-wgrad-compute, TransformerLayerSchedulePlan.run
     (megatron-core 0.16.1, core/models/common/model_chunk_schedule_plan.py).
     """
+    parts, host_s = (
+        list(_streams(forward, backward, cost)[1].parts),
+        forward.host_s + backward.host_s,
+    )
+    waits_s = max(0.0, host_s - sum(part.seconds for part in parts))
+    parts.append(Part("compute", LAUNCHES, waits_s))
+    return pass_cost(parts, forward.layers + backward.layers, host_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A part of a pass on the stream that is busy with it, from the start of its pair."""
+
+    part: Part
+    is_forward: bool
+    start_s: float
+    end_s: float
+
+
+def streams_of_pair(forward: PassCost, backward: PassCost, cost: Interference) -> list[Shown]:
+    """Return when what runs while two passes are beside each other, as `beside_each_other` says.
+
+    What the device waits for launches comes last, as if it were of the backward pass.
+    """
+    plan, ran = _streams(forward, backward, cost)
+    found = [
+        Shown(task.part, of == "forward", start_s, end_s)
+        for task, of, start_s, end_s in zip(
+            plan.tasks, plan.passes, ran.start_s, ran.end_s, strict=True
+        )
+    ]
+    end_s = sum(part.seconds for part in ran.parts)
+    waits_s = forward.host_s + backward.host_s - end_s
+    if waits_s > 0.0:
+        found.append(Shown(Part("compute", LAUNCHES, waits_s), False, end_s, end_s + waits_s))
+    return found
+
+
+def _streams(forward: PassCost, backward: PassCost, cost: Interference) -> tuple["_Plan", Ran]:
     ahead, back = _stretches(forward), _stretches(backward)
     plan = _Plan()
     plan.launch(back[0].work, "backward")
@@ -65,10 +104,7 @@ def beside_each_other(forward: PassCost, backward: PassCost, cost: Interference)
         plan.launch(one.work, "forward")
         plan.launch(other.work, "backward")
         plan.launch(following.exchange, "forward")
-    parts, host_s = run_tasks(plan.tasks, cost), forward.host_s + backward.host_s
-    waits_s = max(0.0, host_s - sum(part.seconds for part in parts))
-    parts.append(Part("compute", LAUNCHES, waits_s))
-    return pass_cost(parts, forward.layers + backward.layers, host_s)
+    return plan, on_streams(plan.tasks, cost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +123,8 @@ class _Plan:
     """The tasks of two passes in the order of their launches."""
 
     tasks: list[Task] = field(default_factory=list)
+    passes: list[str] = field(default_factory=list)
+    """The pass of each task."""
     last: dict[str, int] = field(default_factory=dict)
     """The last task of each pass that what follows in it waits for."""
 
@@ -94,6 +132,7 @@ class _Plan:
         """Add `parts` of one pass, late ones last."""
         for part in sorted(parts, key=lambda part: part.late):
             self.tasks.append(Task(part, part.name in EXCHANGES, self.last.get(of)))
+            self.passes.append(of)
             if not part.late:
                 self.last[of] = len(self.tasks) - 1
 

@@ -14,7 +14,7 @@ experts (Megatron-LM --cuda-graph-scope attn moe_router), `full` the whole pass,
 either.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from moesim.cost.software import Software
@@ -82,19 +82,34 @@ def host_parts(blocks: list[Pace], software: Software) -> list[list[Part]]:
     A block in which the host stops ends a stretch. What a stretch waits in all is shared out over
     its blocks as each would wait alone.
     """
-    found: list[list[Part]] = []
+    return [part for stretch in _stretches(blocks) for part in _stretch_parts(stretch, software)]
+
+
+def waited_s(blocks: list[Pace], software: Software) -> float:
+    """Return what the device waits for the host in a pass of these blocks, all in all."""
+    stops = sum(block.stops for block in blocks)
+    waited = sum(max(0.0, _behind_s(stretch)) for stretch in _stretches(blocks))
+    return waited + stops * software.host_sync_s
+
+
+def _stretches(blocks: list[Pace]) -> Iterator[list[Pace]]:
     stretch: list[Pace] = []
     for block in blocks:
         stretch.append(block)
         if block.stops:
-            found += _stretch_parts(stretch, software)
+            yield stretch
             stretch = []
-    return found + _stretch_parts(stretch, software)
+    yield stretch
+
+
+def _behind_s(stretch: list[Pace]) -> float:
+    """Return what the host needs longer than the device."""
+    return sum(block.host_s for block in stretch) - sum(block.device_s for block in stretch)
 
 
 def _stretch_parts(stretch: list[Pace], software: Software) -> list[list[Part]]:
     behind = [max(0.0, block.host_s - block.device_s) for block in stretch]
-    in_all = sum(block.host_s for block in stretch) - sum(block.device_s for block in stretch)
+    in_all = _behind_s(stretch)
     share = in_all / sum(behind) if in_all > 0.0 else 0.0
     return [
         [

@@ -1,9 +1,8 @@
 """Bytes on one rank of a stage, and whether they fit."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 
-from moesim.cost.activations import ChunkActivations, Moment, chunk_activations, fullest
+from moesim.cost.activations import ChunkActivations, chunk_activations
 from moesim.cost.layout import FullSharding, Layout
 from moesim.cost.optimizer import sharded_params, state_bytes
 from moesim.cost.parameters import end_params, stage_params
@@ -41,16 +40,6 @@ class StageMemory:
         return [(name, size) for name, size in named if size]
 
 
-def stage_memory(
-    job: Job, stage: list[Chunk], loads: Loads, moments: Iterable[Moment],
-    layout: Layout, software: Software,
-) -> StageMemory:  # fmt: skip
-    """Return the peak of one rank over these moments of its schedule."""
-    held = stage_activations(job, stage, loads)
-    always = _always(job, stage, loads, layout, software)
-    return with_activations(always, *fullest(held, moments), software)
-
-
 def stage_activations(job: Job, stage: list[Chunk], loads: Loads) -> tuple[ChunkActivations, ...]:
     """Return what the chunks of a stage hold between forward and backward pass."""
     return tuple(
@@ -71,7 +60,7 @@ def with_activations(
     )
 
 
-def _always(
+def always_held(
     job: Job, stage: list[Chunk], loads: Loads, layout: Layout, software: Software
 ) -> StageMemory:
     """Return what a rank holds all through a step."""

@@ -8,9 +8,13 @@ from moesim.cost.parameters import StageParams
 from moesim.cost.software import Software
 from moesim.hardware.device import Device, host_link_bytes_per_s
 
-_STATE_BYTES = {"adam": 8.0, "adafactor": 0.0, "sgd": 0.0}
-"""Moments in fp32. Adafactor keeps row and column averages only (arXiv 1804.04235, section 4),
-thousandths of a byte per parameter."""
+_MOMENTS = {"adam": 2, "adafactor": 0, "sgd": 0}
+"""Moments per parameter. Adafactor keeps row and column averages only (arXiv 1804.04235, section
+4), thousandths of a byte."""
+
+_MOMENT_BYTES = {"fp32": 4.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0 + 4.0 / 2048}
+"""Of one moment, with its scales: fp8 one per tensor (Megatron-LM --exp-avg-dtype fp8), int8 one in
+fp32 per 2048 values (8-bit optimizers, arXiv 2110.02861, section 2.1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +28,8 @@ class OptimizerRule:
     weight_bytes: float
     gradient_bytes: float
     master_bytes: float
+    moment_bytes: float
+    """Of all moments of a parameter."""
 
     @property
     def gathered_bytes(self) -> float:
@@ -33,11 +39,17 @@ class OptimizerRule:
     @property
     def state_bytes(self) -> float:
         """Master weights and moments, per parameter."""
-        return self.master_bytes + _STATE_BYTES[self.kind]
+        return self.master_bytes + self.moment_bytes
 
 
 def optimizer_rule(
-    kind: str, precision: str, gradient_dtype: str, *, distributed: bool, offload: float = 0.0
+    kind: str,
+    precision: str,
+    gradient_dtype: str,
+    *,
+    distributed: bool,
+    offload: float = 0.0,
+    moment_dtype: str = "fp32",
 ) -> OptimizerRule:
     """Return the bytes per parameter of mixed-precision training.
 
@@ -53,6 +65,7 @@ def optimizer_rule(
         weight_bytes=weight,
         gradient_bytes={"fp32": 4.0, "bf16": 2.0}[gradient_dtype],
         master_bytes=0.0 if precision in ("fp32", "tf32") else 4.0,
+        moment_bytes=_MOMENTS[kind] * _MOMENT_BYTES[moment_dtype],
     )
 
 

@@ -1,6 +1,6 @@
 """Seconds of any operator on a machine: the one place where counts meet capabilities."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from moesim.cost import fitted_transfers as curves
 from moesim.cost.collectives import Network, collective_s, exchange_s
@@ -30,6 +30,10 @@ class Machine:
     software: Software
     layout: Layout
     networks: dict[str, Network]
+    known: dict[tuple[Operator, float], Timed] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """What has been priced: layers alike ask for the same operators."""
 
 
 def machine(device: Device, topology: Topology, software: Software, layout: Layout) -> Machine:
@@ -48,6 +52,13 @@ def price(operator: Operator, on: Machine, skew: float = 1.0) -> Timed:
     `skew` is the rows of the fullest rank over the mean: an exchange ends when the fullest rank
     has received everything.
     """
+    timed = on.known.get((operator, skew))
+    if timed is None:
+        timed = on.known[operator, skew] = _priced(operator, on, skew)
+    return timed
+
+
+def _priced(operator: Operator, on: Machine, skew: float) -> Timed:
     if isinstance(operator, Collective):
         net = on.networks[operator.group]
         return _timed(transfer(operator.kind, operator.payload_bytes, net, on), operator.count, net)

@@ -9,6 +9,7 @@ from moesim.hardware.device import Device
 from moesim.hardware.figures import SourcedFigure, sourced
 from moesim.spec.shipped import find_named, shipped
 from moesim.spec.software import EfficiencySpec, SoftwareSpec
+from moesim.spec.sourced import Figure
 from moesim.spec.validate import load
 
 
@@ -30,6 +31,9 @@ class Software:
     fragmentation_fraction: float
     host_per_kernel_s: float = 0.0
     host_sync_s: float = 0.0
+    host_per_iteration_s: float = 0.0
+    host_per_layer_s: float = 0.0
+    host_per_request_s: float = 0.0
     cuda_graph: str = "none"
     """What of a layer is launched at once, as the run says."""
     attention_slowdown: float = 1.0
@@ -74,10 +78,21 @@ def software(spec: SoftwareSpec, beside: Path = Path()) -> Software:
         fragmentation_fraction=spec.fragmentation.value,
         host_per_kernel_s=spec.host_per_kernel.value if spec.host_per_kernel else 0.0,
         host_sync_s=spec.host_sync.value if spec.host_sync else 0.0,
+        host_per_iteration_s=_optional(spec.host_per_iteration),
+        host_per_layer_s=_optional(spec.host_per_layer),
+        host_per_request_s=_optional(spec.host_per_request),
         figures=_figures(spec),
         libraries=_libraries(spec, beside),
         kernels_reason=spec.kernels.reason if spec.kernels else "",
     )
+
+
+def _optional(figure: Figure[float] | None) -> float:
+    return 0.0 if figure is None else figure.value
+
+
+_HOST = ("host_per_kernel", "host_sync", "host_per_iteration", "host_per_layer",
+         "host_per_request")  # fmt: skip
 
 
 def on_device(software: Software, device: Device, link_bytes_per_s: float) -> Software:
@@ -104,7 +119,7 @@ def _figures(spec: SoftwareSpec) -> tuple[SourcedFigure, ...]:
     for name in EfficiencySpec.model_fields:
         found += sourced(subject, f"efficiency.{name}", getattr(spec.efficiency, name))
     found += sourced(subject, "kernel_launch", spec.kernel_launch, "s")
-    for name in ("host_per_kernel", "host_sync"):
+    for name in _HOST:
         if (figure := getattr(spec, name)) is not None:
             found += sourced(subject, name, figure, "s")
     found += sourced(subject, "reserved_memory", spec.reserved_memory, "bytes")

@@ -1,7 +1,7 @@
 """Seconds of everything a pipeline stage does in a training step."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TypedDict
 
@@ -75,7 +75,7 @@ def stage_cost(job: Job, stage: list[Chunk], loads: Loads, on: Machine) -> Stage
     beside = [_beside(job, chunk, found, on) for chunk, found in zip(stage, work, strict=True)]
     params = stage_params(job.architecture, stage, job.shard)
     rule = job.optimizer
-    reduce_s, gather_s = _between_steps_s(params, rule, on)
+    reduce_s, gather_s = between_steps_s(params, rule, on)
     pairs = tuple(zip(work, beside, strict=True))
     forward = tuple(forward_pass(found, on, also) for found, also in pairs)
     backward = tuple(backward_pass(found, on, job.recompute, also) for found, also in pairs)
@@ -84,11 +84,11 @@ def stage_cost(job: Job, stage: list[Chunk], loads: Loads, on: Machine) -> Stage
         backward=backward,
         joint=joint_passes(forward, backward, on, job.exchange_overlap == "batch"),
         **_split(job, pairs, on),
-        send_s=_send_s(job, on),
+        send_s=send_s(job, on),
         reduce_s=reduce_s,
         gather_s=gather_s,
         update_s=clipped_update_s(params, job, on),
-        embedding_s=sum(price(one, on).seconds for one in _embedding_gradients(job, stage, on)),
+        embedding_s=embedding_s(job, stage, on),
     )
 
 
@@ -115,10 +115,14 @@ def _beside(job: Job, chunk: Chunk, found: list[Block], on: Machine) -> Beside:
     if job.offload_layers:
         rate = host_link_bytes_per_s(on.device)
         copies = copies_s(found, job.offload_layers, job.recompute, rate)
-    shared = job.exchange_overlap == "shared_expert"
+    return replace(beside_exchanges(job, on), copies=copies, cut=_cut(job, chunk, found, on))
+
+
+def beside_exchanges(job: Job, on: Machine) -> Beside:
+    """Return what runs beside exchanges in every chunk."""
     # DualPipe splits the backward passes of its pairs too (arXiv 2412.19437, section 3.2.1)
     delayed = job.delayed_weights or on.layout.schedule in PAIRED
-    return Beside(copies, _cut(job, chunk, found, on), shared, delayed)
+    return Beside(shared=job.exchange_overlap == "shared_expert", delayed=delayed)
 
 
 def _cut(job: Job, chunk: Chunk, found: list[Block], on: Machine) -> ShardedPass | None:
@@ -147,7 +151,7 @@ def _cut(job: Job, chunk: Chunk, found: list[Block], on: Machine) -> ShardedPass
 def forward_pass(found: list[Block], on: Machine, beside: Beside = _NOTHING) -> PassCost:
     """Return the forward pass of one micro-batch through these blocks."""
     known = {
-        id(block): _forward_parts(block, on, beside) for block in {id(b): b for b in found}.values()
+        id(block): paced_forward(block, on, beside) for block in {id(b): b for b in found}.values()
     }
     paced = [known[id(block)] for block in found]
     parts = _with_host(paced, on)
@@ -170,14 +174,7 @@ def backward_pass(
     cache: dict[int, Paced] = {}
     for block in found:
         if id(block) not in cache:
-            repeated = again(block.operators, recompute) if block.is_layer else []
-            grads = [
-                grad
-                for op in reversed(block.operators)
-                for grad in backward(op)
-                if weights is None or grad.name.endswith("_wgrad") is weights
-            ]
-            cache[id(block)] = _backward_parts(block, (repeated, grads), on, beside)
+            cache[id(block)] = paced_backward(block, on, recompute, beside, weights=weights)
     paced = [cache[id(block)] for block in reversed(found)]
     parts = _with_host(paced, on)
     layers = sum(block.is_layer for block in found)
@@ -228,11 +225,18 @@ def _split(job: Job, work: tuple[tuple[list[Block], Beside], ...], on: Machine) 
     }
 
 
-def _backward_parts(
-    block: Block, work: tuple[list[Operator], list[Operator]], on: Machine, beside: Beside
-) -> Paced:
+def paced_backward(
+    block: Block, on: Machine, recompute: tuple[str, ...], beside: Beside = _NOTHING,
+    *, weights: bool | None = None,
+) -> Paced:  # fmt: skip
     """Return what a block's backward pass does: what is computed again, then the gradients."""
-    repeated, grads = work
+    repeated = again(block.operators, recompute) if block.is_layer else []
+    grads = [
+        grad
+        for op in reversed(block.operators)
+        for grad in backward(op)
+        if weights is None or grad.name.endswith("_wgrad") is weights
+    ]
     delayed = beside.delayed and block.is_layer
     found = [
         *(Part(p.stream, "recomputation" if p.stream == "compute" else p.name, p.seconds)
@@ -244,10 +248,17 @@ def _backward_parts(
     return found, pace([*repeated, *grads], device_s, int(stops), on.software)
 
 
-def _forward_parts(block: Block, on: Machine, beside: Beside) -> Paced:
+def paced_forward(block: Block, on: Machine, beside: Beside = _NOTHING) -> Paced:
+    """Return what a block's forward pass does."""
     found = _with_shared(_parts(block.operators, on, block.skew), on, beside)
     device_s = sum(part.seconds for part in found)
     return found, pace(block.operators, device_s, int(block.dropless), on.software)
+
+
+def pass_of(paced: list[Paced], layers: int, on: Machine) -> PassCost:
+    """Return a pass of blocks in the order in which it meets them; nothing is sharded fully."""
+    parts = list(chain(*_with_host(paced, on)))
+    return pass_cost(parts, layers, sum(one.host_s for _, one in paced))
 
 
 def _with_host(blocks: list[Paced], on: Machine) -> list[list[Part]]:
@@ -315,7 +326,8 @@ def weight_casts_s(params: StageParams, shard: Shard, on: Machine) -> float:
     return cast * shard.quantisation.passes_bytes / rate
 
 
-def _send_s(job: Job, on: Machine) -> float:
+def send_s(job: Job, on: Machine) -> float:
+    """Return the seconds of handing a micro-batch on to the next stage."""
     return sum(price(one, on).seconds for one in handed_on(job, on.layout.pp))
 
 
@@ -330,6 +342,11 @@ def handed_on(job: Job, stages: int) -> list[Collective]:
 
 def _transfer(name: str, kind: CollectiveKind, group: str, payload: float) -> Collective:
     return Collective(name=name, module=group, kind=kind, group=group, payload_bytes=payload)
+
+
+def embedding_s(job: Job, stage: list[Chunk], on: Machine) -> float:
+    """Return the seconds of summing the gradients of an embedding that both ends hold."""
+    return sum(price(one, on).seconds for one in _embedding_gradients(job, stage, on))
 
 
 def _embedding_gradients(job: Job, stage: list[Chunk], on: Machine) -> list[Collective]:
@@ -348,7 +365,7 @@ def _embedding_gradients(job: Job, stage: list[Chunk], on: Machine) -> list[Coll
     return [_transfer("embedding_all_reduce", "all_reduce", "embedding", payload)]
 
 
-def _between_steps_s(params: StageParams, rule: OptimizerRule, on: Machine) -> tuple[float, float]:
+def between_steps_s(params: StageParams, rule: OptimizerRule, on: Machine) -> tuple[float, float]:
     """Return the seconds of reducing gradients and of gathering weights, once per step.
 
     Fully sharded, each pass gathers and scatters; what is left are the sums of the shards over

@@ -1,6 +1,6 @@
 """What a cost is: seconds on a stream, with the kind of knowledge behind it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 Tag = Literal["measured", "fitted", "transferred", "roofline", "assumed"]
@@ -92,14 +92,20 @@ class StageCost:
 
 def pass_cost(parts: list[Part], layers: int, host_s: float = 0.0) -> PassCost:
     """Return `parts` as a pass, equal neighbours joined."""
-    joined: list[Part] = []
+    kinds: list[Part] = []
+    seconds: list[float] = []
     for part in parts:
-        if joined and _likeness(part) == _likeness(joined[-1]):
-            joined[-1] = replace(part, seconds=joined[-1].seconds + part.seconds)
+        if kinds and _alike(part, kinds[-1]):
+            seconds[-1] += part.seconds
         elif part.seconds > 0:
-            joined.append(part)
-    return PassCost(tuple(joined), sum(part.seconds for part in joined), layers, host_s)
+            kinds.append(part)
+            seconds.append(part.seconds)
+    joined = tuple(
+        part if part.seconds == total else Part(part.stream, part.name, total, part.late)
+        for part, total in zip(kinds, seconds, strict=True)
+    )
+    return PassCost(joined, sum(seconds), layers, host_s)
 
 
-def _likeness(part: Part) -> tuple[Stream, str, bool]:
-    return part.stream, part.name, part.late
+def _alike(one: Part, other: Part) -> bool:
+    return one.name == other.name and one.stream == other.stream and one.late == other.late

@@ -51,54 +51,103 @@ def interference(device: Device, software: Software, dispatcher: str = "") -> In
     return Interference(software.overlapped_fraction, taken)
 
 
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What both streams did: what the device shows, and when each task ran."""
+
+    parts: list[Part]
+    """Compute, and exchanges left alone, one after the other."""
+    start_s: list[float]
+    end_s: list[float]
+    """A task holds its stream from start to end; an exchange may stand still in between."""
+
+
 def run_tasks(tasks: Sequence[Task], cost: Interference) -> list[Part]:
     """Return what the device shows until all `tasks` are done: compute, and exchanges left alone.
 
     Raises ValueError where a task waits for one that is launched after it.
     """
-    left = [task.part.seconds for task in tasks]
-    queues = [[n for n, task in enumerate(tasks) if task.apart is apart] for apart in (True, False)]
-    found: list[Part] = []
+    return on_streams(tasks, cost).parts
+
+
+def on_streams(tasks: Sequence[Task], cost: Interference) -> Ran:
+    """Return what the device shows until all `tasks` are done, and when each of them ran.
+
+    Raises ValueError where a task waits for one that is launched after it.
+    """
+    run = _Run(tasks, [task.part.seconds for task in tasks], cost)
+    own, apart = ([n for n, task in enumerate(tasks) if task.apart is side] for side in _SIDES)
     ended = [False] * len(tasks)
-    while any(queues):
-        ready = [_ready(queue, tasks, ended) for queue in queues]
-        found += _advance(tasks, left, (ready[1], ready[0]), cost)
-        for queue, head in zip(queues, ready, strict=True):
-            if head is not None and left[head] <= 0.0:
-                ended[head] = True
-                queue.pop(0)
-    return found
+    first = second = 0
+    while first < len(own) or second < len(apart):
+        head = _ready(own, first, tasks, ended)
+        other = _ready(apart, second, tasks, ended)
+        if head >= 0 <= other and run.gains and tasks[head].part.stream == "compute":
+            run.together(head, other)
+        elif head >= 0 or other >= 0:
+            run.alone(head if head >= 0 else other)
+        else:
+            raise ValueError("a task waits for one that is launched after it on the same stream")
+        if head >= 0 >= run.left[head]:
+            ended[head] = True
+            first += 1
+        if other >= 0 >= run.left[other]:
+            ended[other] = True
+            second += 1
+    return Ran(run.parts, run.start_s, run.end_s)
 
 
-def _ready(queue: list[int], tasks: Sequence[Task], ended: list[bool]) -> int | None:
-    """Return the first task of a stream if it can run."""
-    if not queue:
-        return None
-    needed = tasks[queue[0]].after
-    return queue[0] if needed is None or ended[needed] else None
+_SIDES = (False, True)
 
 
-def _advance(
-    tasks: Sequence[Task], left: list[float], heads: tuple[int | None, int | None],
-    cost: Interference,
-) -> list[Part]:  # fmt: skip
-    """Run until the first of the two heads ends, and return what was done."""
-    first, second = heads
-    speed = 1 - cost.taken
-    if first is not None and second is not None:
-        own = tasks[first].part
-        if own.stream == "compute" and speed + cost.rate > 1:
-            passed_s = min(left[first] / speed, left[second] / cost.rate)
-            left[first] = _rest(left[first], passed_s * speed)
-            left[second] = _rest(left[second], passed_s * cost.rate)
-            slowed = Part("compute", SLOWED, passed_s * cost.taken)
-            return [Part(own.stream, own.name, passed_s * speed), slowed]
-    alone = first if first is not None else second
-    if alone is None:
-        raise ValueError("a task waits for one that is launched after it on the same stream")
-    part = tasks[alone].part
-    seconds, left[alone] = left[alone], 0.0
-    return [Part(part.stream, part.name, seconds)]
+def _ready(queue: list[int], place: int, tasks: Sequence[Task], ended: list[bool]) -> int:
+    """Return the first task of a stream if it can run, else -1."""
+    if place >= len(queue):
+        return -1
+    needed = tasks[queue[place]].after
+    return queue[place] if needed is None or ended[needed] else -1
+
+
+class _Run:
+    """The state of both streams."""
+
+    __slots__ = ("end_s", "gains", "left", "now_s", "parts", "rate", "speed", "start_s", "taken",
+                 "tasks")  # fmt: skip
+
+    def __init__(self, tasks: Sequence[Task], left: list[float], cost: Interference) -> None:
+        self.tasks, self.left = tasks, left
+        self.taken, self.speed, self.rate = cost.taken, 1 - cost.taken, cost.rate
+        self.gains = self.speed + self.rate > 1
+        self.now_s = 0.0
+        self.parts: list[Part] = []
+        self.start_s = [-1.0] * len(tasks)
+        self.end_s = [0.0] * len(tasks)
+
+    def together(self, first: int, second: int) -> None:
+        """Run until the first of both ends."""
+        left, speed, rate = self.left, self.speed, self.rate
+        passed_s = min(left[first] / speed, left[second] / rate)
+        left[first] = _rest(left[first], passed_s * speed)
+        left[second] = _rest(left[second], passed_s * rate)
+        own = self.tasks[first].part
+        self.parts.append(Part(own.stream, own.name, passed_s * speed))
+        self.parts.append(Part("compute", SLOWED, passed_s * self.taken))
+        self._passed((first, second), passed_s)
+
+    def alone(self, task: int) -> None:
+        """Run one task until it ends."""
+        part, seconds = self.tasks[task].part, self.left[task]
+        self.left[task] = 0.0
+        whole = not part.late and seconds == part.seconds
+        self.parts.append(part if whole else Part(part.stream, part.name, seconds))
+        self._passed((task,), seconds)
+
+    def _passed(self, tasks: tuple[int, ...], seconds: float) -> None:
+        for one in tasks:
+            if self.start_s[one] < 0:
+                self.start_s[one] = self.now_s
+            self.end_s[one] = self.now_s + seconds
+        self.now_s += seconds
 
 
 def _rest(seconds: float, done: float) -> float:

@@ -1,4 +1,4 @@
-"""The clock: simpy, with a recorder and a deadlock message that names who waits."""
+"""The clock: simpy, with a deadlock message that names who waits."""
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -23,10 +23,9 @@ class Slice:
 
 @dataclass(slots=True)
 class Clock:
-    """A simulation's time, and what happened in it."""
+    """A simulation's time."""
 
     environment: simpy.Environment = field(default_factory=simpy.Environment)
-    slices: list[Slice] = field(default_factory=list)
     waiting: dict[str, str] = field(default_factory=dict)
     """What each live process waits for, for the message when nothing moves any more."""
 
@@ -51,19 +50,6 @@ class Clock:
     def after(self, delay_s: float) -> simpy.Event:
         """Return the event that `delay_s` seconds have passed."""
         return self.environment.timeout(delay_s)
-
-    def trigger_after(self, event: simpy.Event, delay_s: float) -> None:
-        """Trigger `event` when `delay_s` seconds have passed."""
-        if delay_s == 0.0:
-            event.succeed()
-            return
-        timeout = self.environment.timeout(delay_s)
-        assert timeout.callbacks is not None
-        timeout.callbacks.append(event.trigger)
-
-    def record(self, track: str, name: str, start_s: float) -> None:
-        """Record that `name` ran on `track` from `start_s` until now."""
-        self.slices.append(Slice(track, name, start_s, self.now_s - start_s))
 
     def run(self) -> float:
         """Run until nothing is left to happen; return the time.

@@ -49,6 +49,8 @@ class CaseFile:
     pairs: tuple[Words, ...]
     """`moe_vs_dense` of a training file."""
     contrasts: tuple[Words, ...]
+    ratios: tuple[Words, ...] = ()
+    """`pairs` of an inference file: rows of one case over those of another."""
 
 
 def read_cases(path: Path) -> CaseFile:
@@ -77,6 +79,7 @@ def read_cases(path: Path) -> CaseFile:
         hardware=_mappings(data, "hardware"),
         pairs=_list(data, "moe_vs_dense"),
         contrasts=_list(data, "contrasts"),
+        ratios=_list(data, "pairs"),
     )
 
 

@@ -20,6 +20,9 @@ _OWN = ("name", "description")
 """Keys that a scenario does not take over from the one it extends."""
 _FILES: tuple[KeyPath, ...] = (
     ("model",), ("software",), ("cluster", "profile"), ("baseline", "model"),
+    ("serving", "workload", "trace"), ("serving", "workload", "trace", "file"),
+    *(("serving", "workload", which, *end) for which in ("prompt", "output")
+      for end in ((), ("file",))),
 )  # fmt: skip
 """Keys that may name a file, which is looked for from the folder of the scenario naming it."""
 

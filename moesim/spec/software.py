@@ -64,6 +64,13 @@ class SoftwareSpec(Spec):
     """Time the host needs from one launch to the next; left out, it always runs ahead."""
     host_sync: Figure[Seconds] | None = None
     """Time a layer of dropless experts stops for, while the host waits for the rows of each."""
+    host_per_iteration: Figure[Seconds] | None = None
+    """Time that an engine's host adds to each iteration; left out, none."""
+    host_per_layer: Figure[Seconds] | None = None
+    """Time in which an engine's host launches a layer where no CUDA graph does; left out, none."""
+    host_per_request: Figure[Seconds] | None = None
+    """Time of a request beside the engine: tokenising, and the way to the client; left out, none.
+    """
     reserved_memory: Figure[Bytes]
     """Device memory taken by the driver context, the framework and communication buffers."""
     fragmentation: Figure[Fraction]

@@ -83,6 +83,15 @@ class OptimizerSpec(Spec):
     the rare step that should have been clipped: stages that begin late may end late."""
     gradient_dtype: Literal["fp32", "bf16"] = "fp32"
     """Type in which gradients are kept and reduced."""
+    moment_dtype: Literal["fp32", "bf16", "fp8", "int8"] = "fp32"
+    """Type of Adam's moments. fp8 has a scale per tensor; int8, an 8-bit optimizer, one for each
+    block of 2048 values."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "OptimizerSpec":
+        if self.moment_dtype != "fp32" and self.kind != "adam":
+            raise ValueError(f"moment_dtype needs kind: adam; {self.kind} keeps no moments")
+        return self
 
 
 class OverlapSpec(Spec):

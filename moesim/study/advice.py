@@ -64,7 +64,10 @@ def _candidates(run: Training) -> Iterator[tuple[str, Scenario]]:
         listed = ", ".join(names)
         yield f"training.recompute=[{listed}]", _training(scenario, {"recompute": names})
     yield "training.recompute=full", _training(scenario, {"recompute": ("full",)})
-    for key, value in (("distributed", True), ("gradient_dtype", "bf16"), ("offload", 1.0)):
+    changes = [("distributed", True), ("gradient_dtype", "bf16"), ("offload", 1.0)]
+    if scenario.training.optimizer.kind == "adam":
+        changes.append(("moment_dtype", "int8"))
+    for key, value in changes:
         optimizer = scenario.training.optimizer.model_copy(update={key: value})
         text = "true" if value == 1.0 else str(value)
         yield f"training.optimizer.{key}={text}", _training(scenario, {"optimizer": optimizer})

@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from moesim import rng
+from moesim.cost.pricing import Machine
+from moesim.cost.stage import joint_passes
 from moesim.cost.times import PassCost, StageCost
 from moesim.spec.scenario import ClusterChoice
 from moesim.study.resolve import Training
@@ -25,38 +27,49 @@ def device_speeds(cluster: ClusterChoice, seed: int) -> npt.NDArray[np.float64]:
     return speeds
 
 
-def slowed(run: Training, costs: tuple[StageCost, ...]) -> tuple[StageCost, ...]:
+def slowness(cluster: ClusterChoice, seed: int, stages: int) -> tuple[float, ...]:
+    """Return how many times as long compute takes on the slowest device of each stage."""
+    if not cluster.speed_spread and cluster.slow is None:
+        return (1.0,) * stages
+    speeds = device_speeds(cluster, seed).reshape(stages, -1).min(axis=1)
+    return tuple(float(1 / speed) for speed in speeds)
+
+
+def slowed(run: Training, costs: tuple[StageCost, ...], on: Machine) -> tuple[StageCost, ...]:
     """Return each stage's costs as its slowest device has them.
 
     All ranks of a stage meet: in tensor and expert parallel groups at each layer, over replicas at
     the latest when gradients are reduced. With replicas that meet only there, the slowest of each
     stage need not be of the same pipeline, so that the step comes out long rather than short. All
-    compute slows down alike, transfers do not.
+    compute slows down alike, transfers do not; passes in pairs hide more of them beside it.
     """
-    cluster = run.scenario.cluster
-    if not cluster.speed_spread and cluster.slow is None:
-        return costs
-    speeds = device_speeds(cluster, run.scenario.seed).reshape(run.layout.pp, -1).min(axis=1)
-    return tuple(_stage(cost, float(1 / speed)) for cost, speed in zip(costs, speeds, strict=True))
+    times = slowness(run.scenario.cluster, run.scenario.seed, run.layout.pp)
+    paired = run.job.exchange_overlap == "batch"
+    return tuple(
+        _stage(cost, each, on, paired) if each != 1.0 else cost
+        for cost, each in zip(costs, times, strict=True)
+    )
 
 
-def _stage(cost: StageCost, times: float) -> StageCost:
+def _stage(cost: StageCost, times: float, on: Machine, paired: bool) -> StageCost:
+    forward, backward = _passes(cost.forward, times), _passes(cost.backward, times)
     return replace(
         cost,
-        forward=_passes(cost.forward, times),
-        backward=_passes(cost.backward, times),
+        forward=forward,
+        backward=backward,
         inputs=_passes(cost.inputs, times),
         weights=_passes(cost.weights, times),
-        joint=tuple(_passes(row, times) for row in cost.joint),
+        joint=joint_passes(forward, backward, on, paired),
         update_s=cost.update_s * times,
     )
 
 
 def _passes(passes: Passes, times: float) -> Passes:
-    return tuple(_pass(one, times) for one in passes)
+    return tuple(slower_pass(one, times) for one in passes)
 
 
-def _pass(one: PassCost, times: float) -> PassCost:
+def slower_pass(one: PassCost, times: float) -> PassCost:
+    """Return a pass whose compute takes so many times as long."""
     parts = tuple(
         replace(part, seconds=part.seconds * times) if part.stream == "compute" else part
         for part in one.parts

@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Callable
 
-from moesim.cost.activations import Moment
-from moesim.cost.memory import StageMemory, stage_memory
+from moesim.cost.activations import ChunkActivations, fullest
+from moesim.cost.memory import StageMemory, always_held, stage_activations, with_activations
 from moesim.cost.pipeline import Chunk
 from moesim.cost.pricing import Machine, machine
 from moesim.cost.recomputation import again
@@ -17,8 +17,7 @@ from moesim.model.flop import forward_flop, whole_layer
 from moesim.model.layers import mtp_operators
 from moesim.model.operators import flop
 from moesim.model.shapes import Shard
-from moesim.sim.training.moments import fullest_moments
-from moesim.sim.training.registry import ROUTES, stage_order
+from moesim.sim.training.registry import ROUTES, stage_moments, stage_order
 from moesim.sim.training.schedules import Order, Pair
 from moesim.sim.training.step import StepPlan, StepResult, simulate_step, work_of
 from moesim.study.device_speeds import slowed
@@ -69,13 +68,13 @@ def simulate(run: Training, progress: Callable[[int, int], None] | None = None) 
 
 def stage_orders(run: Training) -> tuple[Order, ...]:
     """Return the schedule of every stage."""
-    layout = run.layout
-    return tuple(_order(run, stage, run.micro_batches) for stage in range(layout.pp))
+    return tuple(stage_order(*_schedule(run, stage)) for stage in range(run.layout.pp))
 
 
-def _order(run: Training, stage: int, micro_batches: int) -> Order:
+def _schedule(run: Training, stage: int) -> tuple[str, int, int, tuple[int, int], bool]:
+    """Return the schedule of a stage, as the registry asks for it."""
     layout, pairs = run.layout, run.job.exchange_overlap == "batch"
-    return stage_order(layout.schedule, stage, layout.pp, (micro_batches, layout.vpp), pairs)
+    return layout.schedule, stage, layout.pp, (run.micro_batches, layout.vpp), pairs
 
 
 def stage_costs(
@@ -89,7 +88,7 @@ def stage_costs(
         if key not in known:
             known[key] = stage_cost(run.job, stage, loads, on)
         costs.append(known[key])
-    return slowed(run, tuple(costs))
+    return slowed(run, tuple(costs), on)
 
 
 def _likeness(chunk: Chunk, loads: Loads) -> object:
@@ -113,24 +112,20 @@ def plan(run: Training, orders: tuple[Order, ...], costs: tuple[StageCost, ...])
 
 
 def memory(run: Training, stages: list[list[Chunk]], loads: Loads) -> list[StageMemory]:
-    """Return the peak memory of one rank of each stage."""
-    return [
-        stage_memory(
-            run.job, stage, loads, _moments(run, number, len(stage)), run.layout, run.software
-        )
-        for number, stage in enumerate(stages)
-    ]
-
-
-def _moments(run: Training, stage: int, chunks: int) -> tuple[Moment, ...]:
-    """Return the moments among which a stage is at its fullest.
-
-    1F1B holds no more after its first few groups of micro-batches: four pipelines' worth decide.
-    """
-    layout, micro_batches = run.layout, run.micro_batches
-    if layout.schedule != "gpipe":
-        micro_batches = min(micro_batches, 4 * layout.pp)
-    return fullest_moments(_order(run, stage, micro_batches), chunks)
+    """Return the peak memory of one rank of each stage; equal stages are counted once."""
+    known: dict[object, tuple[StageMemory, tuple[ChunkActivations, ...]]] = {}
+    found = []
+    for number, stage in enumerate(stages):
+        key = tuple(_likeness(chunk, loads) for chunk in stage)
+        if key not in known:
+            known[key] = (
+                always_held(run.job, stage, loads, run.layout, run.software),
+                stage_activations(run.job, stage, loads),
+            )
+        always, held = known[key]
+        most = fullest(held, stage_moments(*_schedule(run, number)))
+        found.append(with_activations(always, *most, run.software))
+    return found
 
 
 def _step(number: int, result: StepResult, loads: Loads) -> Step:

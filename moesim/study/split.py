@@ -7,7 +7,7 @@ from moesim.cost.pipeline import Chunk, balanced, chunks, equal_sizes
 from moesim.cost.pricing import Machine, machine
 from moesim.cost.stage import backward_pass, forward_pass
 from moesim.cost.work import Block, Loads, blocks
-from moesim.moe.assignment import assign
+from moesim.moe.assignment import LayerLoad, Router, assign
 from moesim.moe.loads import LoadLaw
 from moesim.spec.schedule_names import FOLDED
 from moesim.study.resolve import Training
@@ -40,7 +40,7 @@ def _seconds(run: Training, layers: int) -> tuple[list[float], float]:
     """Return the seconds of each layer for one micro-batch, and of what follows the last."""
     on = machine(run.cluster.device, run.cluster.topology, run.software, run.layout)
     whole = chunks(run.architecture, 1)[0][0]
-    found = blocks(run.job, whole, _even_loads(run))
+    found = blocks(run.job, whole, even_loads(run))
     ahead = 2 if run.architecture.encoder else 1  # the embeddings
     known: dict[int, float] = {}
     for block in found:
@@ -54,9 +54,14 @@ def _block_s(block: Block, on: Machine, recompute: tuple[str, ...]) -> float:
     return forward_pass([block], on).seconds + backward_pass([block], on, recompute).seconds
 
 
-def _even_loads(run: Training) -> Loads:
+def even_loads(run: Training) -> Loads:
+    """Return the loads of all layers with experts where every expert has equally many rows."""
     unused = rng.stream(0, "even loads draw nothing")
-    return {
-        layer.number: assign(replace(router(layer, run), law=LoadLaw()), unused)
-        for layer in moe_layers(run)
-    }
+    known: dict[Router, LayerLoad] = {}
+    loads = {}
+    for layer in moe_layers(run):
+        routed = replace(router(layer, run), law=LoadLaw())
+        if routed not in known:
+            known[routed] = assign(routed, unused)
+        loads[layer.number] = known[routed]
+    return loads

@@ -208,6 +208,7 @@ EXTREMES: dict[str, tuple[Any, ...]] = {
     "training.optimizer.kind": ("adam", "adafactor", "sgd"),
     "training.optimizer.distributed": (True, False),
     "training.optimizer.gradient_dtype": ("fp32", "bf16"),
+    "training.optimizer.moment_dtype": ("fp32", "bf16", "fp8", "int8"),
     "training.optimizer.offload": (True, False, 0.5),
     "training.overlap.grad_reduce": (True, False),
     "training.overlap.param_gather": (True, False),

@@ -38,7 +38,7 @@ def test_a_script_becomes_files_that_run(tmp_path: Path) -> None:
 
 
 def test_explain_tells_what_became_of_each_argument() -> None:
-    words = [*MIXTRAL.split(), "--tp-comm-overlap", "--nonsense", "1"]
+    words = [*MIXTRAL.split(), "--use-sharp", "--nonsense", "1"]
     options = ["--accelerator", "h100-sxm", "--devices", "64", "--explain"]
     refused = RUNNER.invoke(app, ["import", "megatron", *options, *words])
     assert refused.exit_code == 2
@@ -48,5 +48,5 @@ def test_explain_tells_what_became_of_each_argument() -> None:
     lines = [" ".join(line.split()) for line in found.stdout.splitlines()]
     assert "--num-layers 32 mapped model.layers: 32" in lines
     assert "--nonsense 1 unknown nothing" in lines
-    assert any(line.startswith("--tp-comm-overlap not modelled") for line in lines)
+    assert any(line.startswith("--use-sharp not modelled") for line in lines)
     assert "--cross-entropy-loss-fusion training.cross_entropy unfused fused" in lines

@@ -134,6 +134,7 @@ CHANGES: dict[str, Change] = {
     "training.optimizer.offload": Change("true"),
     "training.optimizer.post_validation": Change("true", ("parallel={pp: 2, ep: 8}",)),
     "training.optimizer.gradient_dtype": Change("bf16"),
+    "training.optimizer.moment_dtype": Change("int8"),
     "training.overlap.grad_reduce": Change("false"),
     "training.overlap.param_gather": Change("false"),
     "training.overlap.tensor_parallel": Change("true", DENSE),

@@ -9,6 +9,7 @@ from moesim.cost.families.attention_work import causal_pairs
 from moesim.cost.families.number_types import NUMBER_TYPES
 from moesim.cost.fitted import Found
 from moesim.cost.serving.deployment import Deployment
+from moesim.cost.serving.products import gemm_s
 from moesim.model.architecture import GroupedQueryAttention, LatentAttention
 
 
@@ -84,11 +85,20 @@ def _with_cache(on: Deployment, family: str) -> Found | None:
     return on.kernels.kind("bf16", family, "")
 
 
-def latent_decode_s(sequences: int, tokens: Array, heads: int, on: Deployment) -> Array | None:
-    """Return one step of latent attention with its projections, or None without a curve."""
-    found = _module(on, "mla_decode_module")
+def latent_decode_s(
+    attention: LatentAttention, sequences: int, tokens: Array, heads: int, *, on: Deployment
+) -> Array:
+    """Return one step of latent attention with its projections.
+
+    By the measured module; without one, for this device or these widths, projections and the bytes
+    of the cache at the assumed rate.
+    """
+    found = _module(on, "mla_decode_module") if _usual(attention) else None
     if found is None:
-        return None
+        size = _cache_bytes(on) * (attention.kv_lora_rank + attention.qk_rope_head_dim)
+        rate = on.chip.memory_bandwidth_bytes_per_s * on.software.memory_fraction
+        around = latent_projections_s(attention, np.array([float(sequences)]), heads, on)[0]
+        return np.asarray(around + sequences * tokens * size / rate + on.software.kernel_launch_s)
     samples = {
         "batch_size": np.full_like(tokens, sequences), "kv_tokens": np.maximum(tokens, 1.0),
         **_latent(tokens, heads, on),
@@ -96,16 +106,48 @@ def latent_decode_s(sequences: int, tokens: Array, heads: int, on: Deployment) -
     return predict_s(mla.MLA_DECODE_MODULE, found.curve, samples, on.chip)
 
 
-def latent_prefill_s(tokens: Array, past: Array, heads: int, on: Deployment) -> Array | None:
+def latent_prefill_s(
+    attention: LatentAttention, tokens: Array, past: Array, heads: int, *, on: Deployment
+) -> Array:
     """Return a chunk of a prompt through latent attention with its projections."""
-    found = _module(on, "mla_prefill_module")
+    found = _module(on, "mla_prefill_module") if _usual(attention) else None
     if found is None:
-        return None
+        width = attention.qk_nope_head_dim + attention.qk_rope_head_dim + attention.v_head_dim
+        pairs = causal_pairs(tokens, tokens + past, 0.0)
+        rate = on.chip.peak_flop_per_s["bf16"] * on.software.attention_fraction
+        around = latent_projections_s(attention, tokens, heads, on)
+        return around + 2.0 * pairs * heads * width / rate + on.software.kernel_launch_s
     samples = {
         "batch_size": np.ones_like(tokens), "seq_len": tokens, "past_kv_tokens": past,
         **_latent(tokens, heads, on),
     }  # fmt: skip
     return predict_s(mla.MLA_PREFILL_MODULE, found.curve, samples, on.chip)
+
+
+def latent_projections_s(
+    attention: LatentAttention, tokens: Array, heads: int, on: Deployment
+) -> Array:
+    """Return the products around latent attention: down, up for queries and values, and out."""
+    hidden, number = on.architecture.hidden, on.formats.attention
+    nope, rope, value = (
+        attention.qk_nope_head_dim, attention.qk_rope_head_dim, attention.v_head_dim
+    )  # fmt: skip
+    rank = attention.q_lora_rank or hidden
+    down = (attention.q_lora_rank or 0) + attention.kv_lora_rank + rope
+    shapes = [
+        (down, hidden), (heads * (nope + rope), rank),
+        (heads * (nope + value), attention.kv_lora_rank), (hidden, heads * value),
+    ]  # fmt: skip
+    return np.asarray(sum(gemm_s(tokens, n, k, number, on) for n, k in shapes), dtype=np.float64)
+
+
+def _usual(attention: LatentAttention) -> bool:
+    """Tell whether the widths are those of DeepSeek-V3, which the modules were measured with."""
+    found = (
+        attention.q_lora_rank, attention.kv_lora_rank, attention.qk_rope_head_dim,
+        attention.qk_nope_head_dim, attention.v_head_dim,
+    )  # fmt: skip
+    return found == (mla.Q_LORA, mla.KV_LORA, mla.ROPE, mla.NOPE, mla.V)
 
 
 def _latent(tokens: Array, heads: int, on: Deployment) -> dict[str, Array]:

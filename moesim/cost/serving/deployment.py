@@ -69,5 +69,8 @@ class Deployment:
     cut: Cut
     formats: Formats
     load: LoadLaw
+    overlap: Literal["none", "shared_expert", "two_batch"] = "none"
+    """What runs while tokens travel between groups of ranks: nothing, shared experts, or the other
+    half of the batch."""
     graphs: bool = True
     """Whether decoding is launched as CUDA graphs."""

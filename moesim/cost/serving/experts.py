@@ -19,6 +19,9 @@ from moesim.moe.loads import LoadLaw, draw_shares
 _DRAWS = 32
 """Draws of the law of shares that are averaged, share by share from the largest down."""
 
+_SPREADS = 31
+"""Ways to spread experts over ranks, of which the middle one counts."""
+
 _MANY = 20.0
 """Rows from which a binomial law is near enough to a normal one."""
 
@@ -52,10 +55,11 @@ def fullest_rows(tokens: int, ffn: MoeFfn, on: Deployment) -> Array:
     """Return the rows of each expert of the rank with most rows, for a typical batch of `tokens`.
 
     Each expert is chosen with the probability that the law of the load gives it; its rows are a
-    quantile of their binomial law, the quantiles spread evenly over the experts. Ranks hold experts
-    as they come; with redundant experts the ranks are level and the rows of copies shared.
+    quantile of their binomial law, the quantiles spread evenly over the experts. Of many ways to
+    spread experts over ranks the one stands whose fullest rank is in the middle; with redundant
+    experts the ranks are level and the rows of copies shared.
     """
-    chosen, places = _typical(on.load, ffn.num_experts, ffn.top_k)
+    chosen, places = _typical(on.load, ffn.num_experts, ffn.top_k, on.cut.ep)
     rows = binomial_quantiles(tokens, chosen, places)
     ranks, slots = on.cut.ep, ffn.num_experts + on.cut.redundant_experts
     if on.cut.redundant_experts:
@@ -66,13 +70,16 @@ def fullest_rows(tokens: int, ffn: MoeFfn, on: Deployment) -> Array:
 
 
 @lru_cache(maxsize=64)
-def _typical(law: LoadLaw, experts: int, top_k: int) -> tuple[Array, Array]:
-    """Return each expert's probability to be chosen by a token, and its quantile, in some order."""
+def _typical(law: LoadLaw, experts: int, top_k: int, ranks: int) -> tuple[Array, Array]:
+    """Return each expert's probability to be chosen by a token, and its quantile, rank by rank."""
     draws = rng.stream(0, "typical shares of experts")
     ranked = [np.sort(draw_shares(law, experts, draws)) for _ in range(_DRAWS)]
-    shares = np.mean(ranked, axis=0)[draws.permutation(experts)]
-    places = (draws.permutation(experts) + 0.5) / experts
-    return inclusion(np.asarray(shares), top_k), places
+    chosen = inclusion(np.asarray(np.mean(ranked, axis=0)), top_k)
+    spread = [chosen[draws.permutation(experts)] for _ in range(_SPREADS)]
+    held = experts // ranks * ranks
+    fullest = [one[:held].reshape(ranks, -1).sum(axis=1).max() for one in spread]
+    middle = int(np.argsort(fullest)[_SPREADS // 2])
+    return spread[middle], (draws.permutation(experts) + 0.5) / experts
 
 
 def binomial_quantiles(tokens: int, chosen: Array, places: Array) -> Array:

@@ -3,10 +3,12 @@
 import numpy as np
 
 from moesim.cost.curves import Array
+from moesim.cost.exchange_overlap import together_s
 from moesim.cost.serving.deployment import Deployment
 from moesim.cost.serving.exchange import all_reduce_s, brought_s
 from moesim.cost.serving.experts import experts_s
 from moesim.cost.serving.products import gemm_s, passes_s
+from moesim.cost.two_streams import interference
 from moesim.model.architecture import (
     DenseFfn,
     GroupedQueryAttention,
@@ -20,7 +22,7 @@ _WIDE = 2.0
 
 
 def layer_s(layer: Layer, tokens: Array, on: Deployment) -> Array:
-    """Return a layer without attention kernel and routed experts, for one attention group."""
+    """Return a layer without attention, routed experts and exchange, for one attention group."""
     hidden = on.architecture.hidden
     norms = 2 * passes_s(tokens, 4 * _WIDE * hidden, on)
     return norms + _projections_s(layer, tokens, on) + _ffn_s(layer.ffn, tokens, on)
@@ -34,7 +36,7 @@ def _projections_s(layer: Layer, tokens: Array, on: Deployment) -> Array:
         return summed
     if isinstance(attention, LinearAttention):
         q = attention.value_heads * attention.value_head_dim // tp
-        kv = 2 * attention.key_heads * attention.key_head_dim // tp + q
+        kv = 2 * attention.key_heads * attention.key_head_dim // tp + q  # with the output's gate
     else:
         q = max(1, attention.heads // tp) * attention.head_dim
         kv = 2 * max(1, attention.kv_heads // tp) * attention.head_dim
@@ -52,11 +54,39 @@ def _ffn_s(ffn: DenseFfn | MoeFfn, tokens: Array, on: Deployment) -> Array:
     if isinstance(ffn, DenseFfn):
         return _dense_s(ffn.width, ffn.gated, tokens, on) + all_reduce_s(tokens, on)
     hidden = on.architecture.hidden
-    total = gemm_s(tokens, ffn.num_experts, hidden, "bf16", on) + brought_s(tokens, ffn, on)
-    for width in (ffn.shared_width, ffn.parallel_dense_width):
-        if width:
-            total = total + _dense_s(width, ffn.gated, tokens, on)
+    router = gemm_s(tokens, ffn.num_experts, hidden, "bf16", on)
+    return router + beside_experts_s(ffn, tokens, on)
+
+
+def beside_experts_s(ffn: MoeFfn, tokens: Array, on: Deployment) -> Array:
+    """Return shared experts and dense networks beside the routed ones."""
+    widths = [width for width in (ffn.shared_width, ffn.parallel_dense_width) if width]
+    total = np.zeros_like(tokens)
+    for width in widths:
+        total = total + _dense_s(width, ffn.gated, tokens, on)
     return total
+
+
+def exchanged_s(layer: Layer, tokens: Array, on: Deployment) -> Array:
+    """Return what brings tokens to their experts and the results back, beside what may hide it.
+
+    Where the engine runs shared experts meanwhile, only what sticks out beyond them.
+    """
+    ffn = layer.ffn
+    if not isinstance(ffn, MoeFfn):
+        return np.zeros_like(tokens)
+    sent = brought_s(tokens, ffn, on)
+    if on.overlap != "shared_expert" or on.cut.dp == 1:
+        return sent
+    hides = beside_experts_s(ffn, tokens, on)
+    return together_each_s(hides, sent, on) - hides
+
+
+def together_each_s(compute: Array, sent: Array, on: Deployment) -> Array:
+    """Return how long compute takes with an exchange beside it, for each of many."""
+    cost = interference(on.device, on.software)
+    pairs = zip(compute, sent, strict=True)
+    return np.array([together_s(float(one), float(other), cost) for one, other in pairs])
 
 
 def routed_s(layer: Layer, tokens: Array, on: Deployment) -> Array:

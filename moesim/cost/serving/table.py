@@ -7,11 +7,19 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from moesim.cost.curves import Array
+from moesim.cost.exchange_overlap import together_s
 from moesim.cost.iteration import TabledTimes
 from moesim.cost.serving import attention as attend
 from moesim.cost.serving.deployment import Deployment
-from moesim.cost.serving.layer import embedding_s, head_s, layer_s, routed_s
-from moesim.model.architecture import GroupedQueryAttention, LatentAttention, Layer
+from moesim.cost.serving.layer import embedding_s, exchanged_s, head_s, layer_s, routed_s
+from moesim.cost.serving.linear import scan_s
+from moesim.cost.two_streams import interference
+from moesim.model.architecture import (
+    GroupedQueryAttention,
+    LatentAttention,
+    Layer,
+    LinearAttention,
+)
 
 _TOKENS = np.array(
     [1, 2, 4, 8, 12, *range(16, 256, 16), *range(256, 1024, 64), *range(1024, 4096, 256),
@@ -28,7 +36,13 @@ class HostTime:
     """What an engine's host adds to an iteration that the device waits for."""
 
     iteration_s: float = 0.0
-    sequence_s: float = 0.0
+    """Of every iteration: scheduling and sampling that no device work hides."""
+    layer_s: float = 0.0
+    """To launch the kernels of a layer: what each layer of an iteration with prompts takes at
+    least, since only decoding is launched as CUDA graphs."""
+    request_s: float = 0.0
+    """Of each request, beside the engine: until it has the prompt as tokens, and until the client
+    has the first token. No device waits for it."""
 
 
 _CHUNKS = np.array([1, 2, *(round(2 ** (p / 2)) for p in range(4, 35))], dtype=np.float64)
@@ -41,17 +55,17 @@ _PAST = np.array([0, *(2**p for p in range(7, 21))], dtype=np.float64)
 def iteration_times(on: Deployment, host: HostTime) -> TabledTimes:
     """Return what iterations of `on` take."""
     layers = [(run.layer, run.count) for run in on.architecture.decoder]
-    body = np.sum([count * layer_s(layer, _TOKENS, on) for layer, count in layers], axis=0)
-    body = body + embedding_s(_TOKENS, on)
-    routed = np.sum([count * routed_s(layer, _TOKENS, on) for layer, count in layers], axis=0)
+    rest = _Rest.of(layers, on)
     head = head_s(_TOKENS, on)
     chunk = _Chunks(layers, on)
+    launched = host.layer_s * sum(count for _, count in layers)
 
     def batch_s(tokens: int, sequences: int, everyone: int) -> float:
-        passed = float(np.interp(float(tokens), _TOKENS, body))
-        passed += float(np.interp(float(everyone), _TOKENS, routed))
         drawn = float(np.interp(float(sequences), _TOKENS, head))
-        return passed + drawn + host.iteration_s + sequences * host.sequence_s
+        device = rest.seconds(tokens, everyone) + drawn
+        if tokens > sequences:  # with prompts: launched kernel by kernel
+            device = max(device, launched)
+        return device + host.iteration_s
 
     def decode_s(sequences: int) -> tuple[Sequence[int], Sequence[float]]:
         total = np.zeros_like(_CACHED)
@@ -60,6 +74,44 @@ def iteration_times(on: Deployment, host: HostTime) -> TabledTimes:
         return [0, *(int(c) * sequences for c in _CACHED[1:])], [float(s) for s in total]
 
     return TabledTimes(decode_s, batch_s, chunk.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """Everything but attention and the head, priced at numbers of tokens, lines between them."""
+
+    own: Array
+    """What a rank computes for its own tokens."""
+    routed: Array
+    """What the fullest rank's experts compute for the tokens of all."""
+    sent: Array
+    on: Deployment
+
+    @classmethod
+    def of(cls, layers: list[tuple[Layer, int]], on: Deployment) -> "_Rest":
+        """Return all layers of a deployment."""
+        own = np.sum([count * layer_s(layer, _TOKENS, on) for layer, count in layers], axis=0)
+        routed = np.sum([count * routed_s(layer, _TOKENS, on) for layer, count in layers], axis=0)
+        sent = np.sum([count * exchanged_s(layer, _TOKENS, on) for layer, count in layers], axis=0)
+        return cls(own + embedding_s(_TOKENS, on), routed, sent, on)
+
+    def seconds(self, tokens: int, everyone: int) -> float:
+        """Return an iteration with so many tokens on the fullest rank and on all.
+
+        Two halves of a batch one beside the other: each computes while the other's tokens travel.
+        Attention is not counted as something that these hide behind.
+        """
+        halves = 2 if self.on.overlap == "two_batch" and self.on.cut.dp > 1 else 1
+        compute = self._at(tokens / halves, self.own) + self._at(everyone / halves, self.routed)
+        sent = self._at(tokens / halves, self.sent)
+        if halves == 1:
+            return compute + sent
+        cost = interference(self.on.device, self.on.software)
+        return together_s(halves * compute, halves * sent, cost)
+
+    @staticmethod
+    def _at(tokens: float, priced: Array) -> float:
+        return float(np.interp(tokens, _TOKENS, priced))
 
 
 @dataclass(slots=True)
@@ -100,11 +152,9 @@ def _decode_s(layer: Layer, sequences: int, on: Deployment) -> Array:
             return attend.decode_s(layer.attention, sequences, _CACHED, on)
         case LatentAttention():
             heads = max(1, layer.attention.heads // on.cut.tp)
-            found = attend.latent_decode_s(sequences, _CACHED, heads, on)
-            assert found is not None
-            return found
-        case _:
-            return np.zeros_like(_CACHED)
+            return attend.latent_decode_s(layer.attention, sequences, _CACHED, heads, on=on)
+        case LinearAttention():
+            return np.full_like(_CACHED, scan_s(layer.attention, sequences, sequences, on))
 
 
 def _prefill_s(layer: Layer, tokens: Array, past: Array, on: Deployment) -> Array:
@@ -113,11 +163,9 @@ def _prefill_s(layer: Layer, tokens: Array, past: Array, on: Deployment) -> Arra
             return attend.prefill_s(layer.attention, tokens, past, on)
         case LatentAttention():
             heads = max(1, layer.attention.heads // on.cut.tp)
-            found = attend.latent_prefill_s(tokens, past, heads, on)
-            assert found is not None
-            return found
-        case _:
-            return np.zeros_like(tokens)
+            return attend.latent_prefill_s(layer.attention, tokens, past, heads, on=on)
+        case LinearAttention():
+            return np.array([scan_s(layer.attention, 1, int(count), on) for count in tokens])
 
 
 def padded(tokens: int, sizes: Sequence[int]) -> int:

@@ -1,34 +1,9 @@
-"""One replica and requests that arrive when they do, or as many in flight as are wanted."""
+"""Requests that arrive when they do, or as many in flight as are wanted, and whoever serves."""
 
-from heapq import heappop, heappush
-from typing import Protocol
-
+from moesim.sim.serving.driver import Engine, drive
 from moesim.sim.serving.requests import Requests
 
 _FOREVER = 1 << 62
-
-
-class Engine(Protocol):
-    """What takes requests and lets time go by: a replica, or several."""
-
-    finished: list[int]
-
-    @property
-    def now(self) -> int:
-        """Start of the next iteration."""
-        ...
-
-    def submit(self, request: int, at: int) -> None:
-        """Queue a request at a time up to which all was advanced."""
-        ...
-
-    def next_change(self) -> int | None:
-        """Return when something ends next if nothing is submitted before; None when idle."""
-        ...
-
-    def advance(self, until: int) -> None:
-        """Carry out all iterations that begin before `until`."""
-        ...
 
 
 def serve(replica: Engine, asked: Requests) -> None:
@@ -43,20 +18,11 @@ def serve(replica: Engine, asked: Requests) -> None:
 
 def serve_closed(replica: Engine, asked: Requests, in_flight: int) -> None:
     """Keep so many requests in flight: each that finishes makes room for the next one."""
-    free = [0] * min(in_flight, len(asked))
-    following = 0
-    while True:
-        change = replica.next_change()
-        if free and (change is None or free[0] <= change) and following < len(asked):
-            at = heappop(free)
-            replica.advance(at)
-            asked.arrival[following] = at
-            replica.submit(following, at)
-            following += 1
-        elif change is None:
-            return
-        else:
-            replica.advance(change)
-        for request in replica.finished:
-            heappush(free, asked.finish[request])
-        replica.finished.clear()
+    at_first = min(in_flight, len(asked))
+    following = iter(range(at_first, len(asked)))
+
+    def after(done: int) -> tuple[int, int] | None:
+        opened = next(following, None)
+        return None if opened is None else (asked.finish[done], opened)
+
+    drive(replica, asked, [(0, request) for request in range(at_first)], after)

@@ -28,6 +28,10 @@ class Decoding:
     """The step after its last."""
     evicted: bool = False
 
+    def __lt__(self, other: "Decoding") -> bool:
+        """Order a request that was evicted, and is to end at the same step again, by its start."""
+        return self.begun < other.begun
+
 
 @dataclass(slots=True)
 class Plan:

@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from moesim.cost.iteration import PS_PER_S
 
@@ -13,6 +14,14 @@ NEVER = -1
 def ps(seconds: float) -> int:
     """Return `seconds` in whole picoseconds."""
     return round(seconds * PS_PER_S)
+
+
+class Prefixes(Protocol):
+    """Ids of blocks by request: a list of tuples, or whatever makes them when asked."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, request: int, /) -> tuple[int, ...]: ...
 
 
 @dataclass(slots=True)
@@ -27,6 +36,16 @@ class Requests:
     allowed: "array[int]" = field(default_factory=lambda: array("q"))
     """Tokens that may come out at most, which is all that an engine knows; left empty, a request
     asks for as many as it gets (benchmarks that ignore the end of sequence)."""
+    prefix: Prefixes | None = None
+    """What each prompt begins with: ids of its leading blocks of `prefix_block` tokens, the last
+    of which may be filled in part. Equal ids are equal content, of the blocks before them too."""
+    prefix_block: int = 512
+    """Tokens that an id of `prefix` stands for (512: Mooncake's traces, README of FAST25-release).
+    """
+    session: "array[int] | None" = None
+    """The conversation of each request, where there are some."""
+    turn: "array[int] | None" = None
+    """The number of each request in its conversation, from 0."""
     scheduled: "array[int]" = field(init=False)
     """Start of the first iteration that took a part of the prompt."""
     first: "array[int]" = field(init=False)
@@ -39,6 +58,9 @@ class Requests:
     def __post_init__(self) -> None:
         if not len(self.prompt) == len(self.output) == len(self.arrival):
             raise ValueError("prompts, outputs and arrivals must be as many")
+        for column in (self.prefix, self.session, self.turn):
+            if column is not None and len(column) != len(self.prompt):
+                raise ValueError("prefixes, sessions and turns must be as many as the prompts")
         self.allowed = self.allowed or self.output
         for name in ("scheduled", "first", "finish"):
             setattr(self, name, array("q", [NEVER]) * len(self.prompt))

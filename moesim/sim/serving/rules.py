@@ -23,6 +23,8 @@ class EngineRules:
     """Tokens in a block of the cache."""
     blocks: int
     """Blocks that the cache has."""
+    balance_steps: int = 0
+    """Steps for which prompts wait until all attention data parallel ranks have one."""
     reserve_output: bool = False
     """Whether a request is only taken when there is room for all tokens that it may put out, so
     that nobody is ever preempted (TensorRT-LLM, guaranteed no evict)."""

@@ -1,12 +1,15 @@
-"""One optimizer step: every pipeline stage is a process that follows its schedule."""
+"""One optimizer step: every pipeline stage follows its schedule as far as its inputs are there.
+
+A pass starts when the pass before it on its stage has ended and its input has arrived, so times
+follow from each other by maximum and sum alone: no clock is needed, and none is kept.
+"""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-import simpy
-
 from moesim.cost.times import PassCost, StageCost
-from moesim.sim.kernel import Clock, Slice, Steps
+from moesim.errors import SimulationError
+from moesim.sim.kernel import Slice
 from moesim.sim.training.schedules import Action, Order, Pair, passes
 
 
@@ -52,88 +55,178 @@ class StepResult:
     slices: tuple[Slice, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where a kind of pass of a chunk gets its input from, and where its result goes.
+
+    A place is an input of a chunk of the network, F, B, or done for the turn at its end.
+    """
+
+    work: PassCost
+    takes: int | None
+    gives: int | None
+    delay_s: float
+
+
+@dataclass(slots=True)
+class _Stage:
+    """How far a stage has come."""
+
+    number: int
+    ways: dict[tuple[str, int], Way]
+    final: frozenset[int]
+    """The places of the items that make the gradients of a chunk final."""
+    log: StageLog = field(default_factory=StageLog)
+    done: int = 0
+    """Items of its order that are done."""
+    now_s: float = 0.0
+    gathered_s: float = 0.0
+    """When all weights are there."""
+    reduce_from: list[float] = field(default_factory=list)
+    """When the passes begin that make the gradients of a chunk final."""
+
+
+_Input = tuple[int, int]
+"""A place and a micro-batch."""
+
+
 @dataclass(slots=True)
 class _Step:
-    """The state that the stage processes of one step share."""
+    """The state of a step."""
 
     plan: StepPlan
-    clock: Clock = field(default_factory=Clock)
-    arrivals: dict[tuple[str, int, int], simpy.Event] = field(default_factory=dict)
-    logs: list[StageLog] = field(default_factory=list)
-    reduced: list[simpy.Event] = field(default_factory=list)
-    at_ends: dict[int, simpy.Event] = field(default_factory=dict)
-    """When each stage that holds the embedding has its gradients."""
+    stages: list[_Stage]
+    arrived: dict[_Input, float] = field(default_factory=dict)
+    waiting: dict[_Input, int] = field(default_factory=dict)
+    """The stage that cannot go on without it."""
+    slices: list[Slice] = field(default_factory=list)
 
-    @property
-    def depth(self) -> int:
-        stages = len(self.plan.stages)
-        return (
-            stages if self.plan.route == "two_ways" else stages * len(self.plan.stages[0].forward)
-        )
-
-    def position(self, stage: int, chunk: int) -> int:
-        """Return how many chunks of the network lie before this one."""
-        stages = len(self.plan.stages)
-        if self.plan.route != "loop":
-            return self.depth - 1 - stage if chunk else stage
-        return chunk * stages + stage
-
-    def arrival(self, kind: str, micro_batch: int, position: int) -> simpy.Event:
-        """Return the event that the input of a pass at virtual stage `position` is there."""
-        key = (kind, micro_batch, position)
-        if key not in self.arrivals:
-            self.arrivals[key] = self.clock.event()
-        return self.arrivals[key]
+    def record(self, track: str, name: str, start_s: float, end_s: float) -> None:
+        """Record that `name` ran on `track`."""
+        self.slices.append(Slice(track, name, start_s, end_s - start_s))
 
 
 def simulate_step(plan: StepPlan) -> StepResult:
     """Return how one step runs; SimulationError if the schedule cannot be followed."""
-    step = _Step(plan)
-    step.logs = [StageLog() for _ in plan.stages]
-    step.reduced = [step.clock.event() for _ in plan.stages]
-    ends = [stage for stage, times in enumerate(plan.stages) if times.embedding_s]
-    step.at_ends = {stage: step.clock.event() for stage in ends}
-    for stage in range(len(plan.stages)):
-        step.clock.start(f"stage {stage}", _stage(step, stage))
-    seconds = step.clock.run()
-    if plan.post_validation:
-        seconds = max(log.end_s - log.begin_s for log in step.logs)
-    return StepResult(seconds, tuple(step.logs), tuple(step.clock.slices))
+    stages = [
+        _Stage(number, ways(plan, number), _finals(order))
+        for number, order in enumerate(plan.orders)
+    ]
+    step = _Step(plan, stages)
+    ready = list(range(len(stages)))
+    while ready:
+        ready += _advance(step, stages[ready.pop()])
+    if step.waiting:
+        raise SimulationError(_stuck(step))
+    seconds = _finish(step)
+    logs = tuple(stage.log for stage in stages)
+    return StepResult(seconds, logs, tuple(sorted(step.slices, key=_in_time)))
 
 
-def _stage(step: _Step, stage: int) -> Steps:
-    clock, plan, log = step.clock, step.plan, step.logs[stage]
-    times = plan.stages[stage]
-    if plan.post_validation:
-        yield from _receive(step, stage, passes(plan.orders[stage][:1])[0])
-        log.begin_s = clock.now_s
-    gathered_s = times.gather_s
-    if gathered_s and not plan.overlap_gather:
-        yield clock.after(gathered_s)
-        clock.record(f"stage {stage} data-parallel", "gather weights", log.begin_s)
-        log.gather_exposed_s = gathered_s
-    elif gathered_s:
-        gathered_s /= plan.overlapped_rate
-        clock.slices.append(
-            Slice(f"stage {stage} data-parallel", "gather weights", log.begin_s, gathered_s)
-        )
-    reduce_from: list[float] = []
-    for number, action in enumerate(plan.orders[stage]):
-        for one in passes((action,)):
-            yield from _receive(step, stage, one)
-        start_s = clock.now_s
-        work = work_of(times, action)
-        if _is_last_backward(plan, stage, number, action):
-            reduce_from.append(start_s)
-        yield clock.after(work.seconds)
-        log.busy_s += work.seconds
-        clock.record(f"stage {stage} compute", str(action), start_s)
-        if number == 0 and plan.overlap_gather and log.begin_s + gathered_s > clock.now_s:
-            log.gather_exposed_s = log.begin_s + gathered_s - clock.now_s
-            yield clock.after(log.gather_exposed_s)
-        for one in passes((action,)):
-            _send(step, stage, one)
-    yield from _finish(step, stage, reduce_from)
+def _in_time(piece: Slice) -> tuple[float, str]:
+    return piece.start_s, piece.track
+
+
+def ways(plan: StepPlan, stage: int) -> dict[tuple[str, int], Way]:
+    """Return where the passes of a stage get their inputs, by kind and chunk."""
+    times, stages = plan.stages[stage], len(plan.stages)
+    depth = stages if plan.route == "two_ways" else stages * len(times.forward)
+    found: dict[tuple[str, int], Way] = {}
+    for chunk in range(len(times.forward)):
+        place = chunk * stages + stage
+        if plan.route != "loop":
+            place = depth - 1 - stage if chunk else stage
+        last = place == depth - 1
+        turns = [
+            plan.route == "v" and stage == stages - 1 and way != chunk for way in (True, False)
+        ]
+        ahead_s, back_s = (0.0 if turn or stages == 1 else times.send_s for turn in turns)
+        takes, back = depth + place, depth + place - 1 if place else None
+        kinds = {"F": times.forward, "B": times.backward, "I": times.inputs, "W": times.weights}
+        ends = {
+            "F": (place or None, 2 * depth - 1 if last else place + 1, 0.0 if last else ahead_s),
+            "B": (takes, back, back_s),
+            "I": (takes, back, back_s),
+            "W": (None, None, 0.0),
+        }
+        for kind, costs in kinds.items():
+            if costs:
+                found[kind, chunk] = Way(costs[chunk], *ends[kind])
+    return found
+
+
+def _stuck(step: _Step) -> str:
+    """Return who waits for what."""
+    names = []
+    for (place, micro_batch), number in sorted(step.waiting.items(), key=lambda one: one[1]):
+        stage = step.stages[number]
+        items = passes((step.plan.orders[number][stage.done],))
+        names += [
+            f"stage {number} waits for the input of {one}"
+            for one in items
+            if (stage.ways[one.kind, one.chunk].takes, one.micro_batch) == (place, micro_batch)
+        ]
+    latest_s = max(stage.now_s for stage in step.stages)
+    return f"the simulation stopped at {latest_s:.6g} s: {'; '.join(names)}"
+
+
+def _begin(step: _Step, stage: _Stage, input_s: float) -> float:
+    """Gather the weights, beside the first pass or before it; return when that can start.
+
+    A stage that does not wait for the others at the end of a step begins the next one late.
+    """
+    log, track = stage.log, f"stage {stage.number} data-parallel"
+    seconds = step.plan.stages[stage.number].gather_s
+    if step.plan.post_validation:
+        log.begin_s = input_s
+    if not seconds:
+        return input_s
+    if step.plan.overlap_gather:
+        beside_s = seconds / step.plan.overlapped_rate
+        stage.gathered_s = log.begin_s + beside_s
+        step.slices.append(Slice(track, "gather weights", log.begin_s, beside_s))
+        return input_s
+    log.gather_exposed_s = seconds
+    step.record(track, "gather weights", log.begin_s, log.begin_s + seconds)
+    return max(input_s, log.begin_s + seconds)
+
+
+def _advance(step: _Step, stage: _Stage) -> list[int]:
+    """Let a stage go on until an input is missing; return the stages that can go on after that."""
+    log, arrived, freed = stage.log, step.arrived, list[int]()
+    times, track = step.plan.stages[stage.number], f"stage {stage.number} compute"
+    order = step.plan.orders[stage.number]
+    while stage.done < len(order):
+        item = order[stage.done]
+        both = (item.forward, item.backward) if isinstance(item, Pair) else (item,)
+        found = [stage.ways[one.kind, one.chunk] for one in both]
+        start_s = stage.now_s
+        for one, way in zip(both, found, strict=True):
+            if way.takes is not None:
+                key = (way.takes, one.micro_batch)
+                if key not in arrived:
+                    step.waiting[key] = stage.number
+                    return freed
+                start_s = max(start_s, arrived[key])
+        if stage.done == 0:
+            start_s = _begin(step, stage, start_s)
+        seconds = work_of(times, item).seconds if len(both) > 1 else found[0].work.seconds
+        if stage.done in stage.final:
+            stage.reduce_from.append(start_s)
+        stage.now_s = start_s + seconds
+        log.busy_s += seconds
+        step.record(track, str(item), start_s, stage.now_s)
+        if stage.done == 0 and stage.gathered_s > stage.now_s:
+            log.gather_exposed_s = stage.gathered_s - stage.now_s
+            stage.now_s += log.gather_exposed_s
+        stage.done += 1
+        for one, way in zip(both, found, strict=True):
+            if way.gives is not None:
+                key = (way.gives, one.micro_batch)
+                arrived[key] = stage.now_s + way.delay_s
+                if key in step.waiting:
+                    freed.append(step.waiting.pop(key))
+    return freed
 
 
 def work_of(times: StageCost, action: Action | Pair) -> PassCost:
@@ -148,77 +241,55 @@ _FINAL = {"B", "W"}
 """Passes that make gradients of weights."""
 
 
-def _is_last_backward(plan: StepPlan, stage: int, number: int, item: Action | Pair) -> bool:
-    """Tell whether this pass makes the gradients of a chunk final."""
-    action = passes((item,))[-1]
-    if action.kind not in _FINAL:
-        return False
-    order, chunks = plan.orders[stage], len(plan.stages[stage].backward)
-    if len(order) - number > chunks * len(plan.stages):
-        return False  # the last pass of a chunk is among the last ones: spare the search
-    return not any(
-        later.kind in _FINAL and later.chunk == action.chunk
-        for later in passes(order[number + 1 :])
-    )
+def _finals(order: Order) -> frozenset[int]:
+    last = {
+        one.chunk: number
+        for number, item in enumerate(order)
+        for one in passes((item,))
+        if one.kind in _FINAL
+    }
+    return frozenset(last.values())
 
 
-def _receive(step: _Step, stage: int, action: Action) -> Steps:
-    position = step.position(stage, action.chunk)
-    if action.kind == "W" or (action.kind == "F" and position == 0):
-        return
-    name = f"stage {stage}"
-    step.clock.waiting[name] = f"the input of {action}"
-    if action.kind != "F" and position == step.depth - 1:
-        yield step.arrival("done", action.micro_batch, position)
-    else:
-        yield step.arrival("F" if action.kind == "F" else "B", action.micro_batch, position)
-    step.clock.waiting[name] = f"the end of {action}"
-
-
-def _send(step: _Step, stage: int, action: Action) -> None:
-    stages = len(step.plan.stages)
-    position = step.position(stage, action.chunk)
-    turns = step.plan.route == "v" and stage == stages - 1 and (action.kind == "F") != action.chunk
-    delay_s = step.plan.stages[stage].send_s if stages > 1 and not turns else 0.0
-    if action.kind == "F" and position == step.depth - 1:
-        step.arrival("done", action.micro_batch, position).succeed()
-    elif action.kind == "F":
-        step.clock.trigger_after(step.arrival("F", action.micro_batch, position + 1), delay_s)
-    elif action.kind != "W" and position > 0:
-        step.clock.trigger_after(step.arrival("B", action.micro_batch, position - 1), delay_s)
-
-
-def _finish(step: _Step, stage: int, reduce_from: list[float]) -> Steps:
-    """Reduce gradients, wait for the norm of all stages, update the weights.
+def _finish(step: _Step) -> float:
+    """Reduce gradients, wait for the norm of all stages, update the weights; return the end.
 
     Where the first and the last stage hold the same embedding, its gradients are summed over both
     before, when both have reduced theirs.
     """
-    clock, plan, log = step.clock, step.plan, step.logs[stage]
-    times = plan.stages[stage]
-    if times.reduce_s:
-        log.reduce_exposed_s, began_s = _exposed_reduction(plan, stage, reduce_from, clock.now_s)
-        yield clock.after(log.reduce_exposed_s)
-        clock.record(f"stage {stage} data-parallel", "reduce gradients", began_s)
-    if times.embedding_s:
-        step.at_ends[stage].succeed()
-        clock.waiting[f"stage {stage}"] = "the embedding's gradients of the other end"
-        yield clock.environment.all_of(list(step.at_ends.values()))
-        began_s = clock.now_s
-        yield clock.after(times.embedding_s)
-        log.reduce_exposed_s += times.embedding_s
-        clock.record(f"stage {stage} data-parallel", "reduce embedding", began_s)
-    step.reduced[stage].succeed()
-    if not plan.post_validation:
-        clock.waiting[f"stage {stage}"] = "the gradient norm of all stages"
-        yield clock.environment.all_of(step.reduced)
-    start_s = clock.now_s
-    yield clock.after(times.update_s)
-    clock.record(f"stage {stage} compute", "optimizer", start_s)
-    log.update_s, log.end_s = times.update_s, clock.now_s
+    plan = step.plan
+    for stage in step.stages:
+        if plan.stages[stage.number].reduce_s:
+            log, ended_s = stage.log, stage.now_s
+            log.reduce_exposed_s, began_s = exposed_reduction(
+                plan, stage.number, stage.reduce_from, ended_s
+            )
+            stage.now_s += log.reduce_exposed_s
+            step.record(
+                f"stage {stage.number} data-parallel", "reduce gradients", began_s, stage.now_s
+            )
+    _sum_embedding(step)
+    norm_s = max(stage.now_s for stage in step.stages)
+    for stage in step.stages:
+        log, start_s = stage.log, stage.now_s if plan.post_validation else norm_s
+        log.update_s = plan.stages[stage.number].update_s
+        log.end_s = start_s + log.update_s
+        step.record(f"stage {stage.number} compute", "optimizer", start_s, log.end_s)
+    return max(stage.log.end_s - stage.log.begin_s for stage in step.stages)
 
 
-def _exposed_reduction(
+def _sum_embedding(step: _Step) -> None:
+    """Sum the gradients of an embedding that both ends hold, when both have reduced theirs."""
+    ends = [stage for stage in step.stages if step.plan.stages[stage.number].embedding_s]
+    began_s = max((stage.now_s for stage in ends), default=0.0)
+    for stage in ends:
+        embedding_s = step.plan.stages[stage.number].embedding_s
+        stage.log.reduce_exposed_s += embedding_s
+        stage.now_s = began_s + embedding_s
+        step.record(f"stage {stage.number} data-parallel", "reduce embedding", began_s, stage.now_s)
+
+
+def exposed_reduction(
     plan: StepPlan, stage: int, from_s: list[float], now_s: float
 ) -> tuple[float, float]:
     """Return how long the reduction goes on after the last backward pass, and when it began.

@@ -56,6 +56,7 @@ FAMILIES: tuple[tuple[str, str, Mapping[str, str]], ...] = (
         _EMPTY,
     ),
     (r"Qwen3-32B", "qwen3-32b", _EMPTY),
+    (r"Qwen3-4B(-Base)?", "qwen3-4b", _EMPTY),
     (r"Qwen3-8B(-Base)?", "qwen3-8b", _EMPTY),
     (r"Qwen3-Next-80B-A3B-(Instruct|Thinking)", "qwen3-next-80b-a3b", _EMPTY),
     (r"Qwen3\.5-35B-A3B(-Base)?", "qwen3.5-35b-a3b", _EMPTY),

@@ -84,6 +84,14 @@ def put_formats(reading: Reading, formats: Mapping[str, str], *by: str, why: str
         reading.put(f"serving.formats.{key}", value, *by, why=why)
 
 
+def put_two_batches(reading: Reading, name: str) -> None:
+    """Two half batches, one computing while the other's tokens travel: with attention ranks."""
+    ranks = reading.scenario.get("serving.parallel.dp")
+    if ranks is not None and ranks.value > 1:
+        reading.put("serving.engine.overlap", "two_batch", name)
+    reading.say(name, "not modelled: without attention data parallel ranks nothing overlaps")
+
+
 def check_cut(
     reading: Reading, facts: ModelFacts, tp: tuple[str, int], pp: tuple[str, int]
 ) -> None:

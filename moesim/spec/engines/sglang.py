@@ -13,6 +13,7 @@ from moesim.spec.engines.facts import (
     fraction,
     positive,
     put_given,
+    put_two_batches,
     read_cache,
     read_quantization,
 )
@@ -79,7 +80,7 @@ def _read_experts(reading: Reading, facts: ModelFacts, tp: int) -> None:
     if reading.has("enable-two-batch-overlap"):
         if not deepep and backend == "none":
             reading.wrong("enable-two-batch-overlap", f"needs --{_BACKEND} other than none")
-        reading.say("enable-two-batch-overlap", "not modelled: two half batches would overlap")
+        put_two_batches(reading, "enable-two-batch-overlap")
     copies = "ep-num-redundant-experts"
     if reading.has(copies) and ep > 1:
         reading.put("serving.parallel.redundant_experts", reading.count(copies), copies)

@@ -14,6 +14,7 @@ from moesim.spec.engines.facts import (
     object_of,
     positive,
     put_given,
+    put_two_batches,
     read_cache,
     read_quantization,
     switched,
@@ -91,7 +92,7 @@ def _read_experts(reading: Reading, facts: ModelFacts, ranks: int) -> None:
         if not backend.startswith("deepep"):
             reading.wrong("enable-dbo", "needs --all2all-backend deepep_low_latency or "
                           "deepep_high_throughput")  # fmt: skip
-        reading.say("enable-dbo", "not modelled: two half batches would overlap")
+        put_two_batches(reading, "enable-dbo")
 
 
 def _read_copies(reading: Reading) -> None:

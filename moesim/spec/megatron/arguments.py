@@ -23,7 +23,8 @@ MAPPED_FLAGS = names(
     moe-router-force-load-balancing moe-router-padding-for-fp8
     moe-router-padding-for-quantization recompute-activations moe-layer-recompute bf16 fp16
     optimizer-cpu-offload grad-reduce-in-bf16 enable-cuda-graph external-cuda-graph
-    cross-entropy-loss-fusion use-flash-attn
+    cross-entropy-loss-fusion use-flash-attn tp-comm-overlap delay-wgrad-compute
+    use-precision-aware-optimizer
     """
 )
 """Flags that a scenario says."""
@@ -46,6 +47,7 @@ MAPPED_VALUES = names(
     recompute-granularity recompute-method recompute-num-layers recompute-modules fp8-format
     fp8-recipe fp4-format optimizer optimizer-offload-fraction main-grads-dtype cuda-graph-impl
     cuda-graph-scope cross-entropy-fusion-impl transformer-impl attention-backend world-size
+    cp-comm-type cpu-offloading-num-layers exp-avg-dtype exp-avg-sq-dtype
     """
 )
 """Arguments with values that a scenario says."""

@@ -7,6 +7,7 @@ core/transformer/transformer_config.py, __post_init__ (from memory, unchecked li
 import math
 import re
 
+from moesim.errors import nearest
 from moesim.spec.megatron.reading import Reading
 from moesim.spec.pipeline_text import pipeline_chunks
 
@@ -25,6 +26,7 @@ def read_cut(reading: Reading, devices: int) -> None:
     if reading.problems:
         return
     _read_sequence(reading)
+    _read_context(reading)
     _read_pipeline(reading)
     _read_sharding(reading, devices)
     _read_dispatcher(reading)
@@ -74,6 +76,31 @@ def _read_sequence(reading: Reading) -> None:
         return
     on = reading.has("sequence-parallel")
     reading.put("parallel.sequence_parallel", on, "sequence-parallel")
+
+
+_CP_COMM = {"p2p": "ring", "all_gather": "all_gather", "a2a": "all_to_all"}
+_TWO_LEVELS, _LEVELS = "a2a+p2p", "hierarchical-context-parallel-sizes"
+
+
+def _read_context(reading: Reading) -> None:
+    """One kind of transfer for all layers, or one word per layer."""
+    name, cp = "cp-comm-type", degrees(reading)[2]
+    kinds = set(reading.given[name].values) if reading.has(name) else {"p2p"}
+    for kind in sorted(kinds - {*_CP_COMM, _TWO_LEVELS}):
+        allowed = (*_CP_COMM, _TWO_LEVELS)
+        message = f"must be one of {', '.join(allowed)}, not '{kind}'.{nearest(kind, allowed)}"
+        reading.wrong(name, message)
+        return
+    if cp == 1:
+        reading.say(name, "no effect: context-parallel-size is 1")
+    elif _TWO_LEVELS in kinds:
+        if not reading.has(_LEVELS):
+            reading.wrong(name, f"{_TWO_LEVELS} needs --{_LEVELS}")
+        reading.leave(name, "heads apart inside a node, a ring between nodes: one ring is assumed")
+    elif len(kinds) > 1:
+        reading.leave(name, "kinds that differ by layer: a ring is assumed for all")
+    else:
+        reading.put("parallel.cp_comm", _CP_COMM[kinds.pop()], name)
 
 
 _PER_CHUNK, _CHUNKS = (
@@ -198,7 +225,9 @@ def _read_sharding(reading: Reading, devices: int) -> None:
                 _STRATEGY)  # fmt: skip
     if strategy in ("optim_grads", "optim_grads_params"):
         _put_fsdp(reading, devices, keeps=strategy == "optim_grads")
-    reading.say("outer-dp-sharding-strategy", "not modelled: shard groups are whole replicas")
+    if reading.word("outer-dp-sharding-strategy", "no_shard", ("no_shard", "optim")) == "optim":
+        reading.leave("outer-dp-sharding-strategy", "shard groups would be parts of the replicas")
+    reading.say("outer-dp-sharding-strategy", "one shard group of all replicas")
     _read_data_overlap(reading, distributed=distributed)
 
 
@@ -236,16 +265,15 @@ def _read_dispatcher(reading: Reading) -> None:
     )
     if reading.has("moe-enable-deepep") and kind != "flex":
         reading.wrong("moe-enable-deepep", f"needs --{name} flex")
+    ours = {"flex": backend, "alltoall_seq": "alltoall"}.get(kind, kind)
     why = "alltoall_seq was a layout of alltoall" if kind == "alltoall_seq" else ""
-    if kind == "flex":
-        why = "HybridEP too sends one copy per node" if backend == "hybridep" else ""
-        if backend == "ncclep":
-            why = "ncclep is taken as DeepEP: no measured curve of its own"
-    ours = {"flex": "deepep", "alltoall_seq": "alltoall"}.get(kind, kind)
+    if ours == "ncclep":
+        ours, why = "deepep", "ncclep is taken as DeepEP: no measured curve of its own"
     by = [name]
     by += ["moe-enable-deepep", "moe-flex-dispatcher-backend"] if kind == "flex" else []
     reading.put("parallel.dispatcher", ours, *by, why=why)
-    reading.say("moe-flex-dispatcher-backend", backend if kind == "flex" else "no effect: not flex")
+    if kind != "flex":
+        reading.say("moe-flex-dispatcher-backend", "no effect: not flex")
 
 
 def _read_order(reading: Reading) -> None:

@@ -133,6 +133,8 @@ def _fate(one: Given, reading: Reading) -> Fate:
         what = unmodelled.FLAGS.get(name) or unmodelled.VALUES[name]
         return Fate(str(one), "not modelled", what)
     said = [text for text in reading.became.get(name, ()) if text]
+    if name in reading.left:
+        return Fate(str(one), "not modelled", "; ".join(said))
     if name in _MAPPED:
         kind = "mapped" if name in reading.mapped else "no effect"
         return Fate(str(one), kind, "; ".join(dict.fromkeys(said)) or _unsaid(name))

@@ -58,6 +58,8 @@ class Reading:
     model: dict[str, Entry] = field(default_factory=dict)
     mapped: set[str] = field(default_factory=set)
     """Arguments that a key says."""
+    left: set[str] = field(default_factory=set)
+    """Arguments whose values moesim does not model."""
     became: dict[str, list[str]] = field(default_factory=dict)
     filled: list[Filled] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -126,6 +128,12 @@ class Reading:
         """Note what became of an argument, if it is given."""
         if name in self.given:
             self.became.setdefault(name, []).append(text)
+
+    def leave(self, name: str, text: str) -> None:
+        """Note that the value of an argument is not modelled, and what would change, if given."""
+        if name in self.given:
+            self.left.add(name)
+            self.say(name, text)
 
 
 def yaml_value(value: Any) -> str:

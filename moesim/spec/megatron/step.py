@@ -19,10 +19,12 @@ def read_step(reading: Reading, devices: int) -> None:
     _read_recompute(reading)
     _read_kernels(reading)
     _read_graphs(reading)
+    _read_tensor_overlap(reading)
+    _read_offload(reading)
     if reading.has("num-experts"):
         _read_exchange(reading)
         return
-    for name in ("overlap-moe-expert-parallel-comm", "moe-shared-expert-overlap"):
+    for name in (_BATCH, _SHARED, _DELAY):
         reading.say(name, "no effect without --num-experts")
 
 
@@ -72,6 +74,7 @@ def _read_optimizer(reading: Reading) -> None:
         reading.put("training.optimizer.offload", share, "optimizer-cpu-offload",
                     "optimizer-offload-fraction")  # fmt: skip
     reading.say("optimizer-offload-fraction", "no effect without --optimizer-cpu-offload")
+    _read_moments(reading)
     grads = reading.word("main-grads-dtype", "fp32", ("fp32", "bf16"))
     grads = "bf16" if reading.has("grad-reduce-in-bf16") else grads
     reading.put("training.optimizer.gradient_dtype", grads, "grad-reduce-in-bf16",
@@ -79,6 +82,27 @@ def _read_optimizer(reading: Reading) -> None:
     if grads == "bf16" and reading.has("accumulate-allreduce-grads-in-fp32"):
         reading.wrong("grad-reduce-in-bf16", "cannot stand beside "
                       "--accumulate-allreduce-grads-in-fp32")  # fmt: skip
+
+
+_AWARE, _MOMENTS = "use-precision-aware-optimizer", ("exp-avg-dtype", "exp-avg-sq-dtype")
+_MOMENT_KINDS = {"fp32": "fp32", "fp16": "bf16", "bf16": "bf16", "fp8": "fp8"}
+
+
+def _read_moments(reading: Reading) -> None:
+    """Read the types of Adam's two moments, which moesim takes to be one."""
+    reading.say(_AWARE, f"types of moments: --{_MOMENTS[0]}, --{_MOMENTS[1]}")
+    given = [reading.word(name, "fp32", tuple(_MOMENT_KINDS)) for name in _MOMENTS]
+    for name, kind in zip(_MOMENTS, given, strict=True):
+        if kind != "fp32" and not reading.has(_AWARE):
+            reading.wrong(name, f"needs --{_AWARE}")
+            return
+    if _MOMENT_KINDS[given[0]] != _MOMENT_KINDS[given[1]]:
+        for name in _MOMENTS:
+            reading.leave(name, "moments of two types: fp32 is assumed")
+        return
+    why = "fp16 has as many bytes" if "fp16" in given else ""
+    kind = _MOMENT_KINDS[given[0]]
+    reading.put("training.optimizer.moment_dtype", kind, *_MOMENTS, why=why)
 
 
 _GRANULARITY, _METHOD = "recompute-granularity", "recompute-method"
@@ -106,9 +130,7 @@ def _read_recompute(reading: Reading) -> None:
     for name in modules:
         if name not in _KNOWN_MODULES:
             reading.wrong(_MODULES, f"'{name}' is none of {', '.join(_KNOWN_MODULES)}")
-    if "shared_experts" in modules:
-        reading.notes.append("recomputation of shared experts is not modelled")
-    ours = [name for name in _KNOWN_MODULES[:-1] if name in modules]
+    ours = [name for name in _KNOWN_MODULES if name in modules]
     if ours:
         reading.put("training.recompute", ours, _MODULES, _GRANULARITY, "recompute-activations",
                     "moe-layer-recompute")  # fmt: skip
@@ -176,7 +198,40 @@ def _read_graphs(reading: Reading) -> None:
                 "enable-cuda-graph", "external-cuda-graph", _SCOPE, why=why)  # fmt: skip
 
 
+_TP_OVERLAP, _OFFLOAD = "tp-comm-overlap", "cpu-offloading-num-layers"
+
+
+def _read_tensor_overlap(reading: Reading) -> None:
+    if degrees(reading)[0] == 1:
+        reading.say(_TP_OVERLAP, "no effect: tensor-model-parallel-size is 1")
+        return
+    if reading.has(_TP_OVERLAP) and not reading.has("sequence-parallel"):
+        reading.wrong(_TP_OVERLAP, "needs --sequence-parallel")
+        return
+    on = reading.has(_TP_OVERLAP)
+    reading.put("training.overlap.tensor_parallel", on, _TP_OVERLAP)
+
+
+def _read_offload(reading: Reading) -> None:
+    """Megatron-LM's rules for activations that wait in the host's memory."""
+    layers = reading.count(_OFFLOAD)
+    if layers <= 0:
+        reading.say(_OFFLOAD, "no effect: 0 layers")
+        return
+    whole = reading.count("num-layers")
+    for wrong, message in (
+        (layers >= whole, f"must be below --num-layers {whole}"),
+        (degrees(reading)[1] > 1, "cannot stand beside pipeline parallelism"),
+        (reading.has(_GRANULARITY, "recompute-activations"), "cannot stand beside recomputation"),
+    ):
+        if wrong:
+            reading.wrong(_OFFLOAD, message)
+            return
+    reading.put("training.offload_layers", layers, _OFFLOAD, why="their weights stay")
+
+
 _BATCH, _SHARED = "overlap-moe-expert-parallel-comm", "moe-shared-expert-overlap"
+_DELAY = "delay-wgrad-compute"
 
 
 def _read_exchange(reading: Reading) -> None:
@@ -190,11 +245,13 @@ def _read_exchange(reading: Reading) -> None:
     if not reading.has(_BATCH):
         if reading.has(_SHARED):
             reading.put("training.overlap.expert_exchange", "shared_expert", _SHARED)
-        if reading.has("delay-wgrad-compute"):
-            reading.wrong("delay-wgrad-compute", f"needs --{_BATCH}")
+        if reading.has(_DELAY):
+            reading.wrong(_DELAY, f"needs --{_BATCH}")
         return
     _check_batch(reading, dispatcher)
     reading.put("training.overlap.expert_exchange", "batch", _BATCH)
+    if reading.has(_DELAY):
+        reading.put("training.overlap.delay_weight_gradients", True, _DELAY)
 
 
 def _check_batch(reading: Reading, dispatcher: str) -> None:

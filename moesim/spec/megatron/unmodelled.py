@@ -5,13 +5,11 @@ help texts (from memory, unchecked word by word).
 """
 
 FLAGS = {
-    "tp-comm-overlap": "tensor parallel transfers would run beside the products; here they do not",
     "disable-tp-comm-overlap-ag": "which tensor parallel transfers overlap",
     "disable-tp-comm-overlap-rs": "which tensor parallel transfers overlap",
     "tp-comm-overlap-rs-dgrad": "which tensor parallel transfers overlap",
     "disable-tp-comm-bulk-dgrad": "which tensor parallel transfers overlap",
     "disable-tp-comm-bulk-wgrad": "which tensor parallel transfers overlap",
-    "delay-wgrad-compute": "weight gradients would fill more of the wait for tokens",
     "defer-embedding-wgrad-compute": "the embedding's weight gradient would fill the last bubbles",
     "align-grad-reduce": "when stages start to reduce gradients",
     "no-align-grad-reduce": "when stages start to reduce gradients",
@@ -37,7 +35,6 @@ FLAGS = {
     "moe-router-fusion": "fewer kernels in the router",
     "mla-down-proj-fusion": "one product instead of two in latent attention",
     "cache-mla-latents": "of inference only",
-    "use-precision-aware-optimizer": "types of moments and master weights: fp32 is assumed",
     "no-barrier-with-level-1-timing": "without it a barrier stands at each timer",
     "overlap-dispatch-backward-with-experts-wgrad": "dispatch's backward would be hidden",
     "use-transformer-engine-op-fuser": "fewer kernels in dense networks",
@@ -45,7 +42,6 @@ FLAGS = {
 """Arguments without a value: what would change."""
 
 VALUES = {
-    "cp-comm-type": "the kind of context parallel transfer: a ring (p2p) is assumed",
     "hierarchical-context-parallel-sizes": "a two-level context parallel transfer",
     "rampup-batch-size": "small batches at the start: see campaign.batch_ramp",
     "moe-router-dtype": "the type of the router's small product",
@@ -56,16 +52,12 @@ VALUES = {
     "ddp-pad-buckets-for-high-nccl-busbw": "the size of gradient transfers",
     "ddp-average-in-collective": "one kernel of the gradients' reduction",
     "wgrad-deferral-limit": "how much of the embedding's weight gradient is put off",
-    "exp-avg-dtype": "bytes of the first moment: fp32 is assumed",
-    "exp-avg-sq-dtype": "bytes of the second moment: fp32 is assumed",
     "main-params-dtype": "bytes of the master weights: fp32 is assumed",
     "tp-comm-overlap-cfg": "which tensor parallel transfers overlap",
     "tp-comm-bootstrap-backend": "how overlap is set up",
     "nccl-communicator-config-path": "channels of the collectives",
     "microbatch-group-size-per-vp-stage": "micro-batches in a group of the interleaved schedule: "
     "pp is assumed",
-    "cpu-offloading-num-layers": "activations would wait in the host's memory: see "
-    "training.offload_layers",
     "offload-modules": "activations would wait in the host's memory: see training.offload_layers",
     "cuda-graph-warmup-steps": "the first steps",
     "cuda-graph-retain-backward-graph": "memory of graphs",

@@ -45,5 +45,12 @@ class EngineSpec(Spec):
     """Tokens in a block of the cache."""
     memory_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of the device memory that weights, activations and cache may take."""
+    balance_steps: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    """With parallel.dp above 1: steps for which prompts wait until all ranks have one, so that they
+    are computed together; 0 does not wait."""
+    overlap: Literal["none", "shared_expert", "two_batch"] = "none"
+    """With parallel.dp above 1: what runs while tokens travel to their experts and back: nothing,
+    shared experts, or the other half of the batch (which costs more than it hides in small ones).
+    """
     reserve_output: bool | None = None
     """Take a request only when there is room for all tokens that it may put out."""

@@ -4,31 +4,45 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from moesim.spec.base import Spec
+from moesim.spec.base import Listed, Spec
 
 TokenCount = Annotated[int, Field(ge=1, le=10**7)]
 
 
-class LengthsSpec(Spec):
-    """A law of lengths in tokens; a bare number is the same length for all."""
+_WANTED = {
+    "fixed": ({"mean"},),
+    "uniform": ({"low", "high"},),
+    "lognormal": ({"mean", "cv"},),
+    "empirical": ({"values"}, {"file"}),
+}
 
-    law: Literal["fixed", "uniform", "lognormal"] = "fixed"
+
+class LengthsSpec(Spec):
+    """A law of lengths in tokens; a bare number is one length, a bare list or file is empirical."""
+
+    law: Literal["fixed", "uniform", "lognormal", "empirical"] = "fixed"
     """fixed: `mean` always; uniform: whole numbers from low to high; lognormal: by mean and cv,
-    rounded, at least 1."""
+    rounded, at least 1; empirical: drawn from the lengths in `values` or in `file`, each as likely
+    as any other."""
     mean: Annotated[float, Field(ge=1, le=10**7)] | None = None
     """Tokens on average."""
     cv: Annotated[float, Field(gt=0, le=20)] | None = None
     """Standard deviation over mean, of lognormal."""
     low: TokenCount | None = None
     high: TokenCount | None = None
+    values: Annotated[Listed[TokenCount], Field(min_length=1, max_length=100_000)] | None = None
+    """Lengths to draw from."""
+    file: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    """A file of lengths to draw from: a trace, of which the prompts or the outputs are taken, or
+    one length a line."""
 
     @model_validator(mode="after")
     def _check(self) -> "LengthsSpec":
-        wanted = {"fixed": {"mean"}, "uniform": {"low", "high"}, "lognormal": {"mean", "cv"}}
-        given = {name for name in ("mean", "cv", "low", "high") if getattr(self, name) is not None}
-        if given != wanted[self.law]:
-            names = " and ".join(sorted(wanted[self.law]))
-            raise ValueError(f"law {self.law} needs {names}, and nothing else")
+        names = ("mean", "cv", "low", "high", "values", "file")
+        given = {name for name in names if getattr(self, name) is not None}
+        if given not in _WANTED[self.law]:
+            either = " or ".join(" and ".join(sorted(one)) for one in _WANTED[self.law])
+            raise ValueError(f"law {self.law} needs {either}, and nothing else")
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"low {self.low} is above high {self.high}")
         return self
@@ -37,12 +51,25 @@ class LengthsSpec(Spec):
 def _law(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
         return {"law": "fixed", "mean": float(value)}
+    if isinstance(value, list):
+        return {"law": "empirical", "values": value}
+    if isinstance(value, str):
+        return {"law": "empirical", "file": value}
     return value
 
 
 Lengths = Annotated[
     LengthsSpec,
     BeforeValidator(_law),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"$ref": "#/$defs/LengthsSpec"}]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "string"},
+                {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1},
+                {"$ref": "#/$defs/LengthsSpec"},
+            ]
+        }
+    ),
 ]
-"""A law, or a number for one length."""
+"""A law, a number for one length, a list of lengths, or a file of them."""

@@ -55,6 +55,10 @@ class ServingScenario(Spec):
         """Return `name` as a path relative to the scenario's folder, if it names a file there."""
         return str(self._folder / name) if names_file(name) else name
 
+    def file_of(self, name: str) -> Path:
+        """Return the path of the file `name`, from the scenario's folder on."""
+        return self._folder / name
+
     def error(self, key: str, message: str) -> ScenarioError:
         """Return the error that `key` (dotted) of this scenario is wrong, where it stands."""
         path = tuple(int(part) if part.isdigit() else part for part in key.split("."))

@@ -27,24 +27,32 @@ def figures(outcome: Outcome) -> list[dict[str, Any]]:
     ]
 
 
-_EXPOSED = {
-    "none": "Tensor, context and expert parallel transfers are fully exposed; only gradient "
-    "reduction and weight gathering run beside compute where `overlap` says so.",
-    "shared_expert": "Dispatch and combine run beside shared experts and slow them; tensor and "
-    "context parallel transfers are fully exposed.",
+_BESIDE = {
+    "none": "Gradient reduction and weight gathering run beside compute where `overlap` says so.",
+    "shared_expert": "Dispatch and combine run beside shared experts and slow them.",
     "batch": "In paired passes dispatch and combine run beside the other micro-batch's compute and "
-    "slow it; tensor and context parallel transfers are fully exposed.",
+    "slow it.",
 }
-"""What is said of transfers, by what runs beside the exchange of tokens."""
+"""What runs beside compute, by what runs beside the exchange of tokens."""
 
 
-def _exposed(exchange: str, *, tensor: bool) -> str:
-    """Return what is said of transfers; `tensor`: whether those of tp run beside products."""
-    text = _EXPOSED[exchange]
-    if not tensor:
-        return text
-    text = text.replace("Tensor, context", "Context").replace("tensor and context", "context")
-    return f"{text} Tensor parallel gathers and scatters run beside the products next to them."
+def transfers(exchange: str, *, tensor: bool, ring: bool) -> str:
+    """Return what is said of transfers.
+
+    `tensor`: those of tensor parallelism run beside products; `ring`: keys and values travel round
+    a ring of context parallel ranks.
+    """
+    hidden = {"Tensor": tensor, "context": ring, "expert": exchange != "none"}
+    exposed = [name for name, beside in hidden.items() if not beside]
+    said = [_BESIDE[exchange]]
+    if exposed:
+        names = " and ".join([", ".join(exposed[:-1]), exposed[-1]] if exposed[1:] else exposed)
+        said.insert(0, f"{names[0].upper()}{names[1:]} parallel transfers are fully exposed.")
+    if tensor:
+        said.append("Tensor parallel gathers and scatters run beside the products next to them.")
+    if ring:
+        said.append("Keys and values travel beside the attention of those at hand.")
+    return " ".join(said)
 
 
 def statements(outcome: Outcome, origins: Mapping[str, float]) -> list[str]:
@@ -58,10 +66,14 @@ def statements(outcome: Outcome, origins: Mapping[str, float]) -> list[str]:
         "A kernel without a measured curve takes the longer of its FLOP at an assumed share of "
         "peak and its bytes at an assumed share of the memory bandwidth, plus a launch; small and "
         "odd shapes are not told apart beyond whole tiles per compute unit.",
-        _exposed(run.job.exchange_overlap, tensor=run.layout.tensor_overlap),
+        transfers(
+            run.job.exchange_overlap,
+            tensor=run.layout.tensor_overlap,
+            ring=run.layout.cp > 1 and run.layout.cp_comm == "ring",
+        ),
         "Transfers between pipeline stages delay the receiver and do not slow compute.",
-        "Data loading and devices of unequal speed are left out; how far the device waits for the "
-        "host follows training.cuda_graph and two figures fitted over all published steps.",
+        "Data loading is left out; how far the device waits for the host follows "
+        "training.cuda_graph and a figure fitted over all published steps of Megatron-LM.",
     ]
     said += _older_code(outcome)
     if run.architecture.is_moe:
@@ -81,7 +93,7 @@ def statements(outcome: Outcome, origins: Mapping[str, float]) -> list[str]:
     if scenario.training.optimizer.offload:
         said.append("The host's own time for an offloaded optimizer update is left out.")
     if scenario.training.precision == "fp8":
-        said.append("fp8: casts and scaling factors are left out; attention runs in bf16.")
+        said.append("fp8: norms, attention, router and logits run in bf16.")
     return said
 
 

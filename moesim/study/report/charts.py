@@ -200,9 +200,13 @@ def _shown_stages(outcome: Outcome) -> tuple[StageMemory, ...]:
 
 def timeline(outcome: Outcome) -> Chart:
     """Return the first step's passes on every stage: forward, backward, and what is in between."""
-    colours = {"F": "#4f9bd0", "B": "#1f7a53", "o": "#b08968", "r": "#b5179e", "g": "#d65db1"}
+    colours = {
+        "F": "#4f9bd0", "B": "#1f7a53", "I": "#5fae8b", "W": "#9bc53d", "o": "#b08968",
+        "r": "#b5179e", "g": "#d65db1",
+    }  # fmt: skip
     names = {
-        "F": "forward", "B": "backward", "o": "optimizer", "r": "gradient reduction",
+        "F": "forward", "B": "backward", "I": "gradients of inputs", "W": "gradients of weights",
+        "o": "optimizer", "r": "gradient reduction",
         "g": "weight gathering",
     }  # fmt: skip
     stages = min(outcome.run.layout.pp, 32)

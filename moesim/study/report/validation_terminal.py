@@ -7,6 +7,7 @@ from rich.table import Table
 
 from moesim.study.report.validation_words import (
     BIAS,
+    by_column,
     by_reason,
     by_source,
     number,
@@ -16,6 +17,7 @@ from moesim.study.report.validation_words import (
     signed,
 )
 from moesim.study.validate.expected import Changes
+from moesim.study.validate.inference.judged import cases_that_ran, falls
 from moesim.study.validate.record import Record
 from moesim.study.validate.scores import DIMENSIONS, Score, headline, right_signs, scores
 
@@ -31,6 +33,13 @@ def print_validation(records: Sequence[Record], console: Console) -> None:
     console.print()
     console.print(_groups(records))
     console.print(BIAS, style="dim", highlight=False)
+    for quality, (done, total) in cases_that_ran(records).items():
+        console.print(f"{done} of {total} inference cases of quality {quality} ran.")
+    falling, pairs = falls(records)
+    if pairs:
+        console.print(
+            f"{falling} of {pairs} ratios of MoE over dense change with load as measured."
+        )
     right, compared = right_signs(records)
     if compared:
         console.print(f"{right} of {compared} single changes go the measured way.")
@@ -57,9 +66,12 @@ def _cases(ran: Sequence[Record]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for source, found in by_source(ran).items():
         table.add_row(f"[bold]{source}[/bold]")
-        for one in found:
+        for one in (one for one in found if one.row is None):
             figures = (number(one.predicted), number(one.measured), signed(one.error))
             table.add_row(pair(one.case), short_metric(one.metric), *figures)
+        for (case, metric), score in by_column(found).items():
+            figures = (f"{score.ran} rows", plain(score.median), signed(score.bias))
+            table.add_row(case, metric, *figures)
     return table
 
 

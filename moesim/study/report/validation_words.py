@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from moesim.study.validate.record import Record
-from moesim.study.validate.scores import source_name
+from moesim.study.validate.scores import Score, score, source_name
 
 BIAS = "median and p90: of absolute errors; bias: + is slower or larger than measured"
 
@@ -22,7 +22,8 @@ _SHORT = {
     "efficiency_ratio": "MoE over dense",
     "speedup": "speed-up",
 }
-_PAIRS = {"moe_vs_dense": "MoE over dense", "contrast": "One change at a time"}
+_PAIRS = {"moe_vs_dense": "MoE over dense", "contrast": "One change at a time",
+          "moe_over_dense": "MoE over dense, serving"}  # fmt: skip
 
 
 def short_metric(metric: str) -> str:
@@ -43,16 +44,25 @@ def by_source(records: Iterable[Record]) -> dict[str, list[Record]]:
     return dict(found)
 
 
+def by_column(records: Iterable[Record]) -> dict[tuple[str, str], Score]:
+    """Return the score of each column of a table: rows of one case under one name."""
+    found: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for one in records:
+        if one.row is not None:
+            found[one.case, one.metric].append(one)
+    return {name: score(name, rows) for name, rows in found.items()}
+
+
 def by_reason(records: Iterable[Record]) -> dict[str, list[str]]:
     """Return the cases that were skipped, by the reason; pairs, whose cases were, at the end."""
     found: dict[str, list[str]] = defaultdict(list)
     for one in records:
-        if one.status != "ran" and one.kind not in _PAIRS:
+        if one.status != "ran" and one.kind not in _PAIRS and one.case not in found[one.reason]:
             found[one.reason].append(one.case)
     for one in records:
         if one.status != "ran" and one.kind in _PAIRS:
             found["a case of the pair was skipped"].append(one.case)
-    return dict(found)
+    return {reason: cases for reason, cases in found.items() if cases}
 
 
 def pair(case: str) -> str:

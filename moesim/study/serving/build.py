@@ -37,4 +37,4 @@ def _ranks(
     if ranks == 1:
         return Replica(rules, times, asked)
     own: Sequence[Replica] = [Replica(rules, times, asked) for _ in range(ranks)]
-    return Lockstep(own, times, fewest_waiting)
+    return Lockstep(own, times, fewest_waiting, rules.balance_steps)

@@ -95,6 +95,7 @@ def _deployment(scenario: ServingScenario, machines: Cluster, preset: Preset) ->
         chip=software.kernels.chip, kernels=software.kernels, software=software,
         networks={"tp": among(cut.tp), "ep": among(cut.tp * cut.dp)}, cut=cut,
         formats=formats(scenario.serving.formats), load=natural_load(architecture),
+        overlap=scenario.serving.engine.overlap,
     )  # fmt: skip
 
 
@@ -136,5 +137,5 @@ def _rules(scenario: ServingScenario, preset: Preset, blocks: int) -> EngineRule
         max_sequences=asked.max_sequences or preset.max_sequences,
         token_budget=asked.token_budget or preset.token_budget,
         block_tokens=asked.block_tokens or preset.block_tokens,
-        blocks=blocks, reserve_output=reserve,
+        balance_steps=asked.balance_steps or 0, blocks=blocks, reserve_output=reserve,
     )  # fmt: skip

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from moesim.cost.serving.table import HostTime, iteration_times
-from moesim.sim.serving.open_loop import serve, serve_closed
+from moesim.cost.serving.table import iteration_times
 from moesim.sim.serving.requests import Requests
 from moesim.study.serving.build import engine
+from moesim.study.serving.host import as_clients_see, host_time
 from moesim.study.serving.metrics import Metrics, metrics
 from moesim.study.serving.resolve import Serving
-from moesim.study.serving.workload import drawn
+from moesim.study.serving.workload import drawn, serve_workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +23,11 @@ class ServingOutcome:
 def simulate(run: Serving) -> ServingOutcome:
     """Return how the requests of `run` fare."""
     workload = run.scenario.serving.workload
-    asked = drawn(workload, run.scenario.seed)
-    times = iteration_times(run.deployment, HostTime())
-    replica = engine(run, times, asked)
-    if workload.in_flight is not None:
-        serve_closed(replica, asked, workload.in_flight)
-    else:
-        serve(replica, asked)
+    asked = drawn(workload, run.scenario.seed, run.scenario.file_of)
+    host = host_time(run.deployment.software)
+    times = iteration_times(run.deployment, host)
+    serve_workload(engine(run, times, asked), asked, workload, run.scenario.seed)
+    as_clients_see(asked, host)
     return ServingOutcome(
         run=run, requests=asked,
         metrics=metrics(asked, workload.warm_up, run.cluster.topology.devices),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from moesim.errors import Problem, ScenarioError
 from moesim.study.validate.record import Record
-from moesim.study.validate.scores import Score, scores, source_name, what
+from moesim.study.validate.scores import Score, figure_of, scores, source_name
 
 TOLERANCE = 0.01
 """One percentage point of error: assumed, above rounding and below what a mechanism moves."""
@@ -36,7 +36,7 @@ class Changes:
 
 def group_of(record: Record) -> Name:
     """Return the values of GROUP for a record."""
-    source, metric = source_name(record.source), what(record.metric)
+    source, metric = source_name(record.source), figure_of(record)
     return (source, record.cls, record.kind, record.quality, metric)
 
 

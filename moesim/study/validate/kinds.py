@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from moesim.spec.cases import Case, CaseFile
 from moesim.study.validate.chunk import chunk_pair
 from moesim.study.validate.figures import not_compared
+from moesim.study.validate.inference.kinds import INFERENCE
 from moesim.study.validate.kernel import grouped_gemm
 from moesim.study.validate.layer import moe_layer
 from moesim.study.validate.ratio import padding_ratio
@@ -20,6 +21,7 @@ KINDS: Mapping[str, Compare] = {
     "chunk_fwd_bwd": chunk_pair,
     "kernel": grouped_gemm,
     "ratio": padding_ratio,
+    **INFERENCE,
 }
 
 
@@ -32,4 +34,6 @@ def compare(case: Case, file: CaseFile, record: Record) -> list[Record]:
     if of_kind is None:
         raise SkippedError(f"kind {case.kind} is not compared")
     found = of_kind(case, file, record)
+    if case.kind in INFERENCE:
+        return found
     return [*found, *not_compared(case, found, record)]

@@ -41,18 +41,29 @@ def ffn_block(block: Block) -> Block:
     return replace(block, operators=block.operators[names.index("ffn_norm") + 1 :])
 
 
+def expert_block(piece: Piece) -> Block:
+    """Return the feed-forward part of the first layer with experts."""
+    block = next((ffn_block(one) for one in piece.blocks if one.rank_rows), None)
+    if block is None:
+        raise SkippedError("the model has no layer with experts")
+    return block
+
+
+def pass_times_ms(piece: Piece, block: Block) -> dict[str, float]:
+    """Return what the passes of `block` take, by the names of the figures."""
+    recompute = piece.run.job.recompute
+    return {
+        "forward_ms": 1e3 * forward_pass([block], piece.on).seconds,
+        "backward_ms": 1e3 * backward_pass([block], piece.on, recompute).seconds,
+    }
+
+
 def moe_layer(case: Case, file: CaseFile, record: Record) -> list[Record]:
     """Return the records of one MoE layer: its passes, and the memory that it takes."""
     mapped = map_training(case, file)
     piece = layers_of_run(mapped.run)
-    block = next((ffn_block(one) for one in piece.blocks if one.rank_rows), None)
-    if block is None:
-        raise SkippedError("the model has no layer with experts")
-    recompute = mapped.run.job.recompute
-    predicted = {
-        "forward_ms": 1e3 * forward_pass([block], piece.on).seconds,
-        "backward_ms": 1e3 * backward_pass([block], piece.on, recompute).seconds,
-    }
+    block = expert_block(piece)
+    predicted = pass_times_ms(piece, block)
     assumed = mapped.assumed
     if number(case.part("measured").get("peak_mem_allocated_gb")) is not None:
         dispatcher = str(case.part("options").get("dispatcher", ""))

@@ -70,11 +70,16 @@ def cluster_of(case: Case, file: CaseFile) -> str:
     for words in (name, chip):
         if words in cluster_names():
             return words
-    for words in (f"{chip} {name}", name):
-        for pattern, profile in _PROFILES:
-            if re.search(pattern, words.casefold()):
-                return profile
+    found = cluster_named(f"{chip} {name}") or cluster_named(name)
+    if found is not None:
+        return found
     raise SkippedError(f"no machine profile for the hardware '{name}'{f', {chip}' if chip else ''}")
+
+
+def cluster_named(words: str) -> str | None:
+    """Return the profile of the machines that `words` name, None where none is known."""
+    lower = words.casefold()
+    return next((profile for pattern, profile in _PROFILES if re.search(pattern, lower)), None)
 
 
 _RATE = re.compile(r"(\d+(?:\.\d+)?) ?Gb/s per (node|gpu|chip|device)", re.IGNORECASE)

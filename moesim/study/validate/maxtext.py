@@ -19,6 +19,10 @@ _KEPT_BY = {
 """Modules, and the names of MaxText's tensors that must all be kept for one not to run again."""
 _MODULES = ("layernorm", "qkv", "core_attn", "mla_up_proj", "proj", "mlp", "moe_act", "moe")
 
+_GUESS = re.compile(
+    r"([1-9]\d{0,6})(?: tokens)? in, ([1-9]\d{0,6}) out(?: and|,) batch(?:es of)? 2\^(\d{1,2})\b"
+)
+
 
 def is_tpu(case: Case) -> bool:
     """Tell whether a case ran on TPUs."""
@@ -77,7 +81,7 @@ def guessed_batch(case: Case) -> StatedBatch | None:
     """Return the batch in a guess such as `sequence 512 in, 114 out and batch 2^20 tokens`."""
     guesses = case.words.get("guesses")
     text = " ".join(map(str, guesses)) if isinstance(guesses, list) else ""
-    found = re.search(r"sequence (\d+) in, (\d+) out and batch 2\^(\d+) tokens", text)
+    found = _GUESS.search(text)
     if found is None:
         return None
     length, target, power = (int(one) for one in found.groups())

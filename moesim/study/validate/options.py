@@ -243,6 +243,10 @@ def read_rest(case: Case, reading: Reading) -> None:
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 100:
             raise SkippedError(f"optimizer_cpu_offload_pct '{share}' is no percentage")
         reading.training["optimizer"] = {"offload": share / 100}
+    if "moments" in (words := str(options.get("optimizer", ""))):
+        reading.training.setdefault("optimizer", {})["moment_dtype"] = "bf16"
+        if "bf16" not in words:
+            reading.assume(f"{words}: bf16")
     if isinstance(options.get("pp_layout"), str):
         reading.parallel["layout"] = options["pp_layout"]
     if options.get("sequence_parallel") is False:

@@ -29,6 +29,8 @@ class Record:
     reason: str = ""
     assumed: tuple[str, ...] = ()
     """What had to be assumed of the case."""
+    software: str = ""
+    """Engine and version of a case of inference."""
 
     @property
     def error(self) -> float | None:
@@ -42,13 +44,19 @@ def blank(case: Case) -> Record:
     """Return the record of `case` before anything is known."""
     return Record(
         case=case.id,
-        source=case.text("source"),
-        chip=case.text("hardware"),
+        source=_named(case, "source", "key"),
+        chip=_named(case, "hardware", "chip"),
         model=case.text("model"),
         cls=case.text("cls"),
         kind=case.kind,
         quality=case.text("quality"),
     )
+
+
+def _named(case: Case, part: str, key: str) -> str:
+    """Return a text of a case; of a mapping what stands under `key`, as in inference files."""
+    value = case.part(part).get(key)
+    return str(value) if value is not None else case.text(part)
 
 
 def ran(
@@ -68,5 +76,6 @@ def as_json(record: Record) -> dict[str, Any]:
     keys = (
         "case", "source", "chip", "model", "class", "kind", "quality", "metric", "row",
         "predicted", "measured", "error", "low", "high", "status", "reason", "assumed",
+        "software",
     )  # fmt: skip
     return {key: list(data[key]) if key == "assumed" else data[key] for key in keys}

@@ -8,6 +8,7 @@ from functools import partial
 from moesim.errors import MoesimError
 from moesim.spec.cases import Case, CaseFile
 from moesim.study.validate.contrasts import compared_pairs
+from moesim.study.validate.inference.pairs import compared_ratios
 from moesim.study.validate.kinds import compare
 from moesim.study.validate.record import Record, blank
 from moesim.study.validate.skipped import SkippedError
@@ -25,16 +26,17 @@ def validate(
         records += found
         if progress is not None:
             progress(done, len(chosen))
-    return records + compared_pairs(file, chosen, records)
+    ratios = compared_ratios(file, chosen, records)
+    return [*records, *compared_pairs(file, chosen, records), *ratios]
 
 
 def _each(file: CaseFile, cases: list[Case], workers: int) -> Iterable[list[Record]]:
     if workers <= 1:
         yield from (records_of(case, file) for case in cases)
         return
-    small = replace(file, cases=(), pairs=(), contrasts=())
+    small = replace(file, cases=(), pairs=(), contrasts=(), ratios=())
     with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(partial(records_of, file=small), cases, chunksize=4)
+        yield from pool.map(partial(records_of, file=small), cases, chunksize=2)
 
 
 def records_of(case: Case, file: CaseFile) -> list[Record]:

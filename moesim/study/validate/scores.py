@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moesim.study.validate.contrasts import SPEEDS
+from moesim.study.validate.inference import judged
 from moesim.study.validate.record import Record
 
 Key = Callable[[Record], tuple[str, ...]]
@@ -35,6 +36,11 @@ def what(metric: str) -> str:
     return metric or "skipped"
 
 
+def figure_of(record: Record) -> str:
+    """Return what a record is judged with: `what` of its metric, or its name in inference."""
+    return judged.figure(record.metric) if record.kind in judged.KINDS else what(record.metric)
+
+
 def source_name(source: str) -> str:
     """Return the repository or paper at the head of a source's text."""
     head = (
@@ -47,11 +53,13 @@ def source_name(source: str) -> str:
 
 
 DIMENSIONS: dict[str, Key] = {
-    "source": lambda one: (source_name(one.source), what(one.metric)),
-    "chip": lambda one: (one.chip, what(one.metric)),
-    "class": lambda one: (one.cls, what(one.metric)),
-    "kind": lambda one: (one.kind, what(one.metric)),
-    "quality": lambda one: (one.quality, what(one.metric)),
+    "source": lambda one: (source_name(one.source), figure_of(one)),
+    "chip": lambda one: (one.chip, figure_of(one)),
+    "class": lambda one: (one.cls, figure_of(one)),
+    "kind": lambda one: (one.kind, figure_of(one)),
+    "engine": lambda one: (judged.engine(one), figure_of(one)),
+    "version": lambda one: (one.software, figure_of(one)),
+    "quality": lambda one: (one.quality, figure_of(one)),
 }
 """By what the tables of scores are grouped."""
 
@@ -89,7 +97,8 @@ def slowness(record: Record) -> float:
     Times and rates of one group then lean the same way: + is slower than measured.
     """
     error = record.error or 0.0
-    return 1 / (1 + error) - 1 if record.metric in RATES and error > -1 else error
+    served = record.kind in judged.KINDS and figure_of(record) in judged.RATES
+    return 1 / (1 + error) - 1 if (served or record.metric in RATES) and error > -1 else error
 
 
 def headline(records: Sequence[Record]) -> list[Score]:
@@ -100,14 +109,21 @@ def headline(records: Sequence[Record]) -> list[Score]:
         found = [one for one in good if test(one)]
         return [score((name,), found)] if found else []
 
+    served = [
+        score((name,), found)
+        for name, test in judged.HEADS
+        if (found := [r for r in records if r.quality in judged.GOOD and r.kind in judged.KINDS
+                      and test(r)])
+    ]  # fmt: skip
     return [
         *of("dense training steps", lambda r: _step(r) and r.cls == "dense"),
         *of("MoE steps, forced balance", lambda r: _step(r) and r.cls == "moe" and not natural(r)),
         *of("MoE steps, natural routing", lambda r: _step(r) and r.cls == "moe" and natural(r)),
-        *of("memory", lambda r: what(r.metric) == "memory"),
+        *of("memory", lambda r: what(r.metric) == "memory" and r.kind not in judged.KINDS),
         *of("layers and kernels", _small),
         *of("MoE over dense", lambda r: r.kind == "moe_vs_dense"),
         *of("one change at a time", lambda r: r.kind == "contrast"),
+        *served,
     ]
 
 

@@ -27,8 +27,6 @@ class Trainer:
     reduced after the last backward pass, where a case does not say."""
     compiled: bool = False
     """Whether a step is one program, launched at once."""
-    family: str = "megatron"
-    """Trainers that share host code."""
     note: str = ""
     narrow_dispatch: bool = False
     """Whether fp8 training sends fp8 values to the experts."""
@@ -61,7 +59,6 @@ TRAINERS: tuple[Trainer, ...] = (
     Trainer(
         words=("maxtext", "MaxText", "tpu-recipes", "2101.03961"),
         compiled=True,
-        family="xla",
         note="XLA compiles the step: the host launches it once",
     ),
     Trainer(
@@ -69,9 +66,7 @@ TRAINERS: tuple[Trainer, ...] = (
         software="pytorch",
         fusions="llm_foundry",
         attention="flash_1",
-        family="fsdp",
-        note="MPT's own passes and its default attention, the first FlashAttention in Triton; "
-        "host time of a trainer of PyTorch FSDP taken as Megatron's",
+        note="MPT's own passes and its default attention, the first FlashAttention in Triton",
     ),
     Trainer(
         words=("allenai/OLMoE",),
@@ -80,15 +75,12 @@ TRAINERS: tuple[Trainer, ...] = (
         software="pytorch",
         fusions="olmo",
         attention="flash_2",
-        family="fsdp",
-        note="OLMo's own passes, FlashAttention-2; host time of a trainer of PyTorch FSDP taken "
-        "as Megatron's",
+        note="OLMo's own passes, FlashAttention-2",
     ),
     Trainer(
         words=("FSDP", "nnscaler"),
         software="pytorch",
-        family="fsdp",
-        note="host time of a trainer of PyTorch FSDP taken as Megatron's",
+        note="PyTorch FSDP on PyTorch's own operators",
     ),
     Trainer(
         words=("NVIDIA/Megatron-LM:tests", "2504.14960"),

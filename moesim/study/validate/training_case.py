@@ -49,6 +49,12 @@ class Mapped:
     assumed: tuple[str, ...]
 
 
+def software_name(case: Case) -> str:
+    """Return the software profile of a case's trainer; Megatron-LM's where none is known."""
+    trainer = trainer_of(case)
+    return software_of(case, trainer.software if trainer else "megatron")
+
+
 def map_training(case: Case, file: CaseFile) -> Mapped:
     """Return the run that `case` describes; SkippedError with the reason where there is none."""
     network = architecture(case, file)
@@ -79,7 +85,7 @@ def map_training(case: Case, file: CaseFile) -> Mapped:
         "name": "case",
         "model": case.text("model"),
         "cluster": read_domain(machines, chips, reading),
-        "software": software_of(case, trainer.software if trainer else "megatron"),
+        "software": software_name(case),
         "parallel": reading.parallel,
         "training": reading.training,
         "routing": reading.routing,

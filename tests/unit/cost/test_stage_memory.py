@@ -56,6 +56,21 @@ def test_adam_takes_18_bytes_per_parameter() -> None:
     assert optimizer_rule("sgd", "bf16", "fp32", distributed=False).state_bytes == 4
 
 
+@pytest.mark.parametrize(
+    ("moments", "held"), [("fp32", 12), ("bf16", 8), ("fp8", 6), ("int8", 6 + 2 * 4 / 2048)]
+)
+def test_moments_of_fewer_bytes(moments: str, held: float) -> None:
+    """A fp32 master weight, 4 bytes, and two moments; an offloaded half takes half of them away."""
+    rule = optimizer_rule("adam", "bf16", "fp32", distributed=False, moment_dtype=moments)
+    assert state_bytes(PARAMS, rule, _layout()) == pytest.approx(held * 1100)
+    half = replace(rule, offload=0.5)
+    assert state_bytes(PARAMS, half, _layout()) == pytest.approx((4 + (held - 4) / 2) * 1100)
+    assert (
+        optimizer_rule("sgd", "bf16", "fp32", distributed=False, moment_dtype=moments).state_bytes
+        == 4
+    )
+
+
 def test_spread_states_take_12_over_their_replicas() -> None:
     """6 + 12 / dp per dense parameter; an expert's states lie on its own replicas only.
 

@@ -220,7 +220,8 @@ def test_expected_rows_are_those_of_the_dispatchers(
 ) -> None:
     experts, top_k, ranks, domains = place
     where = Destinations(experts=experts, top_k=top_k, ranks=ranks, domains=domains)
-    hops, rows = EXPECTED[name](where, 10.0, uniform_reach(where)), DISPATCHERS[name](where)
+    rule = EXPECTED["deepep" if name == "hybridep" else name]  # the same rows by other kernels
+    hops, rows = rule(where, 10.0, uniform_reach(where)), DISPATCHERS[name](where)
     assert on_wire(hops.between).sum() / ranks == pytest.approx(10 * rows.scale_out, abs=1e-9)
     assert on_wire(hops.inside).sum() / ranks == pytest.approx(10 * rows.scale_up, abs=1e-9)
 

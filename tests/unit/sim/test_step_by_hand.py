@@ -160,8 +160,8 @@ def test_an_impossible_schedule_names_who_waits() -> None:
 
 def test_clock_stops_when_nothing_is_left() -> None:
     clock = Clock()
-    clock.trigger_after(clock.event(), 2.0)
-    clock.trigger_after(clock.event(), 5.0)
+    clock.after(2.0)
+    clock.after(5.0)
     assert clock.run() == 5.0
 
 

@@ -48,6 +48,15 @@ def test_copies_of_experts() -> None:
     assert parallel == {"tp": 8, "ep": 8, "redundant_experts": 16, "exchange": "deepep"}
 
 
+def test_two_batches_overlap_where_tokens_travel() -> None:
+    text = f"{DEEPSEEK} --enable-dbo --all2all-backend deepep_low_latency"
+    assert serving("vllm", text)["serving"]["engine"]["overlap"] == "two_batch"
+    text = f"{SGLANG} --moe-a2a-backend deepep --enable-two-batch-overlap"
+    assert "overlap" not in serving("sglang", text)["serving"]["engine"]
+    ranks = serving("sglang", f"{text} --dp 8 --enable-dp-attention")
+    assert ranks["serving"]["engine"]["overlap"] == "two_batch"
+
+
 def test_a_dense_model_s_data_parallel_ranks_are_replicas() -> None:
     data = serving("vllm", "vllm serve meta-llama/Llama-3.1-8B-Instruct -tp 2 -dp 2 --dtype half")
     assert data["cluster"]["devices"] == 4

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from moesim.spec.cases import Case
 from moesim.study.validate.maxtext import remat
 from moesim.study.validate.options import Reading
@@ -52,9 +54,15 @@ def test_tokens_per_device_are_one_sequence() -> None:
     assert "not stated" in reading.assumed[0]
 
 
-def test_cores_of_mesh_tensorflow() -> None:
+@pytest.mark.parametrize(
+    "guess",
+    [
+        "sequence 512 in, 114 out and batch 2^20 tokens are assumptions",
+        "512 tokens in, 114 out, batches of 2^20",
+    ],
+)
+def test_cores_of_mesh_tensorflow(guess: str) -> None:
     """2^20 tokens of 512 are 2048 examples, 128 per chip; 32 ways over cores are 16 over chips."""
-    guess = "sequence 512 in, 114 out and batch 2^20 tokens are assumptions"
     cut = {"cores": 32, "ep": 32, "dp": 32, "seq": 512}
     case = _case("tpu-v3", cls="moe", parallel=cut, guesses=[guess])
     reading = _batch(case, 16, ep=32)

@@ -34,7 +34,7 @@ UNPUBLISHED = re.compile(
         ("neuralmagic/Meta-Llama-3.1-70B-Instruct-FP8", "llama-3.1-70b", {"weights": "fp8"}),
         ("hugging-quants/Meta-Llama-3.1-8B-Instruct-AWQ-INT4", None, {}),
         ("moonshotai/Kimi-K2-Instruct-0905", "kimi-k2", {"weights": "fp8_block128"}),
-        ("Qwen/Qwen3-4B", None, {}),
+        ("Qwen/Qwen3-4B", "qwen3-4b", {}),
         ("someone/Mixtral-8x7B-extra", None, {}),
     ],
 )  # fmt: skip

@@ -82,6 +82,8 @@ def keys(text: str, devices: int = 16) -> dict[str, Any]:
         ("--optimizer-cpu-offload --optimizer-offload-fraction 0.5", "training.optimizer.offload",
          0.5),
         ("--bf16 --grad-reduce-in-bf16", "training.optimizer.gradient_dtype", "bf16"),
+        ("--bf16 --use-distributed-optimizer --use-precision-aware-optimizer --exp-avg-dtype bf16 "
+         "--exp-avg-sq-dtype bf16", "training.optimizer.moment_dtype", "bf16"),
         ("", "training.optimizer.distributed", False),
         ("", "training.overlap.grad_reduce", False),
         ("--cuda-graph-impl local --cuda-graph-scope full_iteration", "training.cuda_graph",
@@ -104,6 +106,13 @@ def keys(text: str, devices: int = 16) -> dict[str, Any]:
          "--account-for-loss-in-pipeline-split", "parallel.layout", "Etttt|ttttL"),
         ("--pipeline-model-parallel-size 2 --mtp-num-layers 1 --pipeline-model-parallel-layout "
          "Et*5|(t|)*3,m|L", "parallel.layout", "Et*5|(t|)*3,|mL"),
+        ("--context-parallel-size 2", "parallel.cp", 2),
+        ("--context-parallel-size 2 --cp-comm-type all_gather", "parallel.cp_comm", "all_gather"),
+        ("--context-parallel-size 2 --cp-comm-type a2a", "parallel.cp_comm", "all_to_all"),
+        ("--context-parallel-size 2 --cp-comm-type a2a a2a", "parallel.cp_comm", "all_to_all"),
+        ("--tensor-model-parallel-size 2 --sequence-parallel --tp-comm-overlap",
+         "training.overlap.tensor_parallel", True),
+        ("--cpu-offloading-num-layers 3", "training.offload_layers", 3),
         ("--use-tp-pp-dp-mapping", "parallel.rank_order", "tp-cp-ep-pp-dp"),
         ("--pipeline-model-parallel-size 2 --pipeline-model-parallel-layout Ett|tt|tt|ttL",
          "parallel.vpp", 2),
@@ -129,6 +138,15 @@ def test_keys_of_a_dense_model(text: str, key: str, value: Any) -> None:
         ("--expert-model-parallel-size 8 --expert-tensor-parallel-size 1", "parallel.ep", 8),
         ("--moe-token-dispatcher-type allgather", "parallel.dispatcher", "allgather"),
         ("--moe-token-dispatcher-type flex", "parallel.dispatcher", "deepep"),
+        ("--moe-token-dispatcher-type flex --moe-flex-dispatcher-backend hybridep",
+         "parallel.dispatcher", "hybridep"),
+        ("--moe-token-dispatcher-type flex --moe-flex-dispatcher-backend ncclep",
+         "parallel.dispatcher", "deepep"),
+        ("--expert-model-parallel-size 8 --overlap-moe-expert-parallel-comm "
+         "--delay-wgrad-compute", "training.overlap.delay_weight_gradients", True),
+        ("--moe-shared-expert-intermediate-size 64 --recompute-granularity selective "
+         "--recompute-modules shared_experts moe_act", "training.recompute",
+         ["moe_act", "shared_experts"]),
         ("", "routing.load.cv", 0.25),
         ("--moe-router-force-load-balancing", "routing.load.law", "even"),
         ("--moe-expert-capacity-factor 1.5", "routing.capacity.factor", 1.5),
@@ -173,6 +191,15 @@ def test_keys_of_a_model_with_experts(text: str, key: str, value: Any) -> None:
         (DENSE + "--pipeline-model-parallel-size 16", "must share 8 layers evenly"),
         (DENSE + "--recompute-granularity full", "full needs --recompute-method"),
         (DENSE + "--recompute-granularity selective --recompute-modules all", "is none of"),
+        (DENSE + "--context-parallel-size 2 --cp-comm-type all-gather", "Did you mean "
+         "'all_gather'?"),
+        (DENSE + "--context-parallel-size 4 --cp-comm-type a2a+p2p", "needs --hierarchical"),
+        (DENSE + "--tensor-model-parallel-size 2 --tp-comm-overlap", "needs --sequence-parallel"),
+        (DENSE + "--exp-avg-dtype bf16", "needs --use-precision-aware-optimizer"),
+        (DENSE + "--cpu-offloading-num-layers 8", "must be below --num-layers 8"),
+        (DENSE + "--cpu-offloading-num-layers 2 --recompute-activations", "beside recomputation"),
+        (DENSE + "--cpu-offloading-num-layers 2 --pipeline-model-parallel-size 2", "beside "
+         "pipeline"),
         (MOE + "--expert-model-parallel-size 16", "must divide --num-experts 8"),
         (MOE + "--moe-router-topk 9", "must be at most --num-experts 8"),
         (MOE + "--tensor-model-parallel-size 2", "experts with tp above 1 need it"),
@@ -224,13 +251,37 @@ def test_unknown_arguments_can_be_listed() -> None:
 
 
 def test_every_argument_has_a_fate() -> None:
-    text = MOE + "--lr 1e-4 --tp-comm-overlap --moe-grouped-gemm --bf16 --bf16"
+    text = MOE + "--lr 1e-4 --tp-comm-overlap-cfg x --moe-grouped-gemm --bf16 --bf16"
     kinds = {fate.argument: fate.kind for fate in fates(read(text))}
     assert kinds["--lr 1e-4"] == "no effect"
-    assert kinds["--tp-comm-overlap"] == "not modelled"
+    assert kinds["--tp-comm-overlap-cfg x"] == "not modelled"
     assert kinds["--moe-grouped-gemm"] == "no effect"
     assert kinds["--num-experts 8"] == "mapped"
     assert len(kinds) == 7 + 5 + 3
+
+
+@pytest.mark.parametrize(
+    ("text", "argument", "kind", "became"),
+    [
+        ("--cp-comm-type a2a", "--cp-comm-type a2a", "no effect", "context-parallel-size is 1"),
+        ("--context-parallel-size 2 --cp-comm-type p2p", "--cp-comm-type p2p", "mapped",
+         "parallel.cp_comm: ring"),
+        ("--context-parallel-size 2 --cp-comm-type p2p a2a", "--cp-comm-type p2p a2a",
+         "not modelled", "differ by layer"),
+        ("--context-parallel-size 4 --cp-comm-type a2a+p2p "
+         "--hierarchical-context-parallel-sizes 2 2", "--cp-comm-type a2a+p2p", "not modelled",
+         "one ring is assumed"),
+        ("--use-precision-aware-optimizer --exp-avg-dtype fp8", "--exp-avg-dtype fp8",
+         "not modelled", "moments of two types"),
+        ("--tp-comm-overlap", "--tp-comm-overlap", "no effect", "tensor-model-parallel-size is 1"),
+        ("--use-megatron-fsdp --outer-dp-sharding-strategy optim",
+         "--outer-dp-sharding-strategy optim", "not modelled", "parts of the replicas"),
+    ],
+)  # fmt: skip
+def test_values_have_a_fate_too(text: str, argument: str, kind: str, became: str) -> None:
+    found = {fate.argument: fate for fate in fates(read(MOE + text))}[argument]
+    assert found.kind == kind
+    assert became in found.became
 
 
 def test_defaults_that_differ_are_told() -> None:

@@ -300,8 +300,7 @@ def test_micro_batches_to_try(parallel: dict[str, int], sizes: list[int]) -> Non
 
 @pytest.mark.parametrize(
     ("kind", "reason"),
-    [("campaign", "kind campaign is not compared"), ("memory", "kind memory is not compared"),
-     ("serving_curve", "kind serving_curve is not compared")],
+    [("campaign", "kind campaign is not compared"), ("energy", "kind energy is not compared")],
 )  # fmt: skip
 def test_other_kinds_are_said(kind: str, reason: str) -> None:
     (one,) = records_of(case(kind=kind), case_file())

@@ -1,0 +1,59 @@
+"""`moesim profile fit-software` for engines: host times over all of their serving curves."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from moesim.cli.progress import progress
+from moesim.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from moesim.study.validate.inference.fit_host import FittedHost
+
+ENGINES = ("vllm", "sglang", "tensorrt-llm")
+_RIGHT = ("rows", "iteration", "layer", "request", "TTFT", "bias", "TPOT", "bias ")
+
+
+def fit_engine(paths: list[Path], engine: str, workers: int) -> None:
+    """Print the host times that all curves of an engine choose, and each model left out."""
+    from moesim.errors import Problem, ScenarioError
+    from moesim.spec.cases import read_cases
+    from moesim.study.validate.inference.fit_host import fit_host, of_engine, seen_curves
+
+    found = []
+    for path in paths:
+        file = read_cases(path)
+        with progress(f"simulating {path.name}") as tell:
+            found += seen_curves(file, of_engine(file, engine), workers=workers, progress=tell)
+    if not found:
+        raise ScenarioError([Problem("", f"no serving curve of '{engine}' can run")])
+    _show(fit_host(found))
+
+
+def _show(fitted: "FittedHost") -> None:
+    print_table([
+        {
+            "left out": one.model, "rows": one.rows,
+            "iteration": _us(one.host.iteration_s), "layer": _us(one.host.layer_s),
+            "request": f"{1e3 * one.host.request_s:.0f} ms",
+            "TTFT": _share(one.ttft_error), "bias": f"{100 * one.ttft_bias:+.1f} %",
+            "TPOT": _share(one.tpot_error), "bias ": f"{100 * one.tpot_bias:+.1f} %",
+        }
+        for one in fitted.left_out
+    ], right=_RIGHT)  # fmt: skip
+    host = fitted.host
+    typer.echo(
+        f"host_per_iteration {_us(host.iteration_s)}, host_per_layer {_us(host.layer_s)}, "
+        f"host_per_request {1e3 * host.request_s:.0f} ms, over {fitted.rows} rows\n"
+        f"median error of TTFT {_share(fitted.before[0])} without, {_share(fitted.after[0])} with; "
+        f"of TPOT {_share(fitted.before[1])} without, {_share(fitted.after[1])} with"
+    )
+
+
+def _us(seconds: float) -> str:
+    return f"{1e6 * seconds:.0f} us"
+
+
+def _share(error: float) -> str:
+    return f"{100 * error:.1f} %"

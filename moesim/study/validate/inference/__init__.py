@@ -1,0 +1,1 @@
+"""Cases of inference files: what served, what was asked, and what to compare."""
