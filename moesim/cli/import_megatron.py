@@ -94,8 +94,8 @@ def _import(options: Options) -> "Import":
     text, file = _text(options)
     name = options.out.stem if options.out else options.file.stem if options.file else "imported"
     source = Source(
-        text=text, file=file, variables=_variables(options), devices=_devices(options),
-        allow_unknown=options.allow_unknown,
+        text=text, file=file, variables=read_variables(options.variables),
+        devices=_devices(options), allow_unknown=options.allow_unknown,
     )  # fmt: skip
     return import_megatron(source, options.accelerator, name)
 
@@ -114,9 +114,10 @@ def _quoted(part: str) -> str:
     return part if part.startswith("-") else shlex.quote(part)
 
 
-def _variables(options: Options) -> dict[str, str]:
+def read_variables(settings: list[str] | None) -> dict[str, str]:
+    """Return NAME=VALUE texts as a mapping."""
     found = {}
-    for setting in options.variables or ():
+    for setting in settings or ():
         name, equals, value = setting.partition("=")
         if not equals:
             message = f"--var {setting} must have the form NAME=VALUE"

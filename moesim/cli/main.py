@@ -9,6 +9,7 @@ import typer
 from moesim.cli.calibrate import calibrate
 from moesim.cli.explain import explain
 from moesim.cli.hardware import hardware
+from moesim.cli.import_engine import register
 from moesim.cli.import_megatron import app as imports
 from moesim.cli.init import init
 from moesim.cli.models import models
@@ -30,6 +31,7 @@ for _command in (run, routing, init, explain, models, hardware, schema, calibrat
     app.command()(_command)
 
 app.add_typer(profile, name="profile")
+register(imports)
 app.add_typer(imports, name="import")
 
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import BaseModel
+
 from moesim.errors import Problem, nearest
 from moesim.spec.model import ModelSpec
 from moesim.spec.scenario import Scenario
@@ -17,6 +19,8 @@ class Given:
     name: str
     values: tuple[str, ...]
     line: int
+    file: str = ""
+    """Left out, the file that is read."""
 
     def __str__(self) -> str:
         return " ".join((f"--{self.name}", *self.values))
@@ -46,6 +50,9 @@ class Reading:
     """Arguments, and what has been made of them so far."""
 
     file: str
+    program: str = "Megatron-LM"
+    schema: type[BaseModel] = Scenario
+    """What is written: a scenario of training or of serving."""
     given: dict[str, Given] = field(default_factory=dict)
     scenario: dict[str, Entry] = field(default_factory=dict)
     model: dict[str, Entry] = field(default_factory=dict)
@@ -94,23 +101,23 @@ class Reading:
 
     def wrong(self, name: str, message: str) -> None:
         """Note that an argument is wrong, or contradicts others."""
-        line = self.given[name].line if name in self.given else 1
-        self.problems.append(Problem(f"--{name}", message, self.file, line, 1))
+        there = self.given.get(name, Given(name, (), 1))
+        self.problems.append(Problem(f"--{name}", message, there.file or self.file, there.line, 1))
 
     def put(self, key: str, value: Any, *by: str, why: str = "") -> None:
         """Write a key of the scenario, or of the model ("model.hidden").
 
-        `by` are the arguments that decide it; where none is given it is a default of Megatron-LM.
+        `by` are the arguments that decide it; where none is given it is a default of the program.
         """
         of_model = key.startswith("model.")
-        own = default_of(key)
+        own = default_of(key, self.schema)
         there = [name for name in by if name in self.given]
         if not there and value == own:
             return
         if not there and by:
             self.filled.append(Filled(argument=by[0], key=key, value=value, own=own))
         said = ", ".join(str(self.given[name]) for name in there)
-        said = said or (f"Megatron-LM's default without --{by[0]}" if by else "")
+        said = said or (f"{self.program}'s default without --{by[0]}" if by else "")
         entry = Entry(value=value, why="; ".join(part for part in (said, why) if part))
         (self.model if of_model else self.scenario)[key] = entry
         self.mapped.update(there)
@@ -140,10 +147,10 @@ def yaml_value(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def default_of(key: str) -> Any:
+def default_of(key: str, schema: type[BaseModel] = Scenario) -> Any:
     """Return what moesim takes where a key is left out; None where it has to be given."""
     of_model = key.startswith("model.")
-    kinds: Iterable[Any] = [ModelSpec if of_model else Scenario]
+    kinds: Iterable[Any] = [ModelSpec if of_model else schema]
     *outer, last = key.removeprefix("model.").split(".")
     for part in outer:
         kinds = [

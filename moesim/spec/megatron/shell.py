@@ -53,7 +53,7 @@ def read_command(text: str, file: str, variables: Mapping[str, str] | None = Non
     options alone, a list of `--name: value` lines, or all arrays of a script.
     Raises ScenarioError, with the line, where a variable is not set.
     """
-    state = _State(file, {name: (value,) for name, value in (variables or {}).items()})
+    state = _new_state(file, variables)
     if _YAML_LINE.search(text):
         text = _YAML_LINE.sub(_as_option, text)
     commands = list(_commands(text, state))
@@ -65,6 +65,26 @@ def read_command(text: str, file: str, variables: Mapping[str, str] | None = Non
     if not loose:
         loose = list(_in_variables(state, set(variables or ())))
     return _checked(Command(words=tuple(loose)), state)
+
+
+def _new_state(file: str, variables: Mapping[str, str] | None) -> _State:
+    return _State(file, {name: (value,) for name, value in (variables or {}).items()})
+
+
+def read_commands(
+    text: str, file: str, variables: Mapping[str, str] | None = None
+) -> list[tuple[Word, ...]]:
+    """Return the words of every command in `text`; `settled` says what is not set in them."""
+    return list(_commands(text, _new_state(file, variables)))
+
+
+def settled(words: tuple[Word, ...], file: str, harmless: frozenset[str]) -> tuple[Word, ...]:
+    """Return the words where all that matters is set; a variable of `harmless` arguments may lack.
+
+    Raises ScenarioError, with the line.
+    """
+    state = _new_state(file, None)
+    return _checked(Command(words=words), state, harmless).words
 
 
 def _in_variables(state: _State, given: set[str]) -> Iterator[Word]:
@@ -94,7 +114,7 @@ def _after_program(words: tuple[Word, ...]) -> int | None:
     return None
 
 
-def _checked(command: Command, state: _State) -> Command:
+def _checked(command: Command, state: _State, harmless: frozenset[str] = silent.VALUES) -> Command:
     """Return the command; what is not set matters only where an argument has an effect."""
     words: list[Word] = []
     name = ""
@@ -102,7 +122,7 @@ def _checked(command: Command, state: _State) -> Command:
         text = word.text
         name = text[2:].partition("=")[0] if text.startswith("--") else name
         marks = _MARK.findall(text)
-        if marks and name.replace("_", "-") in silent.VALUES:
+        if marks and name.replace("_", "-") in harmless:
             text = _named(text)
         else:
             state.problems += [_unset(mark, word, state.file) for mark in marks]

@@ -38,5 +38,7 @@ class Version:
     """A release: what it changed."""
 
     released: str
-    """Year and month, such as 2025-10; from memory, unchecked."""
+    """Year and month, such as 2025-10: from memory, unchecked, until 2025; assumed from 2026 on.
+
+    Only publications that give a month in place of a version are looked up by it."""
     changes: Mapping[str, Default]

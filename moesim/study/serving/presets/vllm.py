@@ -1,12 +1,12 @@
 """vLLM: vllm/engine/arg_utils.py and vllm/config, as far as remembered or read.
 
-0.33.0 was read (EngineArgs, get_batch_defaults: the API server's values); what older releases did
-is from memory, unchecked.
+Those of 0.33.0 (EngineArgs, get_batch_defaults: the API server's values) are at second hand, from
+notes that cite the file by line; what older releases did is from memory, unchecked.
 """
 
 from moesim.study.serving.presets.table import GIB, UNCHECKED, Default, Setting, Version
 
-_READ = "vllm 0.33.0, vllm/engine/arg_utils.py:2970-3003"
+_CITED = "vllm 0.33.0, vllm/engine/arg_utils.py:2970-3003"
 
 
 def _large(setting: Setting) -> bool:
@@ -43,7 +43,9 @@ VERSIONS = {
             "reserve_output": Default(False),
             "prefix_cache": Default(False),
             "graph_batch": Default(256, f"captured: 1, 2, 4, 8, then every 8 to 256; {UNCHECKED}"),
-            "exchange": Default("allgather_reducescatter"),
+            "exchange": Default(
+                "allgather_reducescatter", f"naive broadcasts: near it; {UNCHECKED}"
+            ),
             "async_scheduling": Default(False),
             "habit": Default(
                 "prompts whole and before decoding; who finds no block is preempted, the last "
@@ -88,8 +90,8 @@ VERSIONS = {
     "0.33": Version(
         released="2026-11",
         changes={
-            "token_budget": Default(_budget_tiers, _READ),
-            "max_sequences": Default(_sequences, _READ),
+            "token_budget": Default(_budget_tiers, _CITED),
+            "max_sequences": Default(_sequences, _CITED),
             "memory_fraction": Default(0.92, "vllm 0.33.0, vllm/engine/arg_utils.py"),
             "prefix_cache": Default(True, "vllm 0.33.0, vllm/engine/arg_utils.py"),
             "exchange": Default(

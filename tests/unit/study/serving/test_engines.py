@@ -40,8 +40,8 @@ def test_versions_differ_where_the_engine_changed() -> None:
     v0, v1 = preset_of("vllm", H100, "0.6.3"), preset_of("vllm", H100, "0.8.4")
     assert (v0.batching, v1.batching) == ("prefill_first", "mixed")
     assert (v0.prefix_cache, v1.prefix_cache) == (False, True)
-    assert preset_of("vllm", H100, "0.11.0").exchange == "allgather_reducescatter"
-    assert preset_of("vllm", H100, "0.10.2").exchange == "allgather_reducescatter"
+    assert preset_of("vllm", H100, "0.8.4").max_sequences == 256
+    assert preset_of("vllm", H100, "0.10.2").max_sequences == 1024
     assert preset_of("vllm", H100, "0.15.1").memory_fraction == 0.9
     old, new = (preset_of("tensorrt-llm", H100, one) for one in ("0.14.0", "1.0.0rc3"))
     assert (old.block_tokens, new.block_tokens) == (64, 32)

@@ -1,0 +1,1 @@
+"""Command lines of inference engines, read as serving scenarios."""
