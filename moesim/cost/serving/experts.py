@@ -35,7 +35,7 @@ def experts_s(tokens: Array, ffn: MoeFfn, on: Deployment) -> Array:
     rate = peak_flop_per_s(on.chip, on.formats.experts) * on.software.grouped_gemm_fraction
     bandwidth = on.chip.memory_bandwidth_bytes_per_s * on.software.memory_fraction
     compute = 2.0 * columns["routed"] * weights / rate
-    streamed = columns["active"] * weights * number.weight_bytes / bandwidth
+    streamed = columns["active"] * weights * number.read_bytes / bandwidth
     return np.maximum(compute, streamed) + 4 * on.software.kernel_launch_s
 
 

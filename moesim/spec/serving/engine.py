@@ -2,13 +2,14 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from moesim.spec.base import Spec
 
 Format = Literal[
     "bf16", "fp16", "fp8", "fp8_block128", "nvfp4", "w4a16_mxfp4", "w4a8_mxfp4_mxfp8",
     "int8", "int8_weight_only", "int4_weight_only",
+    "qmoe",
 ]  # fmt: skip
 
 
@@ -25,6 +26,13 @@ class FormatsSpec(Spec):
     """The projection to the vocabulary."""
     cache: Literal["bf16", "fp8"] = "bf16"
     """Keys and values."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "FormatsSpec":
+        for name in ("weights", "attention", "dense", "head"):
+            if getattr(self, name) == "qmoe":
+                raise ValueError(f"{name}: qmoe is a code for experts; write it at experts alone")
+        return self
 
 
 class EngineSpec(Spec):
@@ -44,6 +52,8 @@ class EngineSpec(Spec):
     block_tokens: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Tokens in a block of the cache."""
     memory_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Share of the device memory that weights, activations and cache may take."""
+    """What the engine's own key of that name is a share of: vllm: of the memory, for weights,
+    activations and cache; sglang: of the memory, for weights and cache; tensorrt-llm: of what
+    weights and activations leave, for the cache."""
     reserve_output: bool | None = None
     """Take a request only when there is room for all tokens that it may put out."""

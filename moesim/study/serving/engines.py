@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from moesim.cost.serving.capacity import MemoryOf
 from moesim.hardware.device import Device
 from moesim.sim.serving.rules import Batching
 
@@ -23,8 +24,8 @@ class Preset:
     block_tokens: int
     memory_fraction: float
     """Share of the device memory that the engine takes."""
-    memory_of: Literal["all", "free"]
-    """all: of the whole memory, weights included; free: of what weights leave, for the cache."""
+    memory_of: MemoryOf
+    """What `memory_fraction` is a share of."""
     reserve_output: bool
     exchange: Literal["all_reduce", "allgather_reducescatter"]
     source: str
@@ -62,7 +63,7 @@ def sglang(device: Device) -> Preset:
     return Preset(
         name="sglang", version="0.5.23", software="sglang", batching="prefill_first",
         max_sequences=2048, token_budget=16384 if large else 8192, block_tokens=1,
-        memory_fraction=0.88, memory_of="all", reserve_output=False, exchange="all_reduce",
+        memory_fraction=0.88, memory_of="static", reserve_output=False, exchange="all_reduce",
         source="sglang 0.5.23, server_args.py",
     )  # fmt: skip
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from moesim.cost.collectives import Network, network
+from moesim.cost.serving.capacity import Limits, Memory, memory
 from moesim.cost.serving.deployment import Cut, Deployment, Formats
-from moesim.cost.serving.memory import cache_bytes, weights
 from moesim.cost.software import load_software, on_device
 from moesim.errors import ScenarioError
 from moesim.hardware.groups import Group
@@ -13,7 +13,7 @@ from moesim.hardware.topology import Cluster, cluster
 from moesim.model.named import load_model
 from moesim.moe.loads import LoadLaw
 from moesim.sim.serving.rules import EngineRules
-from moesim.spec.serving.engine import FormatsSpec
+from moesim.spec.serving.engine import EngineSpec, FormatsSpec
 from moesim.spec.serving.scenario import ServingScenario
 from moesim.study.serving.engines import PRESETS, Preset
 
@@ -27,6 +27,7 @@ class Serving:
     deployment: Deployment
     preset: Preset
     rules: EngineRules
+    memory: Memory
     replicas: int
 
 
@@ -45,10 +46,11 @@ def resolve(scenario: ServingScenario) -> Serving:
             "serving.parallel",
             f"tp * dp * pp = {width} must divide the {machines.topology.devices} devices",
         )
-    blocks = cache_blocks(on, preset, scenario)
+    held = memory(on, limits(preset, scenario.serving.engine))
     return Serving(
         scenario=scenario, cluster=machines, deployment=on, preset=preset,
-        rules=_rules(scenario, preset, blocks), replicas=machines.topology.devices // width,
+        rules=_rules(scenario, preset, held.blocks), memory=held,
+        replicas=machines.topology.devices // width,
     )  # fmt: skip
 
 
@@ -95,17 +97,14 @@ def formats(spec: FormatsSpec) -> Formats:
     )  # fmt: skip
 
 
-def cache_blocks(on: Deployment, preset: Preset, scenario: ServingScenario) -> int:
-    """Return the blocks of cache that fit beside the weights; at least 0."""
-    engine = scenario.serving.engine
-    fraction = engine.memory_fraction or preset.memory_fraction
-    memory, held = on.device.memory_capacity_bytes, weights(on).total
-    reserve = on.software.reserved_memory_bytes
-    room = fraction * memory - held - reserve
-    if preset.memory_of == "free":
-        room = fraction * (memory - held - reserve)
-    per_block = cache_bytes(on.architecture, on) * (engine.block_tokens or preset.block_tokens)
-    return max(0, int(room / per_block))
+def limits(preset: Preset, asked: EngineSpec) -> Limits:
+    """Return what of the engine's settings decides about memory."""
+    return Limits(
+        fraction=asked.memory_fraction or preset.memory_fraction, memory_of=preset.memory_of,
+        token_budget=asked.token_budget or preset.token_budget,
+        max_sequences=asked.max_sequences or preset.max_sequences,
+        block_tokens=asked.block_tokens or preset.block_tokens,
+    )  # fmt: skip
 
 
 def _rules(scenario: ServingScenario, preset: Preset, blocks: int) -> EngineRules:
