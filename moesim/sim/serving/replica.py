@@ -11,6 +11,8 @@ from heapq import heappop, heappush
 from moesim.cost.iteration import IterationTimes, steps_ps, steps_until
 from moesim.sim.serving.batching import BATCHING
 from moesim.sim.serving.cache import Blocks
+from moesim.sim.serving.pace import Pace
+from moesim.sim.serving.prefix import PrefixCache, prefix_cache
 from moesim.sim.serving.requests import NEVER, Requests
 from moesim.sim.serving.rules import EngineRules
 
@@ -27,6 +29,10 @@ class Decoding:
     end: int
     """The step after its last."""
     evicted: bool = False
+
+    def __lt__(self, other: "Decoding") -> bool:
+        """Order two turns of one request that would end in the same step, the evicted one first."""
+        return self.begun < other.begun
 
 
 @dataclass(slots=True)
@@ -53,8 +59,14 @@ class Replica:
     now: int = 0
     """Start of the next iteration; nothing is under way before it."""
     step: int = 0
-    """Decoding steps so far."""
+    """Tokens of a sequence that decoded all the time: decoding steps, but for guessed tokens."""
+    pace: Pace | None = field(init=False, default=None)
+    """How many tokens a step yields where guesses are checked; None: one."""
+    turn: int = 0
+    """Decoding steps so far, where guesses are checked."""
     blocks: Blocks = field(init=False)
+    prefix: PrefixCache | None = field(init=False, default=None)
+    """What is kept of earlier prompts; None where nothing is shared."""
     queue: deque[int] = field(default_factory=deque)
     computed: dict[int, int] = field(default_factory=dict)
     """Tokens computed of each prompt that is under way, in the order of their places."""
@@ -71,12 +83,30 @@ class Replica:
     plan: Plan | None = None
 
     def __post_init__(self) -> None:
-        self.blocks = Blocks(self.rules.block_tokens, self.rules.blocks)
+        rules, asked = self.rules, self.asked
+        self.blocks = Blocks(rules.block_tokens, rules.blocks)
+        if rules.prefix_caching and asked.prefix is not None:
+            self.prefix = prefix_cache(
+                asked.prefix, asked.prefix_tokens, rules.block_tokens, rules.blocks
+            )
+        if rules.tokens_per_step != (1, 1):
+            self.pace = Pace(*rules.tokens_per_step)
 
     @property
     def is_idle(self) -> bool:
         """Whether there is nothing to do."""
         return not (self.running or self.queue or self.computed)
+
+    @property
+    def growth(self) -> int:
+        """Blocks that the next decode step takes."""
+        return self.blocks.growth(self.step, self._tokens(1))
+
+    def _tokens(self, steps: int) -> int:
+        """Return the tokens that so many steps yield each sequence from now on."""
+        if self.pace is None:
+            return steps
+        return self.pace.tokens(self.turn + steps) - self.step
 
     def submit(self, request: int, at: int) -> None:
         """Queue a request at a time up to which the replica was advanced."""
@@ -115,7 +145,7 @@ class Replica:
 
         For ranks whose iterations last as long as those of others.
         """
-        while self.blocks.free < self.blocks.growth(self.step, 1):
+        while self.blocks.free < self.growth:
             self._evict()
         chunks = BATCHING[self.rules.batching](self)
         if chunks:
@@ -124,7 +154,7 @@ class Replica:
 
     def _decide(self) -> Plan | None:
         """Plan from the present on; evicts where the cache cannot hold the next step."""
-        while self.blocks.free < self.blocks.growth(self.step, 1):
+        while self.blocks.free < self.growth:
             self._evict()
         chunks = BATCHING[self.rules.batching](self)
         if chunks:
@@ -134,7 +164,11 @@ class Replica:
             return None
         steps = self._steps()
         lines = self.times.lines(sequences)
-        took = steps_ps(lines, self.cached + sequences, sequences, steps)
+        cached = self.cached + sequences
+        if self.pace is None:
+            took = steps_ps(lines, cached, sequences, steps)
+        else:
+            took = self.pace.steps_ps(lines, cached, sequences, self.turn, steps)
         return Plan([], True, steps, self.now + took)
 
     def _with_chunks(self, chunks: list[tuple[int, int, int]]) -> Plan:
@@ -149,40 +183,59 @@ class Replica:
         """Return how many steps of decoding there are until somebody ends or the cache is full."""
         while self.ends[0][2].evicted:
             heappop(self.ends)
-        steps = self.ends[0][0] - self.step
+        tokens = self.ends[0][0] - self.step
         if self.one_by_one:
             return 1
-        return self.blocks.steps_that_fit(self.step, steps)
+        if self.pace is None:
+            return self.blocks.steps_that_fit(self.step, tokens)
+        last = self.pace.step_of(self.step + tokens)
+        most = self.pace.tokens(last) - self.step
+        fit = self.blocks.steps_that_fit(self.step, most)
+        if fit < most:
+            last = self.pace.step_of(self.step + fit + 1) - 1
+        return last - self.turn
 
     def _decode_until(self, until: int, most: int) -> None:
         sequences = len(self.running)
         lines = self.times.lines(sequences)
         span = until - self.now
-        steps, took = steps_until(
-            lines, self.cached + sequences, sequences, most=most, span_ps=span
-        )
+        cached = self.cached + sequences
+        if self.pace is None:
+            steps, took = steps_until(lines, cached, sequences, most=most, span_ps=span)
+        else:
+            steps, took = self.pace.steps_until(
+                lines, cached, sequences, first=self.turn, most=most, span_ps=span
+            )
         self._decode(steps, self.now + took)
 
     def _decode(self, steps: int, ends: int) -> None:
         """Let `steps` steps of all who decode go by, the last of which ends at `ends`."""
-        self.blocks.used += self.blocks.growth(self.step, steps)
-        self.cached += steps * len(self.running)
-        self.step += steps
+        tokens = self._tokens(steps)
+        taken = self.blocks.growth(self.step, tokens)
+        self.blocks.used += taken
+        if self.prefix is not None:
+            self.prefix.take(taken)
+        self.cached += tokens * len(self.running)
+        self.step += tokens
+        self.turn += steps
         self.now = ends
-        while self.ends and self.ends[0][0] == self.step:
+        while self.ends and self.ends[0][0] <= self.step:
             done = heappop(self.ends)[2]
             if not done.evicted:
                 self._leave(done)
                 self._finish(done.request)
 
     def _mixed(self, plan: Plan, ends: int) -> None:
+        if self.prefix is not None:
+            self._enter(self.prefix, plan)
         asked, began = self.asked, self.now
         for request, tokens, past in plan.chunks:
-            if request not in self.computed:
+            first = request not in self.computed
+            if first:
                 self.queue.popleft()
                 if asked.scheduled[request] == NEVER:
                     asked.scheduled[request] = began
-            self._hold(request, tokens, past)
+            self._hold(request, tokens, past, first=first)
         if plan.decodes and self.running:
             self._decode(1, ends)
         self.now = ends
@@ -194,14 +247,26 @@ class Replica:
         """Return the tokens to compute before a request can decode."""
         return self.asked.prompt[request] + self.put_out.get(request, 0)
 
-    def _hold(self, request: int, tokens: int, past: int) -> None:
+    def _enter(self, prefix: PrefixCache, plan: Plan) -> None:
+        """Let requests that begin hold what was found of them, before others take places."""
+        for request, _, past in plan.chunks:
+            if request not in self.computed:
+                self.blocks.used += prefix.enter(request, past)
+                if self.asked.scheduled[request] == NEVER:
+                    self.asked.cached[request] = past
+
+    def _hold(self, request: int, tokens: int, past: int, *, first: bool) -> None:
         blocks = self.blocks
         if self.rules.reserve_output:
-            held = blocks.needed(self.most_tokens(request)) if not past else 0
+            most = self.most_tokens(request)
+            held = blocks.needed(most) - blocks.needed(past) if first else 0
         else:
             held = blocks.needed(past + tokens) - blocks.needed(past)
         blocks.used += held
         self.computed[request] = past + tokens
+        if self.prefix is not None:
+            self.prefix.take(held)
+            self.prefix.computed(request, past + tokens)
 
     def most_tokens(self, request: int) -> int:
         """Return the tokens that a request may come to hold."""
@@ -234,8 +299,12 @@ class Replica:
         self._release(one.request, cached)
 
     def _release(self, request: int, cached: int) -> None:
-        held = self.most_tokens(request) if self.rules.reserve_output else cached
-        self.blocks.used -= self.blocks.needed(held)
+        most = self.most_tokens(request) if self.rules.reserve_output else cached
+        held = self.blocks.needed(most)
+        if self.prefix is not None:
+            self.prefix.computed(request, cached)
+            held = self.prefix.leave(request, held)
+        self.blocks.used -= held
 
     def _finish(self, request: int) -> None:
         self.asked.finish[request] = self.now

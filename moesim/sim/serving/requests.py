@@ -1,7 +1,7 @@
 """The requests of a run, as columns: what they ask for and when what happened to them."""
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from moesim.cost.iteration import PS_PER_S
@@ -27,6 +27,12 @@ class Requests:
     allowed: "array[int]" = field(default_factory=lambda: array("q"))
     """Tokens that may come out at most, which is all that an engine knows; left empty, a request
     asks for as many as it gets (benchmarks that ignore the end of sequence)."""
+    prefix: Sequence[Sequence[int]] | None = None
+    """Of each request, ids of the leading blocks of its prompt, and of its output after that where
+    a later prompt may repeat it; an id, not negative, stands for everything up to its end. None:
+    nothing is shared."""
+    prefix_tokens: int = 16
+    """Tokens of the block that an id stands for."""
     scheduled: "array[int]" = field(init=False)
     """Start of the first iteration that took a part of the prompt."""
     first: "array[int]" = field(init=False)

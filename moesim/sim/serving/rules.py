@@ -26,3 +26,10 @@ class EngineRules:
     reserve_output: bool = False
     """Whether a request is only taken when there is room for all tokens that it may put out, so
     that nobody is ever preempted (TensorRT-LLM, guaranteed no evict)."""
+    prefix_caching: bool = True
+    """Whether blocks of prompts are kept for requests that begin alike."""
+    tokens_per_step: tuple[int, int] = (1, 1)
+    """Tokens that a decode step yields per sequence, on average, as a fraction: more than one where
+    guessed tokens are checked."""
+    checked_tokens: int = 1
+    """Tokens that a sequence computes in a decode step: one, and those guessed."""

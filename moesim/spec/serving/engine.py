@@ -57,3 +57,5 @@ class EngineSpec(Spec):
     weights and activations leave, for the cache."""
     reserve_output: bool | None = None
     """Take a request only when there is room for all tokens that it may put out."""
+    prefix_caching: bool | None = None
+    """Keep blocks of prompts for requests that begin alike; all three engines do."""

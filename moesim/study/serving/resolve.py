@@ -116,4 +116,5 @@ def _rules(scenario: ServingScenario, preset: Preset, blocks: int) -> EngineRule
         token_budget=asked.token_budget or preset.token_budget,
         block_tokens=asked.block_tokens or preset.block_tokens,
         blocks=blocks, reserve_output=reserve,
+        prefix_caching=asked.prefix_caching is not False,
     )  # fmt: skip
