@@ -101,5 +101,7 @@ class Deployment:
     graph_sizes: tuple[int, ...] = ()
     """Numbers of tokens that graphs were captured for, rising; others run in the next larger one,
     and without a graph beyond the largest. Empty: as if each number had one."""
+    graphs_hold_prompts: bool = True
+    """Whether iterations with chunks of prompts run in graphs too."""
     drafting: Drafting | None = None
     offload: Offload | None = None

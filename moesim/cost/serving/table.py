@@ -1,6 +1,5 @@
 """Iteration times of a deployment, from its operators priced at places and lines between them."""
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +9,7 @@ from moesim.cost.curves import Array
 from moesim.cost.iteration import TabledTimes
 from moesim.cost.serving import attention as attend
 from moesim.cost.serving.deployment import Deployment
+from moesim.cost.serving.launches import host_s, launched
 from moesim.cost.serving.layer import embedding_s, head_s, layer_s
 from moesim.model.architecture import GroupedQueryAttention, LatentAttention, Layer
 
@@ -46,10 +46,14 @@ def iteration_times(on: Deployment, host: HostTime) -> TabledTimes:
     head = head_s(_TOKENS, on)
     chunk = _Chunks(layers, on)
 
+    eager_s = host_s(layers, on)
+
     def batch_s(tokens: int, sequences: int) -> float:
-        passed = float(np.interp(float(tokens), _TOKENS, body))
+        held, in_graph = launched(tokens, sequences, on)
+        passed = float(np.interp(float(held), _TOKENS, body))
         drawn = float(np.interp(float(sequences), _TOKENS, head))
-        return passed + drawn + host.iteration_s + sequences * host.sequence_s
+        took = passed + drawn if in_graph else max(passed + drawn, eager_s)
+        return took + host.iteration_s + sequences * host.sequence_s
 
     def decode_s(sequences: int) -> tuple[Sequence[int], Sequence[float]]:
         total = np.zeros_like(_CACHED)
@@ -116,9 +120,3 @@ def _prefill_s(layer: Layer, tokens: Array, past: Array, on: Deployment) -> Arra
             return found
         case _:
             return np.zeros_like(tokens)
-
-
-def padded(tokens: int, sizes: Sequence[int]) -> int:
-    """Return the captured graph that so many sequences run in; themselves beyond the largest."""
-    at = bisect_left(sizes, tokens)
-    return sizes[at] if at < len(sizes) else tokens

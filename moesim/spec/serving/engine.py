@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from moesim.spec.base import Spec
+from moesim.spec.base import Listed, Spec
+from moesim.spec.serving.speculative import SpeculativeSpec
 
 Format = Literal[
     "bf16", "fp16", "fp8", "fp8_block128", "nvfp4", "w4a16_mxfp4", "w4a8_mxfp4_mxfp8",
@@ -59,3 +60,19 @@ class EngineSpec(Spec):
     """Take a request only when there is room for all tokens that it may put out."""
     prefix_caching: bool | None = None
     """Keep blocks of prompts for requests that begin alike; all three engines do."""
+    graphs: bool | None = None
+    """Launch iterations as CUDA graphs, as all three engines do; without them the host launches
+    every kernel."""
+    graph_sizes: Listed[Annotated[int, Field(ge=1, le=10**6)]] | None = None
+    """Numbers of tokens with a graph, rising: others run padded to the next one."""
+    speculative: SpeculativeSpec | None = None
+    """Guess tokens ahead and check them together."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "EngineSpec":
+        sizes = self.graph_sizes
+        if sizes is not None and (not sizes or list(sizes) != sorted(set(sizes))):
+            raise ValueError("graph_sizes must rise, and be one at least; graphs: false is without")
+        if sizes is not None and self.graphs is False:
+            raise ValueError("graph_sizes has no effect with graphs: false; leave one out")
+        return self

@@ -16,6 +16,7 @@ from moesim.sim.serving.rules import EngineRules
 from moesim.spec.serving.engine import EngineSpec, FormatsSpec
 from moesim.spec.serving.scenario import ServingScenario
 from moesim.study.serving.engines import PRESETS, Preset
+from moesim.study.serving.options import pace, with_options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +82,13 @@ def _deployment(scenario: ServingScenario, machines: Cluster, preset: Preset) ->
         return network(Group(size, apart), machines.topology, software)
 
     assert software.kernels is not None
-    return Deployment(
+    plain = Deployment(
         architecture=load_model(scenario.path_of(scenario.model)), device=machines.device,
         chip=software.kernels.chip, kernels=software.kernels, software=software,
         networks={"tp": among(cut.tp), "ep": among(cut.tp * cut.dp)}, cut=cut,
         formats=formats(scenario.serving.formats), load=LoadLaw(),
     )  # fmt: skip
+    return with_options(plain, scenario, preset)
 
 
 def formats(spec: FormatsSpec) -> Formats:
@@ -116,5 +118,5 @@ def _rules(scenario: ServingScenario, preset: Preset, blocks: int) -> EngineRule
         token_budget=asked.token_budget or preset.token_budget,
         block_tokens=asked.block_tokens or preset.block_tokens,
         blocks=blocks, reserve_output=reserve,
-        prefix_caching=asked.prefix_caching is not False,
+        prefix_caching=asked.prefix_caching is not False, **pace(asked.speculative),
     )  # fmt: skip

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from moesim.cost.serving.table import HostTime, iteration_times
+from moesim.cost.serving.drafts import times_of
+from moesim.cost.serving.table import HostTime
 from moesim.sim.serving.open_loop import serve, serve_closed
 from moesim.sim.serving.replica import Replica
 from moesim.sim.serving.requests import Requests
@@ -24,7 +25,7 @@ def simulate(run: Serving) -> ServingOutcome:
     """Return how the requests of `run` fare."""
     workload = run.scenario.serving.workload
     asked = drawn(workload, run.scenario.seed)
-    times = iteration_times(run.deployment, HostTime())
+    times = times_of(run.deployment, HostTime())
     replica = Replica(run.rules, times, asked)
     if workload.in_flight is not None:
         serve_closed(replica, asked, workload.in_flight)

@@ -35,7 +35,9 @@ class Job:
 class Engine:
     """Runs jobs with a cache of so many blocks."""
 
-    def __init__(self, jobs: list[Job], arrivals: list[int], limits: tuple[int, int, int, int]) -> None:
+    def __init__(
+        self, jobs: list[Job], arrivals: list[int], limits: tuple[int, int, int, int]
+    ) -> None:
         self.jobs, self.arrivals = jobs, arrivals
         self.places, self.budget, self.size, total = limits
         self.free = [Block() for _ in range(total)]

@@ -1,0 +1,71 @@
+"""What an engine may do beside plain decoding: graphs, guesses, experts outside device memory."""
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import TypedDict
+
+from moesim.cost.serving.deployment import Deployment, Drafting
+from moesim.model.named import load_model
+from moesim.spec.serving.scenario import ServingScenario
+from moesim.spec.serving.speculative import SpeculativeSpec
+from moesim.study.serving.engines import Preset, vllm_graphs
+
+_FINE = 10**6
+"""Largest denominator of the tokens that a step yields."""
+
+
+class PaceRules(TypedDict, total=False):
+    """The engine rules that speculative decoding sets."""
+
+    tokens_per_step: tuple[int, int]
+    checked_tokens: int
+
+
+def pace(spec: SpeculativeSpec | None) -> PaceRules:
+    """Return how many tokens a decode step yields and checks."""
+    if spec is None:
+        return {}
+    return {
+        "tokens_per_step": expected(spec).as_integer_ratio(),
+        "checked_tokens": spec.draft_tokens + 1,
+    }
+
+
+def expected(spec: SpeculativeSpec) -> Fraction:
+    """Return the tokens that a step yields on average."""
+    return Fraction(spec.expected).limit_denominator(_FINE)
+
+
+def with_options(on: Deployment, scenario: ServingScenario, preset: Preset) -> Deployment:
+    """Return the deployment with what the scenario says of graphs and guesses."""
+    asked = scenario.serving.engine
+    sizes = asked.graph_sizes or preset.graph_sizes
+    if asked.graph_sizes is None and preset.name == "vllm" and asked.max_sequences:
+        sizes = vllm_graphs(asked.max_sequences)
+    graphs = asked.graphs is not False
+    on = replace(
+        on, graphs=graphs, graph_sizes=sizes if graphs else (),
+        graphs_hold_prompts=preset.graphs_hold_prompts,
+    )  # fmt: skip
+    return _with_drafts(on, scenario)
+
+
+def _with_drafts(on: Deployment, scenario: ServingScenario) -> Deployment:
+    spec, key = scenario.serving.engine.speculative, "serving.engine.speculative"
+    if spec is None:
+        return on
+    if on.cut.dp > 1:
+        raise scenario.error(
+            key, "guesses on attention data parallel ranks (dp above 1) are not modelled"
+        )
+    if spec.mtp and not on.architecture.mtp_layers:
+        raise scenario.error(
+            f"{key}.mtp", f"{on.architecture.name} has no module for multi-token prediction"
+        )
+    model = None
+    if spec.draft_model is not None:
+        architecture = load_model(scenario.path_of(spec.draft_model))
+        model = replace(on, architecture=architecture)
+    return replace(
+        on, drafting=Drafting(tokens=spec.draft_tokens, expected=expected(spec), model=model)
+    )
