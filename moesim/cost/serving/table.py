@@ -11,6 +11,7 @@ from moesim.cost.serving import attention as attend
 from moesim.cost.serving.deployment import Deployment
 from moesim.cost.serving.launches import host_s, launched
 from moesim.cost.serving.layer import embedding_s, head_s, layer_s
+from moesim.cost.serving.offload import offload_s
 from moesim.model.architecture import GroupedQueryAttention, LatentAttention, Layer
 
 _TOKENS = np.array(
@@ -41,7 +42,7 @@ _PAST = np.array([0, *(2**p for p in range(7, 21))], dtype=np.float64)
 def iteration_times(on: Deployment, host: HostTime) -> TabledTimes:
     """Return what iterations of `on` take."""
     layers = [(run.layer, run.count) for run in on.architecture.decoder]
-    body = np.sum([count * layer_s(layer, _TOKENS, on) for layer, count in layers], axis=0)
+    body = np.sum([count * _whole_s(layer, on) for layer, count in layers], axis=0)
     body = body + embedding_s(_TOKENS, on)
     head = head_s(_TOKENS, on)
     chunk = _Chunks(layers, on)
@@ -62,6 +63,12 @@ def iteration_times(on: Deployment, host: HostTime) -> TabledTimes:
         return [0, *(int(c) * sequences for c in _CACHED[1:])], [float(s) for s in total]
 
     return TabledTimes(decode_s, batch_s, chunk.seconds)
+
+
+def _whole_s(layer: Layer, on: Deployment) -> Array:
+    """Return a layer but for its attention kernel, and what missing experts add."""
+    own = layer_s(layer, _TOKENS, on)
+    return own if on.offload is None else own + offload_s(layer, _TOKENS, own, on)
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from moesim.errors import Problem, ScenarioError
 from moesim.spec.base import Spec
 from moesim.spec.scenario import ClusterChoice
 from moesim.spec.serving.engine import EngineSpec, FormatsSpec
+from moesim.spec.serving.offload import OffloadSpec
 from moesim.spec.serving.parallel import ServingParallelSpec
 from moesim.spec.serving.workload import WorkloadSpec
 from moesim.spec.shipped import names_file
@@ -21,6 +22,8 @@ class ServingSpec(Spec):
     engine: EngineSpec = EngineSpec()
     parallel: ServingParallelSpec = ServingParallelSpec()
     formats: FormatsSpec = FormatsSpec()
+    offload: OffloadSpec | None = None
+    """Experts outside device memory; left out, all lie on the devices."""
     workload: WorkloadSpec
 
 

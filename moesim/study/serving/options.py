@@ -4,7 +4,9 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TypedDict
 
-from moesim.cost.serving.deployment import Deployment, Drafting
+from moesim.cost.serving.deployment import Deployment, Drafting, Offload
+from moesim.cost.serving.residence import experts_of
+from moesim.hardware.device import host_link_bytes_per_s
 from moesim.model.named import load_model
 from moesim.spec.serving.scenario import ServingScenario
 from moesim.spec.serving.speculative import SpeculativeSpec
@@ -47,7 +49,29 @@ def with_options(on: Deployment, scenario: ServingScenario, preset: Preset) -> D
         on, graphs=graphs, graph_sizes=sizes if graphs else (),
         graphs_hold_prompts=preset.graphs_hold_prompts,
     )  # fmt: skip
-    return _with_drafts(on, scenario)
+    return _with_drafts(_with_offload(on, scenario), scenario)
+
+
+def _with_offload(on: Deployment, scenario: ServingScenario) -> Deployment:
+    spec, key = scenario.serving.offload, "serving.offload"
+    if spec is None:
+        return on
+    experts = experts_of(on)
+    if not experts:
+        raise scenario.error(key, f"{on.architecture.name} has no experts to offload")
+    if spec.resident_experts >= experts:
+        raise scenario.error(
+            f"{key}.resident_experts", f"must be below the {experts} experts of a layer"
+        )
+    rate = spec.bandwidth or host_link_bytes_per_s(on.device)
+    return replace(
+        on,
+        offload=Offload(
+            resident_experts=spec.resident_experts, cache=spec.cache, link_bytes_per_s=rate,
+            prefetch=spec.prefetch, host_flop_per_s=spec.host_compute,
+            host_bytes_per_s=spec.host_bandwidth,
+        ),
+    )  # fmt: skip
 
 
 def _with_drafts(on: Deployment, scenario: ServingScenario) -> Deployment:

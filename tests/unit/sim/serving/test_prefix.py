@@ -36,8 +36,9 @@ class Workload:
 
     def requests(self) -> Requests:
         """Return the columns."""
-        columns = (array("q", one) for one in (self.prompts, self.outputs, self.arrivals))
-        return Requests(*columns, prefix=self.names, prefix_tokens=SIZE)
+        prompts, outputs = array("q", self.prompts), array("q", self.outputs)
+        arrivals = array("q", self.arrivals)
+        return Requests(prompts, outputs, arrivals, prefix=self.names, prefix_tokens=SIZE)
 
     def rules(self) -> EngineRules:
         """Return the limits."""
