@@ -1,7 +1,7 @@
 """Another value for each key of a serving scenario, and the settings under which it must matter."""
 
 from tests.house.changes import Change
-from tests.house.serving_cluster_changes import CLUSTER
+from tests.house.serving_cluster_changes import CLUSTER, DRAFTS, drafted
 
 UNIFORM = ("serving.workload.prompt={law: uniform, low: 100, high: 900}",)
 LOGNORMAL = ("serving.workload.prompt={law: lognormal, mean: 500, cv: 1}",)
@@ -33,6 +33,11 @@ BETWEEN = _talks("turns: {law: uniform, low: 1, high: 9}")
 LISTED = _talks("turns: {law: empirical, values: [2, 5]}")
 FILED = _talks("turns: {law: empirical, file: lengths-a.csv}")
 SESSIONS = "serving.workload.sessions"
+OFFLOADED = ("serving.offload={resident_experts: 32, bandwidth: 50 GB/s}",)
+HOSTED = (
+    "serving.offload={resident_experts: 32, compute: host, host_compute: 1 TFLOP/s, "
+    "host_bandwidth: 100 GB/s}",
+)
 TWIN = ("baseline={equal: active_params}",)
 NAMED = ("baseline={model: olmo-1b}",)
 WIDE = ("serving.parallel={dp: 4, ep: 4}",)
@@ -91,6 +96,18 @@ CHANGES: dict[str, Change] = {
     "serving.engine.balance_steps": Change("20", ("serving.parallel={dp: 4, ep: 4}",)),
     "serving.engine.overlap": Change("two_batch", ("serving.parallel={dp: 4, ep: 4}",)),
     "serving.engine.max_model_tokens": Change("540"),
+    "serving.engine.prefix_caching": Change("false", TALKS),
+    "serving.engine.graphs": Change("false"),
+    "serving.engine.graph_sizes": Change("[1, 64]"),
+    **drafted("serving.engine", DRAFTS),
+    "serving.offload.to": Change("nvme", ("serving.offload={resident_experts: 32}",)),
+    "serving.offload.resident_experts": Change("16", OFFLOADED),
+    "serving.offload.cache": Change("lru", OFFLOADED),
+    "serving.offload.bandwidth": Change("10 GB/s", OFFLOADED),
+    "serving.offload.prefetch": Change("0.5", OFFLOADED),
+    "serving.offload.compute": Change("device", HOSTED),
+    "serving.offload.host_compute": Change("100 GFLOP/s", HOSTED),
+    "serving.offload.host_bandwidth": Change("10 GB/s", HOSTED),
     "serving.engine.block_tokens": Change("512"),
     "serving.engine.memory_fraction": Change("0.5"),
     "serving.engine.reserve_output": Change("true", TIGHT),

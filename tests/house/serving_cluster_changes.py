@@ -5,6 +5,10 @@ from tests.house.changes import Change
 AT_ONCE = "serving.workload={arrivals: at_once, rate: null"
 BUSY = (f"{AT_ONCE}, requests: 80, prompt: {{law: uniform, low: 100, high: 2000}}, "
         "output: {law: uniform, low: 10, high: 200}}",)  # fmt: skip
+TALKS = (
+    "serving.workload={arrivals: poisson, rate: 20 /s, requests: 60, prompt: 100, output: 50, "
+    "sessions: {turns: 3, think_mean: 100 ms, shared_prefix: 100}}",
+)
 SCALED = ("serving.cluster={autoscaling: {maximum: 4, target: 2, interval: 100 ms, start_up: 1 s}}",
           *BUSY)  # fmt: skip
 FAILING = ("serving.cluster={failures: {device_mtbf: 1 s, restart: 100 ms}}",)
@@ -31,6 +35,29 @@ EVICTING = (f"{AT_ONCE}, requests: 400, prompt: 1500, output: 1000}}",)
 LONG = (f"{AT_ONCE}, requests: 40, prompt: {{law: uniform, low: 1000, high: 9000}}, output: 200}}",)
 
 
+GUESSES = "speculative: {draft_tokens: 2, acceptance: 0.8, draft_model: olmo-1b}"
+DRAFTS = (f"serving.engine={{{GUESSES}}}",)
+
+
+def drafted(engine: str, under: tuple[str, ...]) -> dict[str, Change]:
+    """Return the changes of an engine's guesses."""
+    base = f"{engine}.speculative"
+    mtp = "{draft_tokens: 2, acceptance: 0.8, draft_model: null, mtp: true}"
+    return {
+        f"{base}.draft_tokens": Change("1", under),
+        f"{base}.acceptance": Change("0.5", under),
+        f"{base}.draft_model": Change("mpt-7b", under),
+        f"{base}.mtp": Change(mtp, under, base),
+    }
+
+
+def _guesses(base: str, under: tuple[str, ...]) -> dict[str, Change]:
+    """Return the changes of guesses where nobody decodes: an error names them."""
+    whole = Change(GUESSES.partition(": ")[2], under, f"{base}.engine.speculative")
+    names = ("draft_tokens", "acceptance", "draft_model", "mtp")
+    return {f"{base}.engine.speculative.{name}": whole for name in names}
+
+
 def _of_pool(side: str) -> dict[str, Change]:
     """Return the changes of one pool's keys."""
     base = f"serving.cluster.{side}"
@@ -40,6 +67,7 @@ def _of_pool(side: str) -> dict[str, Change]:
     other = apart("replicas: 3", "replicas: 1").partition("=")[2]
     wide = _pool(side, WIDE, *BUSY, rest="replicas: 1")
     tight = _pool(side, TIGHT, *EVICTING)
+    guessing = _pool(side, f"engine: {{{GUESSES}}}", *BUSY)
     patient = (*wide, f"{base}.engine={{balance_steps: 0}}")
     return {
         f"{base}.replicas": Change(other, (*BUSY, apart()), "serving.cluster"),
@@ -53,7 +81,13 @@ def _of_pool(side: str) -> dict[str, Change]:
         f"{base}.engine.memory_fraction": Change("0.205", tight),
         f"{base}.engine.max_model_tokens": Change("1000", engine),
         f"{base}.engine.reserve_output": Change("true", tight if side == "decode" else full),
-        f"{base}.engine.balance_steps": Change("20", patient),
+        f"{base}.engine.balance_steps": Change("20", patient if side == "decode" else wide),
+        f"{base}.engine.graphs": Change("false", engine),
+        f"{base}.engine.graph_sizes": Change("[1, 64]", engine),
+        f"{base}.engine.prefix_caching": Change(
+            "false" if side == "prefill" else "true", (*TALKS, *_pool(side, "engine: {}"))
+        ),
+        **(_guesses(base, engine) if side == "prefill" else drafted(f"{base}.engine", guessing)),
         f"{base}.engine.overlap": Change("two_batch", wide),
         f"{base}.parallel.tp": Change("2", _pool(side, "parallel: {tp: 1}", *BUSY,
                                                  rest="replicas: 1")),

@@ -1,6 +1,7 @@
 """A model as an engine holds it: number formats by component, and how it is cut over devices."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 from moesim.cost.collectives import Network
@@ -47,12 +48,41 @@ class Cut:
     pp: int = 1
     exchange: ExpertExchange = "allgather_reducescatter"
     redundant_experts: int = 0
-    """Copies of busy experts, with which the ranks that hold experts are level."""
+    """Copies of busy experts, of a layer over all ranks; the ranks that hold experts are level."""
 
     @property
     def expert_tp(self) -> int:
         """Ranks that share an expert."""
         return self.tp * self.dp // self.ep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drafting:
+    """Tokens that are guessed ahead and checked together: speculative decoding."""
+
+    tokens: int
+    """Guessed per step."""
+    expected: Fraction
+    """Tokens that a step yields on average: one, and the guesses that are accepted."""
+    model: "Deployment | None" = None
+    """A small model that guesses; None: the model's own multi-token-prediction module."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offload:
+    """Experts outside device memory: what lies where, and what a miss costs."""
+
+    resident_experts: int
+    """Of each layer, in device memory, over all ranks."""
+    cache: Literal["static", "lru"] = "static"
+    link_bytes_per_s: float
+    """Rate at which experts come to one device."""
+    prefetch: float = 0.0
+    """Share of the missing experts that is fetched beside the layer before."""
+    host_flop_per_s: float | None = None
+    """Of a processor that computes missing experts where they lie; None: they are fetched."""
+    host_bytes_per_s: float | None = None
+    """Of that processor's memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,3 +102,10 @@ class Deployment:
     overlap: Literal["none", "shared_expert", "two_batch"] = "none"
     """What runs while tokens travel between groups of ranks: nothing, shared experts, or the other
     half of the batch."""
+    graphs: bool = True
+    """Whether decoding is launched as CUDA graphs."""
+    graph_sizes: tuple[int, ...] = ()
+    """Numbers of tokens that graphs were captured for, rising; others run in the next larger one,
+    and without a graph beyond the largest. Empty: as if each number had one."""
+    drafting: Drafting | None = None
+    offload: Offload | None = None

@@ -10,8 +10,10 @@ from moesim.cost.exchange_overlap import together_s
 from moesim.cost.iteration import TabledTimes
 from moesim.cost.serving import attention as attend
 from moesim.cost.serving.deployment import Deployment
+from moesim.cost.serving.launches import host_s, launched
 from moesim.cost.serving.layer import embedding_s, exchanged_s, head_s, layer_s, routed_s
 from moesim.cost.serving.linear import scan_s
+from moesim.cost.serving.offload import offload_s
 from moesim.cost.two_streams import interference
 from moesim.model.architecture import (
     GroupedQueryAttention,
@@ -57,13 +59,14 @@ def iteration_times(on: Deployment, host: HostTime) -> TabledTimes:
     rest = _Rest.of(layers, on)
     head = head_s(_TOKENS, on)
     chunk = _Chunks(layers, on)
-    launched = host.layer_s * sum(count for _, count in layers)
+    eager_s = host_s(layers, on, host.layer_s)
 
     def batch_s(tokens: int, sequences: int, everyone: int) -> float:
+        held, in_graph = launched(tokens, sequences, on)
         drawn = float(np.interp(float(sequences), _TOKENS, head))
-        device = rest.seconds(tokens, everyone) + drawn
-        if tokens > sequences:  # with prompts: launched kernel by kernel
-            device = max(device, launched)
+        device = rest.seconds(held, everyone + on.cut.dp * (held - tokens)) + drawn
+        if not in_graph:
+            device = max(device, eager_s)
         return device + host.iteration_s
 
     def decode_s(sequences: int) -> tuple[Sequence[int], Sequence[float]]:
@@ -90,7 +93,7 @@ class _Rest:
     def of(cls, layers: list[tuple[Layer, int]], on: Deployment) -> "_Rest":
         """Return all layers of a deployment."""
         own = np.sum([count * layer_s(layer, _TOKENS, on) for layer, count in layers], axis=0)
-        routed = np.sum([count * routed_s(layer, _TOKENS, on) for layer, count in layers], axis=0)
+        routed = np.sum([count * _routed_s(layer, on) for layer, count in layers], axis=0)
         sent = np.sum([count * exchanged_s(layer, _TOKENS, on) for layer, count in layers], axis=0)
         return cls(own + embedding_s(_TOKENS, on), routed, sent, on)
 
@@ -111,6 +114,15 @@ class _Rest:
     @staticmethod
     def _at(tokens: float, priced: Array) -> float:
         return float(np.interp(tokens, _TOKENS, priced))
+
+
+def _routed_s(layer: Layer, on: Deployment) -> Array:
+    """Return the routed experts for the tokens of all ranks, and what missing ones add."""
+    routed = routed_s(layer, _TOKENS, on)
+    if on.offload is None:
+        return routed
+    own = layer_s(layer, np.maximum(1.0, _TOKENS / on.cut.dp), on)
+    return routed + offload_s(layer, _TOKENS, own + routed, on)
 
 
 @dataclass(slots=True)

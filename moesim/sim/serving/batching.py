@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from moesim.sim.serving.cache import Blocks
+from moesim.sim.serving.prefix import PrefixCache
 from moesim.sim.serving.rules import EngineRules
 
 Chunks = list[tuple[int, int, int]]
@@ -25,8 +26,13 @@ class Batch(Protocol):
         ...
 
     @property
-    def step(self) -> int:
-        """Decoding steps so far."""
+    def growth(self) -> int:
+        """Blocks that the next decode step takes."""
+        ...
+
+    @property
+    def prefix(self) -> PrefixCache | None:
+        """What is kept of earlier prompts."""
         ...
 
     @property
@@ -60,7 +66,7 @@ class Batch(Protocol):
 
 def mixed(batch: Batch) -> Chunks:
     """Return chunks that fill what decoding leaves of the token budget (vLLM v1 scheduler)."""
-    return _fill(batch, batch.rules.token_budget - len(batch.running), whole=False)
+    return _fill(batch, batch.rules.token_budget - _decoding(batch), whole=False)
 
 
 def prefill_first(batch: Batch) -> Chunks:
@@ -70,7 +76,7 @@ def prefill_first(batch: Batch) -> Chunks:
 
 def whole_prompts(batch: Batch) -> Chunks:
     """Return prompts that fit whole beside decoding (TensorRT-LLM without chunked context)."""
-    return _fill(batch, batch.rules.token_budget - len(batch.running), whole=True)
+    return _fill(batch, batch.rules.token_budget - _decoding(batch), whole=True)
 
 
 def static(batch: Batch) -> Chunks:
@@ -92,31 +98,42 @@ def _fill(batch: Batch, budget: int, *, whole: bool) -> Chunks:
     chunks: Chunks = []
     if budget <= 0 or not (batch.computed or batch.queue):
         return chunks
-    free = batch.blocks.free - batch.blocks.growth(batch.step, 1)
+    free = batch.blocks.free - batch.growth
     for request, past in batch.computed.items():
         tokens = min(batch.context(request) - past, budget, _room(batch, past, free))
         if tokens > 0:
             chunks.append((request, tokens, past))
             budget -= tokens
-            free -= _blocks(batch, request, past, tokens)
+            free -= _blocks(batch, past, tokens)
     places = batch.rules.max_sequences - len(batch.running) - len(batch.computed)
+    prefix = batch.prefix
     for request in batch.queue:
-        tokens = min(batch.context(request), budget)
-        if places <= 0 or tokens <= 0:
+        if places <= 0:
             break
-        if whole and tokens < batch.context(request):
-            prompt = batch.context(request) - batch.put_out.get(request, 0)
-            if chunks or not prompt <= batch.rules.token_budget < batch.context(request):
+        context = batch.context(request)
+        past = 0 if prefix is None else prefix.found(request, context)
+        left = context - past
+        tokens = min(left, budget)
+        if tokens <= 0:
+            break
+        if whole and tokens < left:
+            prompt = context - batch.put_out.get(request, 0)
+            if chunks or not prompt <= batch.rules.token_budget < context:
                 break
-            tokens = batch.context(request)  # grown by what was put out before it was evicted
-        held = _blocks(batch, request, 0, tokens)
+            tokens = left  # grown by what was put out before it was evicted
+        held = _first_blocks(batch, request, past, tokens)
         if held > free:
             break
-        chunks.append((request, tokens, 0))
+        chunks.append((request, tokens, past))
         budget -= tokens
         free -= held
         places -= 1
     return chunks
+
+
+def _decoding(batch: Batch) -> int:
+    """Return the tokens that decoding computes in an iteration."""
+    return len(batch.running) * batch.rules.checked_tokens
 
 
 def _room(batch: Batch, past: int, free: int) -> int:
@@ -127,7 +144,17 @@ def _room(batch: Batch, past: int, free: int) -> int:
     return free * size + -past % size
 
 
-def _blocks(batch: Batch, request: int, past: int, tokens: int) -> int:
+def _first_blocks(batch: Batch, request: int, past: int, tokens: int) -> int:
+    """Return the free blocks that a request takes with its first chunk."""
+    blocks = batch.blocks
+    most = batch.most_tokens(request) if batch.rules.reserve_output else past + tokens
+    if batch.prefix is None or not past:
+        return blocks.needed(most)
+    return blocks.needed(most) - blocks.needed(past) + batch.prefix.asleep(request, past)
+
+
+def _blocks(batch: Batch, past: int, tokens: int) -> int:
+    """Return the free blocks that another chunk of a request takes."""
     if batch.rules.reserve_output:
-        return 0 if past else batch.blocks.needed(batch.most_tokens(request))
+        return 0
     return batch.blocks.needed(past + tokens) - batch.blocks.needed(past)

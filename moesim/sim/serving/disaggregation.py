@@ -129,7 +129,7 @@ class Handover:
             target.waiting.remove(move.request)
             return
         target.server.touch(at)
-        into.blocks.used -= self._blocks(into, move)
+        into.give(self._blocks(into, move))
         into.plan = None
         self.reserved[into] -= 1
         self.loop.dirty[target] = self.decode
@@ -144,7 +144,7 @@ class Handover:
             return True
         held = ranks_of(member.server)[rank]
         cached = self.loop.asked.prompt[request] + out - 1
-        held.blocks.used += held.blocks.needed(cached)
+        held.keep(held.blocks.needed(cached))
         move = Move(request, cached, out, member, rank, held, at)
         self.moves[request] = move
         self.assign(move, at)
@@ -174,7 +174,7 @@ class Handover:
             if into is None:
                 return
             member.waiting.popleft()
-            into.blocks.used += self._blocks(into, move)
+            into.keep(self._blocks(into, move))
             into.plan = None
             self.reserved[into] = self.reserved.get(into, 0) + 1
             move.into = into
@@ -198,7 +198,7 @@ class Handover:
             if rank.queue or taken >= places:
                 continue
             blocks = rank.blocks
-            spare = blocks.total - blocks.used - blocks.growth(rank.step, 1)
+            spare = blocks.total - blocks.used - rank.growth
             if spare > most:
                 best, most = rank, spare
         return best
@@ -257,7 +257,7 @@ class Handover:
             if move.held.queue or move.held.computed:
                 move.source.server.touch(at)
                 self.loop.dirty[move.source] = self.prefill
-            move.held.blocks.used -= move.held.blocks.needed(move.cached)
+            move.held.give(move.held.blocks.needed(move.cached))
 
 
 def prompts_only(asked: Requests) -> Requests:

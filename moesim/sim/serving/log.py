@@ -11,12 +11,13 @@ from moesim.cost.iteration import IterationTimes
 
 COLUMNS = (
     "start", "ends", "steps", "sequences", "cached", "prompt_tokens", "decoding", "prefilling",
-    "queued", "used_blocks",
+    "queued", "used_blocks", "yielded",
 )  # fmt: skip
 """start, ends: picoseconds. steps: iterations in the row. sequences: those that got a token in each
 of them. cached: tokens in the cache of those in the first step. prompt_tokens: tokens of prompts
-computed. The rest is what stands when the row ends: requests that decode, that have a part of their
-prompt computed, and that wait; blocks in use."""
+computed. decoding, prefilling, queued, used_blocks: what stands when the row ends: requests that
+decode, that have a part of their prompt computed, and that wait; blocks in use. yielded: tokens
+that each sequence got, as many as steps where nothing is guessed."""
 
 
 @dataclass(slots=True)

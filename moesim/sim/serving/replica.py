@@ -12,6 +12,8 @@ from moesim.cost.iteration import IterationTimes, steps_ps, steps_until
 from moesim.sim.serving.batching import BATCHING
 from moesim.sim.serving.cache import Blocks
 from moesim.sim.serving.log import Log
+from moesim.sim.serving.pace import Pace
+from moesim.sim.serving.prefix import PrefixCache, prefix_cache
 from moesim.sim.serving.requests import NEVER, Requests
 from moesim.sim.serving.rules import EngineRules, limits
 
@@ -60,8 +62,14 @@ class Replica:
     now: int = 0
     """Start of the next iteration; nothing is under way before it."""
     step: int = 0
-    """Decoding steps so far."""
+    """Tokens of a sequence that decoded all the time: decoding steps, but for guessed tokens."""
+    pace: Pace | None = field(init=False, default=None)
+    """How many tokens a step yields where guesses are checked; None: one."""
+    turn: int = 0
+    """Decoding steps so far, where guesses are checked."""
     blocks: Blocks = field(init=False)
+    prefix: PrefixCache | None = field(init=False, default=None)
+    """What is kept of earlier prompts; None where nothing is shared."""
     queue: deque[int] = field(default_factory=deque)
     computed: dict[int, int] = field(default_factory=dict)
     """Tokens computed of each prompt that is under way, in the order of their places."""
@@ -84,17 +92,35 @@ class Replica:
     """Tokens of a prompt at most."""
 
     def __post_init__(self) -> None:
-        self.blocks = Blocks(self.rules.block_tokens, self.rules.blocks)
-        self.limit, self.longest = limits(self.rules)
-        if self.asked.logs is not None:
-            seen = self.asked.logs
+        rules, asked = self.rules, self.asked
+        self.blocks = Blocks(rules.block_tokens, rules.blocks)
+        self.limit, self.longest = limits(rules)
+        if asked.logs is not None:
+            seen = asked.logs
             self.log = seen[0].beside(self.times) if seen else Log(self.times)
             seen.append(self.log)
+        if rules.prefix_caching and asked.prefix is not None:
+            self.prefix = prefix_cache(
+                asked.prefix, asked.prefix_block, rules.block_tokens, rules.blocks
+            )
+        if rules.tokens_per_step != (1, 1):
+            self.pace = Pace(*rules.tokens_per_step)
 
     @property
     def is_idle(self) -> bool:
         """Whether there is nothing to do."""
         return not (self.running or self.queue or self.computed)
+
+    @property
+    def growth(self) -> int:
+        """Blocks that the next decode step takes."""
+        return self.blocks.growth(self.step, self._tokens(1))
+
+    def _tokens(self, steps: int) -> int:
+        """Return the tokens that so many steps yield each sequence from now on."""
+        if self.pace is None:
+            return steps
+        return self.pace.tokens(self.turn + steps) - self.step
 
     def submit(self, request: int, at: int, put_out: int = 0) -> bool:
         """Queue a request at a time up to which the replica was advanced; False: it never fits.
@@ -143,7 +169,7 @@ class Replica:
 
     def carry_out(self, plan: Plan, steps: int, ends: int) -> None:
         """Let the plan happen: its chunks, or so many of its steps, until `ends`."""
-        began, cached = self.now, self.cached
+        began, cached, step = self.now, self.cached, self.step
         sequences = len(self.running) if plan.decodes else 0
         if plan.chunks:
             self._mixed(plan, ends)
@@ -154,7 +180,7 @@ class Replica:
             tokens = sum(chunk[1] for chunk in plan.chunks)
             self.log.rows.extend(
                 (began, ends, steps, sequences, cached + sequences, tokens, len(self.running),
-                 len(self.computed), len(self.queue), self.blocks.used)
+                 len(self.computed), len(self.queue), self.blocks.used, self.step - step)
             )  # fmt: skip
 
     def next_plan(self) -> Plan | None:
@@ -163,7 +189,7 @@ class Replica:
         For ranks whose iterations last as long as those of others.
         """
         blocks = self.blocks
-        while blocks.total - blocks.used < blocks.growth(self.step, 1):
+        while blocks.total - blocks.used < self.growth:
             self._evict()
         chunks = BATCHING[self.rules.batching](self) if self.queue or self.computed else []
         if chunks:
@@ -177,7 +203,7 @@ class Replica:
     def _decide(self) -> Plan | None:
         """Plan from the present on; evicts where the cache cannot hold the next step."""
         blocks = self.blocks
-        while blocks.total - blocks.used < blocks.growth(self.step, 1):
+        while blocks.total - blocks.used < self.growth:
             self._evict()
         chunks = BATCHING[self.rules.batching](self) if self.queue or self.computed else []
         if chunks:
@@ -187,7 +213,11 @@ class Replica:
             return None
         steps = self._steps()
         lines = self.times.lines(sequences)
-        took = steps_ps(lines, self.cached + sequences, sequences, steps)
+        cached = self.cached + sequences
+        if self.pace is None:
+            took = steps_ps(lines, cached, sequences, steps)
+        else:
+            took = self.pace.steps_ps(lines, cached, sequences, self.turn, steps)
         return Plan([], True, steps, self.now + took)
 
     def _with_chunks(self, chunks: list[tuple[int, int, int]]) -> Plan:
@@ -202,39 +232,59 @@ class Replica:
         """Return how many steps of decoding there are until somebody ends or the cache is full."""
         while self.ends[0][-1].evicted:
             heappop(self.ends)
-        steps = self.ends[0][0] - self.step
+        tokens = self.ends[0][0] - self.step
         if self.one_by_one:
             return 1
-        return self.blocks.steps_that_fit(self.step, steps)
+        if self.pace is None:
+            return self.blocks.steps_that_fit(self.step, tokens)
+        last = self.pace.step_of(self.step + tokens)
+        most = self.pace.tokens(last) - self.step
+        fit = self.blocks.steps_that_fit(self.step, most)
+        if fit < most:
+            last = self.pace.step_of(self.step + fit + 1) - 1
+        return last - self.turn
 
     def _decode_until(self, until: int, plan: Plan) -> None:
         sequences = len(self.running)
         lines = self.times.lines(sequences)
-        steps, took = steps_until(
-            lines, self.cached + sequences, sequences, most=plan.steps, span_ps=until - self.now
-        )
+        span = until - self.now
+        cached = self.cached + sequences
+        if self.pace is None:
+            steps, took = steps_until(lines, cached, sequences, most=plan.steps, span_ps=span)
+        else:
+            steps, took = self.pace.steps_until(
+                lines, cached, sequences, first=self.turn, most=plan.steps, span_ps=span
+            )
         self.carry_out(plan, steps, self.now + took)
 
     def _decode(self, steps: int, ends: int) -> None:
         """Let `steps` steps of all who decode go by, the last of which ends at `ends`."""
-        self.blocks.used += self.blocks.growth(self.step, steps)
-        self.cached += steps * len(self.running)
-        self.step += steps
+        tokens = self._tokens(steps)
+        taken = self.blocks.growth(self.step, tokens)
+        self.blocks.used += taken
+        if self.prefix is not None:
+            self.prefix.take(taken)
+        self.cached += tokens * len(self.running)
+        self.step += tokens
+        self.turn += steps
         self.now = ends
-        while self.ends and self.ends[0][0] == self.step:
+        while self.ends and self.ends[0][0] <= self.step:
             done = heappop(self.ends)[-1]
             if not done.evicted:
                 self._leave(done)
                 self._finish(done.request)
 
     def _mixed(self, plan: Plan, ends: int) -> None:
+        if self.prefix is not None:
+            self._enter(self.prefix, plan)
         asked, began = self.asked, self.now
         for request, tokens, past in plan.chunks:
-            if request not in self.computed:
+            first = request not in self.computed
+            if first:
                 self.queue.popleft()
                 if asked.scheduled[request] == NEVER:
                     asked.scheduled[request] = began
-            self._hold(request, tokens, past)
+            self._hold(request, tokens, past, first=first)
         if plan.decodes and self.running:
             self._decode(1, ends)
         self.now = ends
@@ -246,14 +296,26 @@ class Replica:
         """Return the tokens to compute before a request can decode."""
         return self.asked.prompt[request] + self.put_out.get(request, 0)
 
-    def _hold(self, request: int, tokens: int, past: int) -> None:
+    def _enter(self, prefix: PrefixCache, plan: Plan) -> None:
+        """Let requests that begin hold what was found of them, before others take places."""
+        for request, _, past in plan.chunks:
+            if request not in self.computed:
+                self.blocks.used += prefix.enter(request, past)
+                if self.asked.scheduled[request] == NEVER:
+                    self.asked.cached[request] = past
+
+    def _hold(self, request: int, tokens: int, past: int, *, first: bool) -> None:
         blocks = self.blocks
         if self.rules.reserve_output:
-            held = blocks.needed(self.most_tokens(request)) if not past else 0
+            most = self.most_tokens(request)
+            held = blocks.needed(most) - blocks.needed(past) if first else 0
         else:
             held = blocks.needed(past + tokens) - blocks.needed(past)
         blocks.used += held
         self.computed[request] = past + tokens
+        if self.prefix is not None:
+            self.prefix.take(held)
+            self.prefix.computed(request, past + tokens)
 
     def most_tokens(self, request: int) -> int:
         """Return the tokens that a request may come to hold."""
@@ -292,8 +354,24 @@ class Replica:
         self._release(one.request, cached)
 
     def _release(self, request: int, cached: int) -> None:
-        held = self.most_tokens(request) if self.rules.reserve_output else cached
-        self.blocks.used -= self.blocks.needed(held)
+        most = self.most_tokens(request) if self.rules.reserve_output else cached
+        held = self.blocks.needed(most)
+        if self.prefix is not None:
+            self.prefix.computed(request, cached)
+            held = self.prefix.leave(request, held)
+        self.blocks.used -= held
+
+    def keep(self, blocks: int) -> None:
+        """Hold free blocks for what comes from elsewhere or waits to go there."""
+        self.blocks.used += blocks
+        if self.prefix is not None:
+            self.prefix.take(blocks)
+
+    def give(self, blocks: int) -> None:
+        """Free blocks that were kept."""
+        self.blocks.used -= blocks
+        if self.prefix is not None:
+            self.prefix.free(blocks)
 
     def _finish(self, request: int) -> None:
         self.asked.finish[request] = self.now

@@ -1,7 +1,7 @@
 """The requests of a run, as columns: what they ask for and when what happened to them."""
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,11 +18,11 @@ def ps(seconds: float) -> int:
 
 
 class Prefixes(Protocol):
-    """Ids of blocks by request: a list of tuples, or whatever makes them when asked."""
+    """Ids of blocks by request: a list, or whatever makes them when asked."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, request: int, /) -> tuple[int, ...]: ...
+    def __getitem__(self, request: int, /) -> Sequence[int]: ...
 
 
 @dataclass(slots=True)
@@ -39,7 +39,8 @@ class Requests:
     asks for as many as it gets (benchmarks that ignore the end of sequence)."""
     prefix: Prefixes | None = None
     """What each prompt begins with: ids of its leading blocks of `prefix_block` tokens, the last
-    of which may be filled in part. Equal ids are equal content, of the blocks before them too."""
+    of which may be filled in part; ids beyond the prompt are of its answer. Equal ids are equal
+    content, of the blocks before them too."""
     prefix_block: int = 512
     """Tokens that an id of `prefix` stands for (512: Mooncake's traces, README of FAST25-release).
     """

@@ -30,6 +30,13 @@ class EngineRules:
     that nobody is ever preempted (TensorRT-LLM, guaranteed no evict)."""
     max_model_tokens: int | None = None
     """Tokens of prompt and output together that a request may have at most."""
+    prefix_caching: bool = True
+    """Whether blocks of prompts are kept for requests that begin alike."""
+    tokens_per_step: tuple[int, int] = (1, 1)
+    """Tokens that a decode step yields per sequence, on average, as a fraction: more than one where
+    guessed tokens are checked."""
+    checked_tokens: int = 1
+    """Tokens that a sequence computes in a decode step: one, and those guessed."""
 
 
 def limits(rules: EngineRules) -> tuple[int, int]:

@@ -133,9 +133,16 @@ class ServingClusterSpec(Spec):
     def _check_apart(self) -> None:
         if self.prefill is None or self.decode is None:
             raise ValueError("disaggregation prefill_decode needs prefill and decode")
-        if self.prefill.engine is not None and self.prefill.engine.balance_steps:
+        if self.decode.engine is not None and self.decode.engine.prefix_caching:
             raise ValueError(
-                "prefill.engine.balance_steps has no effect where nobody decodes: leave it out"
+                "decode.engine.prefix_caching: replicas that only decode keep no prefixes of "
+                "their own here; leave it out"
+            )
+        given = set() if self.prefill.engine is None else self.prefill.engine.model_fields_set
+        idle = sorted(given & {"balance_steps", "graphs", "graph_sizes", "speculative"})
+        if idle:
+            raise ValueError(
+                f"prefill.engine.{idle[0]} has no effect where nobody decodes: leave it out"
             )
         pointless = {"replicas", "router", "autoscaling", "drains"} & self.model_fields_set
         if pointless:

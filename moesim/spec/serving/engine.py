@@ -2,13 +2,15 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from moesim.spec.base import Spec
+from moesim.spec.base import Listed, Spec
+from moesim.spec.serving.speculative import SpeculativeSpec
 
 Format = Literal[
     "bf16", "fp16", "fp8", "fp8_block128", "nvfp4", "w4a16_mxfp4", "w4a8_mxfp4_mxfp8",
     "int8", "int8_weight_only", "int4_weight_only",
+    "qmoe",
 ]  # fmt: skip
 
 
@@ -27,6 +29,13 @@ class FormatsSpec(Spec):
     """The projection to the vocabulary."""
     cache: Literal["bf16", "fp8"] = "bf16"
     """Keys and values."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "FormatsSpec":
+        for name in ("weights", "attention", "dense", "head"):
+            if getattr(self, name) == "qmoe":
+                raise ValueError(f"{name}: qmoe is a code for experts; write it at experts alone")
+        return self
 
 
 class EngineSpec(Spec):
@@ -47,7 +56,9 @@ class EngineSpec(Spec):
     block_tokens: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Tokens in a block of the cache."""
     memory_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Share of the device memory that weights, activations and cache may take."""
+    """What the engine's own key of that name is a share of: vllm: of the memory, for weights,
+    activations and cache; sglang: of the memory, for weights and cache; tensorrt-llm: of what
+    weights and activations leave, for the cache."""
     balance_steps: Annotated[int, Field(ge=0, le=100_000)] | None = None
     """With parallel.dp above 1: steps for which prompts wait until all ranks have one, so that they
     are computed together; 0 does not wait."""
@@ -60,3 +71,21 @@ class EngineSpec(Spec):
     max_model_tokens: Annotated[int, Field(ge=1, le=10**9)] | None = None
     """Tokens of prompt and output together that a request may have; longer ones are rejected. Left
     out, only the cache sets a limit."""
+    prefix_caching: bool | None = None
+    """Keep blocks of prompts for requests that begin alike; left out, as the engine does."""
+    graphs: bool | None = None
+    """Launch decoding as CUDA graphs, as all three engines do; without them the host launches every
+    kernel."""
+    graph_sizes: Listed[Annotated[int, Field(ge=1, le=10**6)]] | None = None
+    """Numbers of tokens with a graph, rising: others run padded to the next one."""
+    speculative: SpeculativeSpec | None = None
+    """Guess tokens ahead and check them together."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "EngineSpec":
+        sizes = self.graph_sizes
+        if sizes is not None and (not sizes or list(sizes) != sorted(set(sizes))):
+            raise ValueError("graph_sizes must rise, and be one at least; graphs: false is without")
+        if sizes is not None and self.graphs is False:
+            raise ValueError("graph_sizes has no effect with graphs: false; leave one out")
+        return self

@@ -11,6 +11,7 @@ from moesim.spec.scenario import ClusterChoice
 from moesim.spec.serving.baseline import ServingBaselines
 from moesim.spec.serving.cluster import ServingClusterSpec
 from moesim.spec.serving.engine import EngineSpec, FormatsSpec
+from moesim.spec.serving.offload import OffloadSpec
 from moesim.spec.serving.parallel import ServingParallelSpec
 from moesim.spec.serving.slo import SloSpec
 from moesim.spec.serving.workload import WorkloadSpec
@@ -27,6 +28,8 @@ class ServingSpec(Spec):
     """How a replica is cut over devices; what devices are left become more replicas."""
     formats: FormatsSpec = FormatsSpec()
     """Number formats of weights and cache."""
+    offload: OffloadSpec | None = None
+    """Experts outside device memory; left out, all lie on the devices."""
     workload: WorkloadSpec
     """Which requests come when."""
     slo: SloSpec | None = None

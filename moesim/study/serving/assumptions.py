@@ -9,9 +9,7 @@ def assumptions(run: Serving) -> list[str]:
     found = [
         f"Where the scenario is silent the engine does as {engine.name} {engine.version} does; the "
         "table of the engine's settings has the source of each.",
-        "Prefix caching, speculative decoding and multi-token prediction are left out.",
-        "Decoding is launched as CUDA graphs without padding; iterations with prompts kernel by "
-        "kernel.",
+        "Iterations with prompts are launched kernel by kernel, without CUDA graphs.",
         "Norms, rope and activations stream at an assumed share of the memory bandwidth.",
     ]
     if engine.note:
@@ -19,9 +17,21 @@ def assumptions(run: Serving) -> list[str]:
     if on.architecture.is_moe:
         found.append(f"Experts are loaded unevenly: shares with a CV of {on.load.cv:.2g}.")
     if on.cut.redundant_experts:
-        found.append("Copies of experts level the ranks and take no memory.")
+        found.append("Copies of experts level the ranks.")
     if on.cut.pp > 1:
-        found.append("Batches in the pipeline do not wait for each other.")
+        found.append(
+            "Batches in the pipeline do not wait for each other; each has its share of the cache, "
+            "prefixes included."
+        )
+    if on.drafting is not None:
+        found.append(
+            "Every step of guesses yields the mean number of tokens; attention checks them in the "
+            "time of one token."
+        )
+    if on.offload is not None:
+        found.append("Offloaded experts are asked for alike, each as often as any other.")
+    if len(run.pools) > 1:
+        found.append("Replicas that only decode keep no prefixes of their own.")
     if on.overlap == "two_batch":
         found.append("Attention hides none of the exchanges of the other half.")
     return found

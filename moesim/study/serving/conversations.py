@@ -70,14 +70,16 @@ def _requests(spec: SessionsSpec, prompt: Ints, output: Ints, session: Ints) -> 
     none = array("q", bytes(8 * len(prompt)))
     return Requests(
         _column(prompt), _column(output), none,
-        prefix=_beginnings(spec, prompt, number, starts), prefix_block=PREFIX_BLOCK,
+        prefix=_beginnings(spec, prompt + output, number, starts), prefix_block=PREFIX_BLOCK,
         session=_column(number), turn=_column(turn),
     )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Beginnings:
-    """The ids of the full blocks of each prompt, made when asked: a million prompts have many.
+    """The ids of the full blocks of each turn, made when asked: a million prompts have many.
+
+    Of the prompt and the answer after it, with which the next turn begins.
 
     First those of the shared beginnings, then each conversation's own: it only grows, so that the
     same place in it is the same block.
@@ -89,7 +91,7 @@ class Beginnings:
     """Shared beginnings; conversations take them in turn."""
     session: "array[int]"
     blocks: "array[int]"
-    """Full blocks of each prompt."""
+    """Full blocks of each prompt with its answer."""
     own: "array[int]"
     """The id of the first block of each conversation behind the shared ones."""
 
@@ -106,10 +108,10 @@ class Beginnings:
         return (*ids[0], *ids[1])
 
 
-def _beginnings(spec: SessionsSpec, prompt: Ints, session: Ints, starts: Ints) -> Beginnings:
+def _beginnings(spec: SessionsSpec, whole: Ints, session: Ints, starts: Ints) -> Beginnings:
     shared = spec.shared_prefix // PREFIX_BLOCK
-    blocks = prompt // PREFIX_BLOCK
-    last = np.concatenate((starts[1:], [len(prompt)])) - 1
+    blocks = whole // PREFIX_BLOCK
+    last = np.concatenate((starts[1:], [len(whole)])) - 1
     ends = spec.prefixes * shared + np.cumsum(np.maximum(0, blocks[last] - shared))
     own = np.concatenate(([spec.prefixes * shared], ends[:-1]))
     columns = _column(session), _column(blocks), _column(own)

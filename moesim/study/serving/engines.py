@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, cast
 
+from moesim.cost.serving.capacity import MemoryOf
 from moesim.hardware.device import Device
 from moesim.sim.serving.rules import Batching
 from moesim.spec.serving.engine import EngineSpec
@@ -37,9 +38,8 @@ class Preset:
     block_tokens: int
     memory_fraction: float
     """Share of the device memory that the engine takes."""
-    memory_of: Literal["all", "free", "static"]
-    """all: of the whole memory, with weights and activations; free: of what weights leave, for the
-    cache; static: of the whole memory, for weights and cache, activations on top."""
+    memory_of: MemoryOf
+    """What `memory_fraction` is a share of."""
     reserve_output: bool
     exchange: Literal["allgather_reducescatter", "deepep"]
     chunked_prefill: bool = True
@@ -83,7 +83,7 @@ def preset_at(
         max_sequences=int(values["max_sequences"]), token_budget=int(values["token_budget"]),
         block_tokens=int(values["block_tokens"]),
         memory_fraction=float(values["memory_fraction"]),
-        memory_of=cast("Literal['all', 'free', 'static']", values["memory_of"]),
+        memory_of=cast("MemoryOf", values["memory_of"]),
         reserve_output=bool(values["reserve_output"]),
         exchange=cast("Literal['allgather_reducescatter', 'deepep']", values["exchange"]),
         chunked_prefill=bool(values["chunked_prefill"]),

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from moesim.cost.serving.memory import cache_bytes, weights
+from moesim.cost.serving.capacity import Memory
+from moesim.study.serving.pools import PoolRun
 from moesim.study.serving.resolve import Serving
 
 
@@ -19,6 +20,8 @@ class DeviceMemory:
     """Prompt and output of the longest request."""
     missing_bytes: float
     """What one more device memory would need to have for the longest request; 0 where it fits."""
+    pool: str = "all"
+    """The pool of replicas that it is of."""
 
     @property
     def fits(self) -> bool:
@@ -27,27 +30,35 @@ class DeviceMemory:
 
 
 def device_memory(run: Serving, longest_tokens: int) -> DeviceMemory:
-    """Return the memory of a run whose longest request has so many tokens."""
-    on, rules = run.deployment, run.rules
-    held = weights(on)
-    per_token = cache_bytes(on.architecture, on)
-    cache_tokens = rules.blocks * rules.block_tokens
-    blocks = -(-longest_tokens // rules.block_tokens)
-    parts = {
-        "attention weights": held.attention,
-        "dense and shared weights": held.dense,
-        "expert weights": held.experts,
-        "embeddings and head": held.embeddings,
-        "reserved": on.software.reserved_memory_bytes,
-        "cache": cache_tokens * per_token,
-    }
-    missing = max(0, blocks - rules.blocks) * rules.block_tokens * per_token
-    if missing and not rules.blocks:
-        fraction = run.scenario.serving.engine.memory_fraction or run.preset.memory_fraction
-        outside = (1 - fraction) * on.device.memory_capacity_bytes
-        taken = held.total + on.software.reserved_memory_bytes + outside
-        missing += max(0.0, taken - on.device.memory_capacity_bytes)
+    """Return the memory of a run whose longest request has so many tokens.
+
+    Of several pools, of the one that lacks the most, else of the one with the smallest cache.
+    """
+    found = [_of_pool(pool, longest_tokens) for pool in run.pools]
+    return min(found, key=lambda one: (-one.missing_bytes, one.cache_tokens))
+
+
+def _of_pool(pool: PoolRun, longest_tokens: int) -> DeviceMemory:
+    held, size = pool.engine.memory, pool.engine.rules.block_tokens
+    lacking = max(0, -(-longest_tokens // size) - max(1, held.blocks))
     return DeviceMemory(
-        parts_bytes=parts, cache_tokens=cache_tokens, missing_bytes=missing,
-        capacity_bytes=on.device.memory_capacity_bytes, longest_tokens=longest_tokens,
+        parts_bytes=parts(held), cache_tokens=held.tokens, capacity_bytes=held.capacity,
+        longest_tokens=longest_tokens, pool=pool.name,
+        missing_bytes=held.missing + lacking * size * held.bytes_per_token,
     )  # fmt: skip
+
+
+def parts(held: Memory) -> dict[str, float]:
+    """Return what a device holds, by what it is."""
+    found = {
+        "attention weights": held.weights.attention,
+        "dense and shared weights": held.weights.dense,
+        "expert weights": held.weights.experts,
+        "embeddings and head": held.weights.embeddings,
+        "what guesses tokens": held.weights.drafts,
+        "activations": held.activations,
+        "communication and workspaces": held.communication,
+        "cache": held.tokens * held.bytes_per_token,
+        "hidden from processes": held.capacity - held.visible,
+    }
+    return {name: size for name, size in found.items() if size or name == "cache"}

@@ -1,8 +1,9 @@
 """Pools of replicas of a serving run, and whether their devices add up."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from moesim.cost.serving.capacity import Memory
 from moesim.cost.serving.deployment import Deployment
 from moesim.errors import ScenarioError
 from moesim.sim.serving.routers import RouterName
@@ -19,6 +20,8 @@ class Engine:
     deployment: Deployment
     preset: Preset
     rules: EngineRules
+    memory: Memory
+    """Of one device."""
 
     @property
     def width(self) -> int:
@@ -110,6 +113,8 @@ def _pool(scenario: ServingScenario, name: str, pool: PoolSpec, engine_of: Resol
             raise
         key = ".".join(("serving", "cluster", name, part, *([rest] if rest else [])))
         raise scenario.error(key, first.message) from None
+    if name == "decode":  # what comes over from prefill is not looked up
+        engine = replace(engine, rules=replace(engine.rules, prefix_caching=False))
     return PoolRun(name=name, engine=engine, replicas=pool.replicas, router=pool.router)
 
 

@@ -2,7 +2,6 @@
 
 from moesim.errors import ScenarioError
 from moesim.model.architecture import GroupedQueryAttention, LatentAttention, MoeFfn
-from moesim.spec.serving.scenario import ServingScenario
 from moesim.study.serving.pools import Engine
 from moesim.study.serving.resolve import Serving
 
@@ -10,22 +9,12 @@ from moesim.study.serving.resolve import Serving
 def refuse(run: Serving) -> None:
     """Raise ScenarioError for what this run asks for and would not get."""
     scenario, on = run.scenario, run.deployment
-    _refuse_keys(scenario)
     if on.architecture.encoder:
         raise scenario.error(
             "model", f"{on.architecture.name} has an encoder: serving it is not modelled yet"
         )
     for pool in run.pools:
         _refuse_cut(run, pool.engine)
-
-
-def _refuse_keys(scenario: ServingScenario) -> None:
-    sessions = scenario.serving.workload.sessions
-    if sessions is not None and "prefixes" in sessions.model_fields_set:
-        raise scenario.error(
-            "serving.workload.sessions.prefixes",
-            "changes nothing without a prefix cache, which is not modelled yet; leave it out",
-        )
 
 
 def _refuse_cut(run: Serving, engine: Engine) -> None:

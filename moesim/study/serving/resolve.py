@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from moesim.cost.collectives import Network, network
+from moesim.cost.serving.capacity import Limits, Memory, memory
 from moesim.cost.serving.deployment import Cut, Deployment, Formats
-from moesim.cost.serving.memory import cache_bytes, weights
 from moesim.cost.software import Software, load_software, on_device
 from moesim.errors import ScenarioError
 from moesim.hardware.groups import Group
@@ -13,10 +13,11 @@ from moesim.model.architecture import Architecture, MoeFfn
 from moesim.moe.loads import LoadLaw
 from moesim.moe.natural import natural_cv
 from moesim.sim.serving.rules import EngineRules
-from moesim.spec.serving.engine import FormatsSpec
+from moesim.spec.serving.engine import EngineSpec, FormatsSpec
 from moesim.spec.serving.scenario import ServingScenario
 from moesim.study.resolve import baseline_model, chosen_machines, placed
 from moesim.study.serving.engines import Preset, preset_of
+from moesim.study.serving.options import pace, with_options
 from moesim.study.serving.pools import Engine, PoolRun, check_failures, pools
 
 
@@ -32,6 +33,11 @@ class Serving:
     replicas: int
     pools: tuple[PoolRun, ...]
     """Alike replicas each; the last one's deployment and rules are those above."""
+
+    @property
+    def memory(self) -> Memory:
+        """Memory of a device of the pool whose replicas have room for the fewest tokens."""
+        return min((pool.engine.memory for pool in self.pools), key=lambda one: one.tokens)
 
 
 def resolve(scenario: ServingScenario, model: Architecture | None = None) -> Serving:
@@ -55,8 +61,9 @@ def resolve(scenario: ServingScenario, model: Architecture | None = None) -> Ser
 def _engine(scenario: ServingScenario, machines: Cluster, model: Architecture | None) -> Engine:
     preset = _preset(scenario, machines)
     on = _deployment(scenario, machines, preset, model)
-    rules = _rules(scenario, preset, cache_blocks(on, preset, scenario))
-    return Engine(deployment=on, preset=preset, rules=rules)
+    held = memory(on, limits(preset, scenario.serving.engine))
+    rules = rules_of(scenario, preset, held.blocks)
+    return Engine(deployment=on, preset=preset, rules=rules, memory=held)
 
 
 def _preset(scenario: ServingScenario, machines: Cluster) -> Preset:
@@ -100,13 +107,14 @@ def _deployment(
             "software", f"{software.name} names no measured kernels, which serving needs"
         )
     architecture = model or baseline_model(scenario, "model", scenario.model)
-    return Deployment(
+    plain = Deployment(
         architecture=architecture, device=chosen.device,
         chip=software.kernels.chip, kernels=software.kernels, software=software,
         networks={"tp": among(cut.tp), "ep": among(cut.tp * cut.dp)}, cut=cut,
         formats=formats(scenario.serving.formats), load=natural_load(architecture),
         overlap=scenario.serving.engine.overlap,
     )  # fmt: skip
+    return with_options(plain, scenario, preset)
 
 
 def _software(scenario: ServingScenario, preset: Preset) -> Software:
@@ -133,29 +141,26 @@ def formats(spec: FormatsSpec) -> Formats:
     )  # fmt: skip
 
 
-def cache_blocks(on: Deployment, preset: Preset, scenario: ServingScenario) -> int:
-    """Return the blocks of cache that fit beside the weights; at least 0."""
-    engine = scenario.serving.engine
-    fraction = engine.memory_fraction or preset.memory_fraction
-    memory, held = on.device.memory_capacity_bytes, weights(on).total
-    reserve = on.software.reserved_memory_bytes
-    room = fraction * memory - held - reserve
-    if preset.memory_of == "free":
-        room = fraction * (memory - held - reserve)
-    elif preset.memory_of == "static":
-        room = fraction * memory - held
-    per_block = cache_bytes(on.architecture, on) * (engine.block_tokens or preset.block_tokens)
-    return max(0, int(room / per_block))
+def limits(preset: Preset, asked: EngineSpec) -> Limits:
+    """Return what of the engine's settings decides about memory."""
+    return Limits(
+        fraction=asked.memory_fraction or preset.memory_fraction, memory_of=preset.memory_of,
+        token_budget=asked.token_budget or preset.token_budget,
+        max_sequences=asked.max_sequences or preset.max_sequences,
+        block_tokens=asked.block_tokens or preset.block_tokens,
+    )  # fmt: skip
 
 
-def _rules(scenario: ServingScenario, preset: Preset, blocks: int) -> EngineRules:
+def rules_of(scenario: ServingScenario, preset: Preset, blocks: int) -> EngineRules:
+    """Return the engine's rules where the cache has so many blocks."""
     asked = scenario.serving.engine
     reserve = preset.reserve_output if asked.reserve_output is None else asked.reserve_output
+    caching = preset.prefix_cache if asked.prefix_caching is None else asked.prefix_caching
     return EngineRules(
         batching=asked.batching or preset.batching,
         max_sequences=asked.max_sequences or preset.max_sequences,
         token_budget=asked.token_budget or preset.token_budget,
         block_tokens=asked.block_tokens or preset.block_tokens,
         balance_steps=asked.balance_steps or 0, blocks=blocks, reserve_output=reserve,
-        max_model_tokens=asked.max_model_tokens,
+        max_model_tokens=asked.max_model_tokens, prefix_caching=caching, **pace(asked.speculative),
     )  # fmt: skip

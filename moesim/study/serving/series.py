@@ -36,7 +36,7 @@ def _of_log(
     kept = _thinned(rows)
     ends = rows["ends"]
     prompts = np.cumsum(rows["prompt_tokens"])
-    outputs = np.cumsum(rows["steps"] * rows["sequences"])
+    outputs = np.cumsum(rows["yielded"] * rows["sequences"])
     evictions = np.searchsorted(np.array(log.evictions, dtype=np.int64), ends, side="right")
     times, tokens = hits
     found = np.searchsorted(times, ends, side="right")

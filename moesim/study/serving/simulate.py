@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from moesim.cost.iteration import IterationTimes
-from moesim.cost.serving.table import iteration_times
+from moesim.cost.serving.drafts import times_of as iteration_times
 from moesim.sim.serving.cluster import serve_blind
 from moesim.sim.serving.log import Log
 from moesim.sim.serving.requests import NEVER, Requests
@@ -41,6 +41,7 @@ def simulate(run: Serving) -> ServingOutcome:
     """
     workload, seed = run.scenario.serving.workload, run.scenario.seed
     asked = drawn(workload, seed, run.scenario.file_of)
+    _check_blocks(run, asked)
     asked.logs = []
     whole: Fleet | None = None
     if is_plain(run):
@@ -74,6 +75,20 @@ def outcome(run: Serving, asked: Requests, whole: Fleet | None = None) -> Servin
 def times_of(one: Engine) -> IterationTimes:
     """Return what iterations of an engine take."""
     return iteration_times(one.deployment, host_time(one.deployment.software))
+
+
+def _check_blocks(run: Serving, asked: Requests) -> None:
+    """Raise ScenarioError where what requests begin with cannot be told by the cache's blocks."""
+    for rules in (pool.engine.rules for pool in run.pools):
+        if not rules.prefix_caching or asked.prefix is None:
+            continue
+        size, block = asked.prefix_block, rules.block_tokens
+        if size % block and block % size:
+            raise run.scenario.error(
+                "serving.engine.block_tokens",
+                f"prefix caching needs blocks that divide {size} tokens or are multiples of them, "
+                f"as the beginnings of these prompts are told apart by so many; not {block}",
+            )
 
 
 def _check_some(run: Serving, asked: Requests) -> None:

@@ -112,7 +112,7 @@ def test_keys_inside_a_required_part_are_required() -> None:
         ("recompte", "Did you mean 'training.recompute'?"),
         ("qqqq", "unknown key 'qqqq'. `moesim explain` lists all keys."),
         ("", "unknown key ''."),
-        ("bandwidth", "may mean several keys: accelerator.memory.bandwidth, "),
+        ("bandwidth", "may mean several keys: serving.offload.bandwidth, accelerator.memory."),
     ],
 )
 def test_an_unknown_or_ambiguous_key_is_an_error(words: str, says: str) -> None:

@@ -34,7 +34,10 @@ _MEMORY = {
     "attention weights": "#1b6ca8",
     "dense and shared weights": "#2a9d8f",
     "embeddings and head": "#5c677d",
-    "reserved": "#9aa5b1",
+    "what guesses tokens": "#8ab17d",
+    "activations": "#e9c46a",
+    "communication and workspaces": "#f28482",
+    "hidden from processes": "#9aa5b1",
     "cache": "#6d597a",
 }
 _POINTS = 200
@@ -189,7 +192,7 @@ def memory(result: ServingFindings) -> Chart:
     names = [_short(run.name) for run in result.runs]
     data = []
     for part, colour in _MEMORY.items():
-        sizes = [run.memory.parts_bytes[part] for run in result.runs]
+        sizes = [run.memory.parts_bytes.get(part, 0.0) for run in result.runs]
         if any(sizes):
             data.append(
                 {

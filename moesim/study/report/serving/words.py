@@ -14,6 +14,12 @@ from moesim.study.serving.metrics import Quantiles, counted
 from moesim.study.serving.shown import engine_values, kernels
 from moesim.units import readable, three_digits
 
+WEIGHTS = (
+    "attention weights", "dense and shared weights", "expert weights", "embeddings and head",
+    "what guesses tokens",
+)  # fmt: skip
+"""The parts of memory that are weights."""
+
 
 def seconds(value: float) -> str:
     """Return a time in words, "-" where there is none."""
@@ -38,9 +44,9 @@ def _own(model: Served) -> list[str]:
     run, found = model.outcome.run, model.outcome.metrics
     where = f"{run.cluster.topology.devices} x {run.cluster.device.name} ({run.cluster.name})"
     if not model.fits:
-        held = sum(size for name, size in model.memory.parts_bytes.items() if name != "cache")
+        held = _weights(model)
         return [
-            f"{model.name} does not fit on {where}: weights and reserve take {binary(held)} of "
+            f"{model.name} does not fit on {where}: weights take {binary(held)} of "
             f"{binary(model.memory.capacity_bytes)} per device, and the cache has room for "
             f"{model.memory.cache_tokens:,} tokens, not for the {model.memory.longest_tokens:,} of "
             f"the longest request; {binary(model.memory.missing_bytes)} are missing."
@@ -133,7 +139,7 @@ def _column(run: Served) -> dict[str, str]:
 
 def _weights(run: Served) -> float:
     parts = run.memory.parts_bytes.items()
-    return sum(size for name, size in parts if name not in ("cache", "reserved"))
+    return sum(size for name, size in parts if name in WEIGHTS)
 
 
 def layout_words(run: Served) -> str:

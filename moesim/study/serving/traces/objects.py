@@ -74,7 +74,7 @@ def _mooncake(rows: Rows) -> Take:
         if rows.prompt and block != rows.block:
             raise ValueError(f"block_size is {block}, above it is {rows.block}")
         rows.block = max(1, block)
-        ids = _ids(record, -(-prompt // rows.block))
+        ids = _ids(record, -(-(prompt + output) // rows.block))
         if rows.lengths(prompt, output):
             _extend(rows, record, time, ids)
 
@@ -85,10 +85,10 @@ def _ids(record: dict[str, Any], most: int) -> tuple[int, ...] | None:
     ids = record.get("hash_ids")
     if ids is None:
         return None
-    if not isinstance(ids, list) or not all(type(one) is int and abs(one) < _ID for one in ids):
-        raise ValueError("hash_ids is not a list of whole numbers")
+    if not isinstance(ids, list) or not all(type(one) is int and 0 <= one < _ID for one in ids):
+        raise ValueError("hash_ids is not a list of whole numbers from 0")
     if len(ids) > most:
-        raise ValueError(f"has {len(ids)} hash_ids, its input_length makes {most} blocks at most")
+        raise ValueError(f"has {len(ids)} hash_ids, its tokens make {most} blocks at most")
     return tuple(ids)
 
 

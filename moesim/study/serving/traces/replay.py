@@ -62,7 +62,8 @@ def _requests(rows: Rows, trace: TraceSpec, chosen: list[int], arrivals: "array[
         size = rows.block
         asked.prefix_block = size
         asked.prefix = [
-            rows.prefix[n][: -(-tokens // size)] for n, tokens in zip(chosen, prompt, strict=True)
+            rows.prefix[n] if tokens == rows.prompt[n] else rows.prefix[n][: -(-tokens // size)]
+            for n, tokens in zip(chosen, prompt, strict=True)
         ]
     if rows.session:
         numbers: dict[str, int] = {}

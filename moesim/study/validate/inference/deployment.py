@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from moesim.cost.iteration import TabledTimes
+from moesim.cost.serving.capacity import memory
 from moesim.cost.serving.deployment import Deployment
 from moesim.cost.serving.table import HostTime, iteration_times
 from moesim.errors import ProfileError, ScenarioError
@@ -16,7 +17,7 @@ from moesim.spec.validate import build
 from moesim.spec.yaml_text import Document
 from moesim.study.serving.host import host_time
 from moesim.study.serving.presets.lookup import published_engine
-from moesim.study.serving.resolve import Serving, cache_blocks, natural_load, resolve
+from moesim.study.serving.resolve import Serving, limits, natural_load, resolve
 from moesim.study.validate.engine_flags import read_flags
 from moesim.study.validate.inference.formats import read_formats
 from moesim.study.validate.inference.models import model_of
@@ -105,7 +106,7 @@ def _rules(run: Serving, scenario: ServingScenario) -> EngineRules:
         rules,
         max_sequences=asked.max_sequences or run.preset.max_sequences,
         token_budget=asked.token_budget or run.preset.token_budget,
-        blocks=cache_blocks(run.deployment, run.preset, scenario),
+        blocks=memory(run.deployment, limits(run.preset, asked)).blocks,
     )
 
 

@@ -49,13 +49,6 @@ def test_what_cannot_be_served(
         _serve(file)
 
 
-def test_different_beginnings_need_a_prefix_cache(tmp_path: Path) -> None:
-    sessions = "{turns: 2, shared_prefix: 50, prefixes: 3}"
-    workload = WORKLOAD[:-1] + f", sessions: {sessions}}}"
-    with pytest.raises(ScenarioError, match=r"sessions\.prefixes: changes nothing"):
-        _serve(_file(tmp_path, workload=workload))
-
-
 def test_requests_that_would_wait_for_ever(tmp_path: Path) -> None:
     """Prompts of 100 tokens are taken whole, and an iteration computes 64."""
     engine = "engine: {batching: whole_prompts, token_budget: 64}, "
@@ -76,7 +69,7 @@ def test_software_without_measured_kernels(tmp_path: Path) -> None:
 
 def test_what_is_taken_for_granted_is_said(tmp_path: Path) -> None:
     said = assumptions(_serve(_file(tmp_path)).model.outcome.run)
-    assert any("Prefix caching" in one for one in said)
+    assert any("kernel by kernel" in one for one in said)
     assert not any("Experts" in one for one in said)
 
 

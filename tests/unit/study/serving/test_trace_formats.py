@@ -165,7 +165,7 @@ GOOD = '{"timestamp": 0, "input_length": 5, "output_length": 5, "hash_ids": [1]}
         ((GOOD, GOOD.replace("0,", "NaN,")), 2, "has NaN, which is no number"),
         ((GOOD, GOOD.replace("0,", "1e999999999999,")), 2, "timestamp is 1E+999999999999"),
         ((GOOD, GOOD.replace("5,", "true,", 1)), 2, "input_length is True"),
-        ((GOOD, GOOD.replace("[1]", "[1, 2]")), 2, "has 2 hash_ids, its input_length makes 1"),
+        ((GOOD, GOOD.replace("[1]", "[1, 2]")), 2, "has 2 hash_ids, its tokens make 1"),
         ((GOOD, GOOD.replace("[1]", '["a"]')), 2, "hash_ids is not a list of whole numbers"),
         ((GOOD, GOOD.replace('"timestamp": 0, ', "")), 2, "only some lines have timestamp"),
         ((GOOD, GOOD.replace(', "hash_ids": [1]', "")), 2, "only some lines have hash_ids"),
