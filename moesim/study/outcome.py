@@ -74,6 +74,8 @@ class Outcome:
     slices: tuple[Slice, ...]
     varied: Mapping[int, VariedLoad] | None = None
     """The loads of all micro-batches of the first step, by layer; None where they are equal."""
+    durations: tuple[tuple[float, ...], ...] = ()
+    """[stage][item of its order] seconds of the passes of the first step, where they differ."""
 
     @property
     def peak_bytes(self) -> float:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from moesim.cost.activations import ChunkActivations, fullest
 from moesim.cost.memory import StageMemory, always_held, stage_activations, with_activations
@@ -77,6 +77,7 @@ def simulate(run: Training, progress: Callable[[int, int], None] | None = None) 
         loads=first.loads,
         slices=results[0].slices,
         varied=first.varied,
+        durations=first.durations,
     )
 
 
@@ -91,6 +92,7 @@ class _Stepped:
     costs: tuple[StageCost, ...]
     result: StepResult
     counted: Counted
+    durations: tuple[tuple[float, ...], ...] = ()
 
 
 def _stepped(
@@ -106,10 +108,10 @@ def _stepped(
     low, high = (stage_costs(run, stages, loads_at(varied, knot), on) for knot in ("low", "high"))
     between = varied_costs(run, stages, orders, varied=varied, knots=(low, high), on=on)
     costs = tuple(mean_cost(one) for one in between)
-    planned = replace(plan(run, orders, costs), durations=durations(orders, between))
+    passes_s = durations(orders, between)
     return _Stepped(
         loads=loads_at(varied, "first"), varied=varied, costs=costs,
-        result=simulate_step(planned),
+        result=simulate_step(plan(run, orders, costs, passes_s)), durations=passes_s,
         counted={
             n: (one.first.assignments * run.micro_batches, one.computed)
             for n, one in varied.items()
@@ -148,8 +150,11 @@ def _likeness(chunk: Chunk, loads: Loads) -> object:
     return (chunk.has_embedding, chunk.has_logits, chunk.mtp_layers, layers)
 
 
-def plan(run: Training, orders: tuple[Order, ...], costs: tuple[StageCost, ...]) -> StepPlan:
-    """Return what the simulation needs to know of a step."""
+def plan(
+    run: Training, orders: tuple[Order, ...], costs: tuple[StageCost, ...],
+    durations: tuple[tuple[float, ...], ...] = (),
+) -> StepPlan:  # fmt: skip
+    """Return what the simulation needs to know of a step; `durations` where passes differ."""
     overlap = run.scenario.training.overlap
     return StepPlan(
         orders=orders,
@@ -159,6 +164,7 @@ def plan(run: Training, orders: tuple[Order, ...], costs: tuple[StageCost, ...])
         overlapped_rate=run.software.overlapped_fraction,
         post_validation=run.scenario.training.optimizer.post_validation,
         route=ROUTES.get(run.layout.schedule, "loop"),
+        durations=durations,
     )
 
 
