@@ -115,22 +115,6 @@ def draw_apart(
     return drawn, placed(router, shares, generator)
 
 
-def unvaried(load: LayerLoad, micro_batches: int) -> VariedLoad:
-    """Return a layer whose load is the same in all micro-batches."""
-    return VariedLoad(
-        first=load,
-        low=load,
-        high=load,
-        heights=np.zeros(micro_batches),
-        rank_rows=np.tile(np.asarray(load.rank_rows, dtype=np.int64), (micro_batches, 1)),
-        imbalances=np.full(micro_batches, load.rank_imbalance),
-        routed=load.routed * micro_batches,
-        computed=load.computed * micro_batches,
-        dropped=load.dropped * micro_batches,
-        drawn=1,
-    )
-
-
 def _groups(router: Router) -> list[tuple[int, int]]:
     """Return the groups of a micro-batch that draw apart, as (tokens, groups it stands for).
 
