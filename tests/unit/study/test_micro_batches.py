@@ -1,11 +1,16 @@
 """What ranks hold of micro-batches in flight, by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from moesim.cost.activations import ChunkActivations, VariedActivations
+from moesim.errors import ScenarioError
 from moesim.sim.training.schedules import Action, Pair
 from moesim.study.micro_batches import held
+from moesim.study.report.summary import routing_summary
+from tests.laws.small_runs import outcome
 
 
 def _chunk(each: list[list[float]], working: float = 0.0, once: float = 0.0) -> VariedActivations:
@@ -43,3 +48,27 @@ def test_what_offloaded_layers_leave_counts_once_a_chunk() -> None:
     order = (Action("F", 0), Action("F", 1), Action("B", 0))
     during = list(held(order, (_chunk([[1.0], [1.0]], once=2),)))
     assert [kept for ((_, kept, _), *_) in during] == pytest.approx([3, 4, 4])
+
+
+def test_the_summary_tells_all_micro_batches_from_the_first(tmp_path: Path) -> None:
+    load = {"routing": {"load": {"law": "lognormal", "cv": 0.6}, "capacity": {"factor": 1.0}}}
+    found = outcome(tmp_path, {**load, "training": {"global_batch": 64}})
+    said = routing_summary(found)
+    assert found.varied is not None
+    assert said is not None
+    every = said["micro_batches"]
+    assert every["number"] == every["drawn"] == found.run.micro_batches == 4
+    assert every["least_rank_imbalance"] < every["mean_rank_imbalance"]
+    assert every["mean_rank_imbalance"] < every["most_rank_imbalance"]
+    layers = found.varied.values()
+    lost = sum(one.dropped for one in layers) / sum(one.routed for one in layers)
+    assert every["dropped_fraction"] == lost > 0
+    assert found.steps[0].dropped == pytest.approx(sum(one.dropped for one in layers) / 4, abs=0.5)
+    even = routing_summary(outcome(tmp_path))
+    assert even is not None
+    assert "micro_batches" not in even
+
+
+def test_even_loads_have_no_draw_of_their_own(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match="law even forces the same counts always; per needs"):
+        outcome(tmp_path, {"routing": {"load": {"per": "micro_batch"}}})
