@@ -54,7 +54,7 @@ class VariedLoad:
     heights: Values
     """[micro-batches] where each lies between the two: 0 at low, 1 at high."""
     rank_rows: Counts
-    """[micro-batches, ranks] rows that the ranks compute."""
+    """[drawn, ranks] rows that the ranks compute; micro-batch i has those of i % drawn."""
     imbalances: Values
     """[micro-batches] fullest over mean of the rows that the ranks are sent."""
     routed: int
@@ -97,7 +97,7 @@ def vary(
         low=load_of(router, drawn[low], placement),
         high=load_of(router, drawn[high], placement),
         heights=((heights - heights[low]) / span if span > 0 else np.zeros(draws))[turn],
-        rank_rows=rows[turn],
+        rank_rows=rows,
         imbalances=sent_imbalance[turn],
         routed=int(routed.sum(axis=1)[turn].sum()),
         computed=int(kept.sum(axis=1)[turn].sum()),

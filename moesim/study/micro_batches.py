@@ -135,12 +135,17 @@ def stage_held(
     return tuple(
         varied_activations(
             blocks(job, chunk, high),
-            [varied[n].rank_rows.astype(np.float64) for n in moe_numbers(job, chunk, high)],
+            [_rows(varied[n], run.micro_batches) for n in moe_numbers(job, chunk, high)],
             job.recompute,
             job.offload_layers,
         )
         for chunk in stage
     )
+
+
+def _rows(load: VariedLoad, micro_batches: int) -> Bytes:
+    """Return the rows of the ranks in each micro-batch, [micro-batches, ranks]."""
+    return load.rank_rows[np.arange(micro_batches) % load.drawn].astype(np.float64)
 
 
 Held = tuple[Moment, float, float]
