@@ -48,6 +48,41 @@ def chunk_activations(
     return ChunkActivations(once=2 * one - two, each=two - one, working=working)
 
 
+@dataclass(frozen=True, slots=True)
+class VariedActivations:
+    """What one chunk holds where micro-batches differ."""
+
+    whole: ChunkActivations
+    """As if all were the micro-batch whose fullest rank has most."""
+    each: Bytes
+    """[micro-batches, ranks] what each of them adds."""
+
+
+def varied_activations(
+    found: Sequence[Block], rows: Sequence[Bytes], recompute: tuple[str, ...], offload_layers: int
+) -> VariedActivations:
+    """Return what a chunk of these blocks holds, those with experts at their highest load.
+
+    `rows` [micro-batches, ranks] of each block with experts, in order: a rank keeps in proportion.
+    """
+    left, each = list(rows), np.zeros((1, 1))
+    one, two = (on_device(found, offload_layers, n) for n in (1, 2))
+    known: dict[int, tuple[float, float]] = {}
+    for (block, once), (_, twice) in zip(one, two, strict=True):
+        here = left.pop(0) if block.rank_rows else None
+        if twice == once:
+            continue
+        if id(block) not in known:
+            names = recompute if block.is_layer else ()
+            skewed = routed_kept_bytes(block.operators, names) if any(block.rank_rows) else 0.0
+            known[id(block)] = kept_bytes(block.operators, names), skewed
+        kept, skewed = known[id(block)]
+        each = each + (kept - skewed)
+        if skewed and here is not None:
+            each = each + skewed * (here / max(block.rank_rows))
+    return VariedActivations(chunk_activations(found, recompute, offload_layers), each)
+
+
 def at_moment(chunks: Sequence[ChunkActivations], moment: Moment) -> tuple[float, float]:
     """Return the bytes that the fullest rank keeps, and those at work."""
     kept = np.zeros(1)

@@ -1,6 +1,7 @@
 """The backward pass of an operator, as operators again."""
 
 from dataclasses import replace
+from functools import lru_cache
 
 from moesim.model.one_hot import MaskProduct, mask_backward
 from moesim.model.operators import (
@@ -27,6 +28,7 @@ _MIRROR: dict[CollectiveKind, CollectiveKind] = {
 }
 
 
+@lru_cache(maxsize=4096)
 def backward(operator: Operator) -> tuple[Operator, ...]:
     """Return what the backward pass of `operator` does.
 

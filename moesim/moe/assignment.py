@@ -1,5 +1,6 @@
 """One layer's routing, drawn: which rank computes how many rows, and what is dropped."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,11 +21,10 @@ from moesim.moe.loads import (
     draw_shares,
     even_counts,
     imbalance,
-    rank_rows,
 )
 from moesim.moe.mixed_load import MixedLoad, mixed_counts
 from moesim.moe.placed_rows import slot_rows
-from moesim.moe.placement import PLACEMENTS, Room
+from moesim.moe.placement import PLACEMENTS, Placement, Room
 from moesim.moe.rebalancing import drifted, log_correlation_of
 
 _MAX_DRAWS = 2**14
@@ -107,14 +107,28 @@ class Drawn:
     """Assignments that the fullest expert of any routing group was wanted for."""
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What the tokens of one routing group want, and for how many groups it stands."""
+
+    tokens: int
+    weight: int
+    counts: Counts
+
+
 def assign(router: Router, generator: np.random.Generator) -> LayerLoad:
     """Return the load of one layer, drawn with `generator`."""
     drawn = draw(router, generator)
+    return load_of(router, drawn, placed(router, drawn.shares, generator))
+
+
+def load_of(router: Router, drawn: Drawn, placement: Placement | None) -> LayerLoad:
+    """Return the load of one layer of which `drawn` were drawn; None: experts lie in order."""
     rule = router.capacity
     padded = is_padded(rule)
     sent = sent_rows(rule, drawn.routed, drawn.kept, drawn.slots)
     here = computed_rows(rule, drawn.kept, drawn.slots, router.block_rows)
-    by_rank, sent_to = _by_rank(router, (here, sent), drawn.shares, generator)
+    by_rank, sent_to = (on_ranks(rows, router, placement) for rows in (here, sent))
     per_rank = by_rank.sum(axis=1)
     return LayerLoad(
         fullest_rows=tuple(int(n) for n in by_rank[int(np.argmax(per_rank))]),
@@ -135,7 +149,13 @@ def assign(router: Router, generator: np.random.Generator) -> LayerLoad:
 def draw(router: Router, generator: np.random.Generator) -> Drawn:
     """Return how many rows each expert of one layer gets, group by group."""
     shares = shares_of(router, generator)
-    groups = _wanted(router, shares, generator)
+    return drawn_of(router, shares, _wanted(router, shares, generator), generator)
+
+
+def drawn_of(
+    router: Router, shares: Shares, groups: Sequence[Group], generator: np.random.Generator
+) -> Drawn:
+    """Return the rows of each expert of one layer whose routing groups want `groups`."""
     fullest = max(int(group.counts.max()) for group in groups)
     routed = np.zeros(router.experts, dtype=np.int64)
     kept, slots_in_all = routed.copy(), 0
@@ -156,17 +176,8 @@ def shares_of(router: Router, generator: np.random.Generator) -> Shares:
     return draw_shares(router.law, router.experts, generator)
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """What the tokens of one routing group want, and for how many groups it stands."""
-
-    tokens: int
-    weight: int
-    counts: Counts
-
-
-def _wanted(router: Router, shares: Shares, generator: np.random.Generator) -> list[_Group]:
-    groups = _groups(router)
+def _wanted(router: Router, shares: Shares, generator: np.random.Generator) -> list[Group]:
+    groups = groups_of(router)
     wanting = [wanting_tokens(router, tokens) for tokens, _ in groups]
     if router.law.law == "even":
         first = np.cumsum([0, *wanting]) * router.top_k
@@ -177,7 +188,7 @@ def _wanted(router: Router, shares: Shares, generator: np.random.Generator) -> l
     else:
         drawn = counts_of(router, shares, wanting, generator)
     return [
-        _Group(tokens, weight, counts)
+        Group(tokens, weight, counts)
         for (tokens, weight), counts in zip(groups, drawn, strict=True)
     ]
 
@@ -228,16 +239,20 @@ def _counts(router: Router, shares: Shares, tokens: int, generator: np.random.Ge
     return draw_counts(shares, tokens, router.top_k, generator, phi=router.phi)
 
 
-def _by_rank(
-    router: Router, rows: tuple[Counts, ...], shares: Shares, generator: np.random.Generator
-) -> list[Counts]:
-    """Return [ranks, local experts] of each: the rows where the placement has put them."""
+def placed(router: Router, shares: Shares, generator: np.random.Generator) -> Placement | None:
+    """Return where the experts of one layer lie; None where they lie on the ranks in order."""
     if router.placement == "contiguous":
-        return [rank_rows(one, router.ranks) for one in rows]
+        return None
     known = known_shares(shares, router, generator)
     room = Room(ranks=router.ranks, slots_per_rank=router.experts // router.ranks)
-    placement = PLACEMENTS[router.placement](known, room)
-    return [slot_rows(one, placement) for one in rows]
+    return PLACEMENTS[router.placement](known, room)
+
+
+def on_ranks(rows: Counts, router: Router, placement: Placement | None) -> Counts:
+    """Return [..., ranks, local experts] of rows [..., experts]."""
+    if placement is not None:
+        return slot_rows(rows, placement)
+    return rows.reshape(*rows.shape[:-1], router.ranks, -1)
 
 
 def known_shares(shares: Shares, router: Router, generator: np.random.Generator) -> Shares:
@@ -261,7 +276,7 @@ def sharers(router: Router) -> int:
     return router.ranks if by_device(router) else router.experts
 
 
-def _groups(router: Router) -> list[tuple[int, int]]:
+def groups_of(router: Router) -> list[tuple[int, int]]:
     """Return the routing groups as (tokens, groups that this one stands for).
 
     The tokens that fill no whole group are a group of their own. Beyond a number of draws equal

@@ -54,7 +54,9 @@ def is_padded(rule: CapacityRule | None) -> bool:
     return rule is not None and pads(rule) and not HABITS[rule.formula].per_device
 
 
-def sent_rows(rule: CapacityRule | None, routed: Counts, kept: Counts, slots: int) -> Counts:
+def sent_rows(
+    rule: CapacityRule | None, routed: Counts, kept: Counts, slots: int | Counts
+) -> Counts:
     """Return the rows that each expert is sent, of counts [E] and `slots` in all groups together.
 
     Buffers sent are the padded ones (Switch, section 5.4: E * C rows, whatever the load), the kept
@@ -66,7 +68,9 @@ def sent_rows(rule: CapacityRule | None, routed: Counts, kept: Counts, slots: in
     return np.full_like(kept, slots) if is_padded(rule) else kept
 
 
-def computed_rows(rule: CapacityRule | None, kept: Counts, slots: int, block_rows: int) -> Counts:
+def computed_rows(
+    rule: CapacityRule | None, kept: Counts, slots: int | Counts, block_rows: int
+) -> Counts:
     """Return the rows that each expert computes where it lies, of the rows `kept` there.
 
     All slots where buffers are padded to them; else the kept rows, rounded up to whole blocks.

@@ -122,6 +122,10 @@ class LoadSpec(Spec):
     """By what factor the counts of a batch scatter more than independent choices do, since
     neighbours in a text choose alike: 1.7 within one task (DeepSeek-V2-Lite routing data of
     deepseek-ai/ESFT @579a7711); left out, they are independent."""
+    per: Literal["step", "micro_batch"] | None = None
+    """What draws tokens of its own: each micro_batch (left out), as trainers route them, the
+    popularity of the experts being that of the step; or all micro-batches of a step see the same
+    counts. A capacity counts over a micro-batch in both."""
 
     @model_validator(mode="before")
     @classmethod
@@ -161,6 +165,8 @@ class LoadSpec(Spec):
             raise ValueError(f"law {self.law} {said} exponent; zipf and power_law do")
         if self.burst is not None and self.law == "even":
             raise ValueError("law even forces the same counts always; burst needs another law")
+        if self.per is not None and self.law == "even":
+            raise ValueError("law even forces the same counts always; per needs another law")
         return self
 
     @model_validator(mode="after")

@@ -17,7 +17,7 @@ from moesim.errors import ScenarioError
 from moesim.spec.parallel import ParallelSpec
 from moesim.spec.scenario import Scenario
 from moesim.study.cut import Alike, Cut, whole_blocks
-from moesim.study.device_speeds import slowness
+from moesim.study.device_speeds import slowness, stage_stride
 from moesim.study.order import check_order
 from moesim.study.pipeline_bound import between_steps, peak_bytes, pipeline, step_bound_s
 from moesim.study.resolve import Training, resolve, resolve_layout, training
@@ -67,7 +67,7 @@ class _Known:
     layers: dict[object, tuple[Machine, list[Block], Alike]] = field(default_factory=dict)
     """By all that their prices depend on but recomputation."""
     cuts: dict[object, Cut] = field(default_factory=dict)
-    slowness: dict[int, tuple[float, ...]] = field(default_factory=dict)
+    slowness: dict[tuple[int, int], tuple[float, ...]] = field(default_factory=dict)
     """By stages."""
 
 
@@ -116,9 +116,10 @@ def _bound(known: _Known, choice: LayoutChoice) -> tuple[float, float]:
     check_schedule(scenario, layout, micro_batches, "parallel")
     on = machine(cluster.device, cluster.topology, known.run.software, layout)
     cut = _cut(known, scenario, spec, on)
-    if layout.pp not in known.slowness:
-        known.slowness[layout.pp] = slowness(scenario.cluster, scenario.seed, layout.pp)
-    line = pipeline(cut, on, micro_batches, known.slowness[layout.pp])
+    place = layout.pp, stage_stride(layout)
+    if place not in known.slowness:
+        known.slowness[place] = slowness(scenario.cluster, scenario.seed, layout)
+    line = pipeline(cut, on, micro_batches, known.slowness[place])
     between = between_steps(line)
     return step_bound_s(line, between), peak_bytes(line, between)
 

@@ -6,9 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from moesim import rng
+from moesim.cost.layout import Layout, degrees
 from moesim.cost.pricing import Machine
 from moesim.cost.stage import joint_passes
 from moesim.cost.times import PassCost, StageCost
+from moesim.hardware.rank_order import strides
 from moesim.spec.scenario import ClusterChoice
 from moesim.study.resolve import Training
 
@@ -27,12 +29,20 @@ def device_speeds(cluster: ClusterChoice, seed: int) -> npt.NDArray[np.float64]:
     return speeds
 
 
-def slowness(cluster: ClusterChoice, seed: int, stages: int) -> tuple[float, ...]:
-    """Return how many times as long compute takes on the slowest device of each stage."""
+def stage_stride(layout: Layout) -> int:
+    """Return how many ranks lie from one to the same one of the next stage."""
+    return strides(degrees(layout).dense, layout.rank_order)["pp"]
+
+
+def slowness(cluster: ClusterChoice, seed: int, layout: Layout) -> tuple[float, ...]:
+    """Return how many times as long compute takes on the slowest device of each stage.
+
+    Rank r is of stage r // stride % pp, with the stride of pp in the order of ranks.
+    """
     if not cluster.speed_spread and cluster.slow is None:
-        return (1.0,) * stages
-    speeds = device_speeds(cluster, seed).reshape(stages, -1).min(axis=1)
-    return tuple(float(1 / speed) for speed in speeds)
+        return (1.0,) * layout.pp
+    by_stage = device_speeds(cluster, seed).reshape(-1, layout.pp, stage_stride(layout))
+    return tuple(float(1 / speed) for speed in by_stage.min(axis=(0, 2)))
 
 
 def slowed(run: Training, costs: tuple[StageCost, ...], on: Machine) -> tuple[StageCost, ...]:
@@ -43,7 +53,7 @@ def slowed(run: Training, costs: tuple[StageCost, ...], on: Machine) -> tuple[St
     stage need not be of the same pipeline, so that the step comes out long rather than short. All
     compute slows down alike, transfers do not; passes in pairs hide more of them beside it.
     """
-    times = slowness(run.scenario.cluster, run.scenario.seed, run.layout.pp)
+    times = slowness(run.scenario.cluster, run.scenario.seed, run.layout)
     paired = run.job.exchange_overlap == "batch"
     return tuple(
         _stage(cost, each, on, paired) if each != 1.0 else cost

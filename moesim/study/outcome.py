@@ -1,10 +1,12 @@
 """What a simulated training run came to: records that reports and files are made from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from moesim.cost.memory import StageMemory
 from moesim.cost.times import StageCost
 from moesim.cost.work import Loads
+from moesim.moe.micro_batches import VariedLoad
 from moesim.sim.kernel import Slice
 from moesim.sim.training.step import StepResult
 from moesim.study.resolve import Training
@@ -18,10 +20,10 @@ class Step:
     seconds: float
     routed: int
     """Assignments of tokens to experts in one micro-batch of one expert-parallel group, summed
-    over layers."""
+    over layers; the mean over micro-batches where these differ, to the next whole number."""
     dropped: int
     imbalance: float
-    """Rows of the fullest rank over the mean, averaged over layers."""
+    """Rows of the fullest rank over the mean, averaged over layers and micro-batches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +67,15 @@ class Outcome:
     breakdown: tuple[Share, ...]
     memory: tuple[StageMemory, ...]
     stages: tuple[StageCost, ...]
+    """Of the first step, in the mean over micro-batches."""
     first: StepResult
     loads: Loads
+    """Of the first micro-batch of the first step."""
     slices: tuple[Slice, ...]
+    varied: Mapping[int, VariedLoad] | None = None
+    """The loads of all micro-batches of the first step, by layer; None where they are equal."""
+    durations: tuple[tuple[float, ...], ...] = ()
+    """[stage][item of its order] seconds of the passes of the first step, where they differ."""
 
     @property
     def peak_bytes(self) -> float:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from moesim.cost.activations import ChunkActivations, fullest
 from moesim.cost.memory import StageMemory, always_held, stage_activations, with_activations
@@ -10,6 +11,7 @@ from moesim.cost.pricing import Machine, machine
 from moesim.cost.recomputation import again
 from moesim.cost.stage import stage_cost
 from moesim.cost.times import PassCost, StageCost
+from moesim.cost.varied import mean_cost
 from moesim.cost.work import Loads
 from moesim.hardware.device import peak
 from moesim.model.architecture import layers_of
@@ -21,6 +23,15 @@ from moesim.sim.training.registry import ROUTES, stage_moments, stage_order
 from moesim.sim.training.schedules import Order, Pair
 from moesim.sim.training.step import StepPlan, StepResult, simulate_step, work_of
 from moesim.study.device_speeds import slowed
+from moesim.study.micro_batches import (
+    VariedLoads,
+    draw_varied,
+    durations,
+    loads_at,
+    varied_costs,
+    varied_memory,
+    varies,
+)
 from moesim.study.outcome import Metrics, Outcome, Share, Step
 from moesim.study.resolve import Training
 from moesim.study.routing import draw, moe_layers
@@ -28,6 +39,8 @@ from moesim.study.split import stage_chunks
 
 Shares = dict[int, float]
 """Share of assignments that was computed, not dropped, by the number of the layer."""
+Counted = dict[int, tuple[int, int]]
+"""Assignments wanted and computed in a step, by the number of the layer."""
 
 
 def simulate(run: Training, progress: Callable[[int, int], None] | None = None) -> Outcome:
@@ -35,35 +48,75 @@ def simulate(run: Training, progress: Callable[[int, int], None] | None = None) 
     on = machine(run.cluster.device, run.cluster.topology, run.software, run.layout)
     stages = stage_chunks(run)
     orders = stage_orders(run)
-    loads = draw(run, 0)
     results: list[StepResult] = []
     steps: list[Step] = []
-    all_loads: list[Loads] = []
-    first_costs: tuple[StageCost, ...] = ()
+    counted: list[Counted] = []
     is_even = run.scenario.routing.load.law == "even"
+    first: _Stepped | None = None
     for number in range(run.scenario.training.steps):
-        drawn = loads if number == 0 or is_even else draw(run, number)
         if number == 0 or not is_even:
-            costs = stage_costs(run, stages, drawn, on)
-            result = simulate_step(plan(run, orders, costs))
-        first_costs = first_costs or costs
-        results.append(result)
-        all_loads.append(drawn)
-        steps.append(_step(number, result, drawn))
+            stepped = _stepped(run, stages, orders, number, on)
+        first = first or stepped
+        results.append(stepped.result)
+        counted.append(stepped.counted)
+        steps.append(_step(number, stepped, run.micro_batches))
         if progress is not None:
             progress(number + 1, run.scenario.training.steps)
-    breakdown = _breakdown(run, first_costs, results[0])
+    if first is None:
+        raise ValueError("a run has one step at least")
+    breakdown = _breakdown(run, first.costs, results[0])
+    held = varied_memory(run, stages, first.varied, orders) if first.varied else None
     return Outcome(
         run=run,
-        metrics=_metrics(run, steps, breakdown, computed_shares(all_loads)),
+        metrics=_metrics(run, steps, breakdown, computed_shares(counted)),
         steps=tuple(steps),
         breakdown=breakdown,
-        memory=tuple(memory(run, stages, loads)),
-        stages=first_costs,
+        memory=tuple(held or memory(run, stages, first.loads)),
+        stages=first.costs,
         first=results[0],
-        loads=loads,
+        loads=first.loads,
         slices=results[0].slices,
+        varied=first.varied,
+        durations=first.durations,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stepped:
+    """One simulated step."""
+
+    loads: Loads
+    """Of its first micro-batch."""
+    varied: VariedLoads | None
+    """Of all of them, where they differ."""
+    costs: tuple[StageCost, ...]
+    result: StepResult
+    counted: Counted
+    durations: tuple[tuple[float, ...], ...] = ()
+
+
+def _stepped(
+    run: Training, stages: list[list[Chunk]], orders: tuple[Order, ...], number: int, on: Machine
+) -> _Stepped:
+    if not varies(run):
+        loads = draw(run, number)
+        costs = stage_costs(run, stages, loads, on)
+        result = simulate_step(plan(run, orders, costs))
+        counts = {n: (one.assignments, one.computed) for n, one in loads.items()}
+        return _Stepped(loads=loads, varied=None, costs=costs, result=result, counted=counts)
+    varied = draw_varied(run, number)
+    low, high = (stage_costs(run, stages, loads_at(varied, knot), on) for knot in ("low", "high"))
+    between = varied_costs(run, stages, orders, varied=varied, knots=(low, high), on=on)
+    costs = tuple(mean_cost(one) for one in between)
+    passes_s = durations(orders, between)
+    return _Stepped(
+        loads=loads_at(varied, "first"), varied=varied, costs=costs,
+        result=simulate_step(plan(run, orders, costs, passes_s)), durations=passes_s,
+        counted={
+            n: (one.first.assignments * run.micro_batches, one.computed)
+            for n, one in varied.items()
+        },
+    )  # fmt: skip
 
 
 def stage_orders(run: Training) -> tuple[Order, ...]:
@@ -97,8 +150,11 @@ def _likeness(chunk: Chunk, loads: Loads) -> object:
     return (chunk.has_embedding, chunk.has_logits, chunk.mtp_layers, layers)
 
 
-def plan(run: Training, orders: tuple[Order, ...], costs: tuple[StageCost, ...]) -> StepPlan:
-    """Return what the simulation needs to know of a step."""
+def plan(
+    run: Training, orders: tuple[Order, ...], costs: tuple[StageCost, ...],
+    durations: tuple[tuple[float, ...], ...] = (),
+) -> StepPlan:  # fmt: skip
+    """Return what the simulation needs to know of a step; `durations` where passes differ."""
     overlap = run.scenario.training.overlap
     return StepPlan(
         orders=orders,
@@ -108,6 +164,7 @@ def plan(run: Training, orders: tuple[Order, ...], costs: tuple[StageCost, ...])
         overlapped_rate=run.software.overlapped_fraction,
         post_validation=run.scenario.training.optimizer.post_validation,
         route=ROUTES.get(run.layout.schedule, "loop"),
+        durations=durations,
     )
 
 
@@ -128,13 +185,23 @@ def memory(run: Training, stages: list[list[Chunk]], loads: Loads) -> list[Stage
     return found
 
 
-def _step(number: int, result: StepResult, loads: Loads) -> Step:
-    imbalances = [load.rank_imbalance for load in loads.values()]
+def _step(number: int, stepped: _Stepped, micro_batches: int) -> Step:
+    seconds, varied = stepped.result.seconds, stepped.varied
+    if varied is None:
+        loads = stepped.loads.values()
+        routed, dropped = (sum(getattr(one, of) for one in loads) for of in ("routed", "dropped"))
+        imbalances = [load.rank_imbalance for load in loads]
+    else:
+        routed, dropped = (
+            round(sum(getattr(one, of) for one in varied.values()) / micro_batches)
+            for of in ("routed", "dropped")
+        )
+        imbalances = [float(load.imbalances.mean()) for load in varied.values()]
     return Step(
         number=number,
-        seconds=result.seconds,
-        routed=sum(load.routed for load in loads.values()),
-        dropped=sum(load.dropped for load in loads.values()),
+        seconds=seconds,
+        routed=routed,
+        dropped=dropped,
         imbalance=sum(imbalances) / len(imbalances) if imbalances else 1.0,
     )
 
@@ -247,10 +314,9 @@ def _recomputed_flop_per_sequence(run: Training, computed: Shares) -> float:
     return total + architecture.mtp_layers * each
 
 
-def computed_shares(drawn: list[Loads]) -> Shares:
+def computed_shares(counted: list[Counted]) -> Shares:
     """Return, for each MoE layer, the share of tokens * top_k computed, over all steps."""
-    shares: Shares = {}
-    for number in drawn[0]:
-        wanted = sum(loads[number].assignments for loads in drawn)
-        shares[number] = sum(loads[number].computed for loads in drawn) / wanted
-    return shares
+    return {
+        number: sum(one[number][1] for one in counted) / sum(one[number][0] for one in counted)
+        for number in counted[0]
+    }

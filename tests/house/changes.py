@@ -197,6 +197,7 @@ CHANGES: dict[str, Change] = {
     "routing.load.domain": Change("b", ("routing.load={law: trace, trace: loads.csv}",)),
     "routing.load.detail": Change("profile", ("routing.load={law: trace, trace: loads.csv}",)),
     "routing.load.burst": Change("4", UNIFORM),
+    "routing.load.per": Change("step", UNIFORM),
     "routing.capacity.absolute": Change("50", (*UNIFORM, "routing.capacity={absolute: 60}")),
     "routing.capacity.fraction": Change("0.1", (*UNIFORM, "routing.capacity={fraction: 0.12}")),
     "routing.capacity.counts_k": Change("false", LIMITED),

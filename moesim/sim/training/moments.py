@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from moesim.cost.activations import Moment
 from moesim.sim.training.schedules import Action, Order, Pair
 
-_FREES = {"B", "W"}
+FREES = {"B", "W"}
 """Passes whose end gives back what was kept: gradients of weights need it."""
 
 
@@ -29,7 +29,7 @@ def _during(item: Action | Pair, held: list[int]) -> Iterator[Moment]:
     if item.kind == "F":
         held[item.chunk] += 1
     yield Moment(tuple(held), () if item.kind == "W" else (item.chunk,))
-    if item.kind in _FREES:
+    if item.kind in FREES:
         held[item.chunk] -= 1
 
 
@@ -37,7 +37,7 @@ def after(item: Action | Pair, last: Moment) -> Moment:
     """Return what a stage holds when `item` has ended, of which `last` was the last moment."""
     ended = item.forward if isinstance(item, Pair) else item
     held = list(last.held)
-    held[ended.chunk] -= ended.kind in _FREES
+    held[ended.chunk] -= ended.kind in FREES
     return Moment(tuple(held))
 
 

@@ -31,6 +31,9 @@ class StepPlan:
     """Which chunk follows which: loop: chunk c of stage s is number c p + s of the network;
     two_ways: chunk 1 is that of the stage opposite, for micro-batches that go back; v: chunk 1 is
     number 2 p - 1 - s."""
+    durations: tuple[tuple[float, ...], ...] = ()
+    """[stage][item of its order] seconds, where passes of micro-batches differ; empty: as in
+    `stages`."""
 
 
 @dataclass(slots=True)
@@ -196,6 +199,7 @@ def _advance(step: _Step, stage: _Stage) -> list[int]:
     log, arrived, freed = stage.log, step.arrived, list[int]()
     times, track = step.plan.stages[stage.number], f"stage {stage.number} compute"
     order = step.plan.orders[stage.number]
+    own = step.plan.durations[stage.number] if step.plan.durations else ()
     while stage.done < len(order):
         item = order[stage.done]
         both = (item.forward, item.backward) if isinstance(item, Pair) else (item,)
@@ -210,7 +214,10 @@ def _advance(step: _Step, stage: _Stage) -> list[int]:
                 start_s = max(start_s, arrived[key])
         if stage.done == 0:
             start_s = _begin(step, stage, start_s)
-        seconds = work_of(times, item).seconds if len(both) > 1 else found[0].work.seconds
+        if own:
+            seconds = own[stage.done]
+        else:
+            seconds = work_of(times, item).seconds if len(both) > 1 else found[0].work.seconds
         if stage.done in stage.final:
             stage.reduce_from.append(start_s)
         stage.now_s = start_s + seconds

@@ -79,8 +79,7 @@ def statements(outcome: Outcome, origins: Mapping[str, float]) -> list[str]:
     if run.architecture.is_moe:
         said += [
             *_load_statements(outcome),
-            "Each MoE layer draws one load per step, shared by its micro-batches; the fullest "
-            "rank holds the others up at each exchange.",
+            _micro_batch_statement(outcome),
             "Bytes of dispatch and combine follow the fan-out of uniform choices (groups picked by "
             "scores, where the model limits them); their time the fullest rank.",
         ]
@@ -130,6 +129,23 @@ def _load_statements(outcome: Outcome) -> list[str]:
 
     run = outcome.run
     return sentences(drawing(next(moe_layers(run)), run))
+
+
+def _micro_batch_statement(outcome: Outcome) -> str:
+    """Say which micro-batches see which loads."""
+    held_up = "the fullest rank holds the others up at each exchange."
+    if outcome.varied is None:
+        return f"The micro-batches of a step see the same loads; {held_up}"
+    drawn, all_of_them = (next(iter(outcome.varied.values())).drawn, outcome.run.micro_batches)
+    repeated = "" if drawn == all_of_them else f" ({drawn} of {all_of_them}, then again in turn)"
+    return (
+        "Experts are as popular in all micro-batches of a step, each of which draws tokens of its "
+        f"own{repeated} and counts its capacity itself; {held_up} Passes lie between two that are "
+        "priced exactly, their layers as evenly and as unevenly loaded as any micro-batch makes "
+        "them. One expert-parallel group is drawn: the others, with tokens of their own, would be "
+        "waited for when gradients are reduced. Tables of layers and operators show the first "
+        "micro-batch."
+    )
 
 
 def _capacity_statement(outcome: Outcome) -> list[str]:

@@ -132,7 +132,19 @@ def _routing_words(figures: dict[str, Any]) -> str:
         f"{routing['moe_layers']} layers (one micro-batch of one expert-parallel group), of which "
         f"{routing['dropped_tokens']:,} found no slot: "
         f"{words.percent(routing['dropped_fraction'])}{closed}. The fullest rank had, averaged "
-        f"over layers, {routing['mean_rank_imbalance']:.2f} times the mean load.</p></section>"
+        f"over layers, {routing['mean_rank_imbalance']:.2f} times the mean load."
+        f"{_micro_batch_words(routing.get('micro_batches'))}</p></section>"
+    )
+
+
+def _micro_batch_words(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    return (
+        f" Over {found['number']:,} micro-batches of the step that was "
+        f"{found['least_rank_imbalance']:.2f} to {found['most_rank_imbalance']:.2f}, "
+        f"{found['mean_rank_imbalance']:.2f} in the mean, and "
+        f"{words.percent(found['dropped_fraction'])} found no slot."
     )
 
 

@@ -1,9 +1,13 @@
 """summary.json: every figure of a result under a name that ends in its unit."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
+import numpy as np
+
 from moesim.model.parameters import active_params, routed_expert_params, total_params
+from moesim.moe.micro_batches import VariedLoad
 from moesim.study.findings import Findings
 from moesim.study.outcome import Outcome
 from moesim.study.report import assumptions, campaign_figures
@@ -83,7 +87,10 @@ def memory_summary(outcome: Outcome) -> dict[str, Any]:
 
 
 def routing_summary(outcome: Outcome) -> dict[str, Any] | None:
-    """Return what the router did in the first step; None without experts."""
+    """Return what the router did in the first micro-batch of the first step; None without experts.
+
+    Where micro-batches differ, `micro_batches` says what it did in all of them.
+    """
     if not outcome.loads:
         return None
     loads = list(outcome.loads.values())
@@ -99,6 +106,21 @@ def routing_summary(outcome: Outcome) -> dict[str, Any] | None:
         **expected_columns(expected_drop(first, outcome.run.scenario.seed)),
         "mean_rank_imbalance": sum(load.rank_imbalance for load in loads) / len(loads),
         "mean_expert_imbalance": sum(load.expert_imbalance for load in loads) / len(loads),
+        **({"micro_batches": _all_micro_batches(outcome.varied)} if outcome.varied else {}),
+    }
+
+
+def _all_micro_batches(varied: Mapping[int, VariedLoad]) -> dict[str, Any]:
+    """Return what routing did in all micro-batches of the first step, averaged over layers."""
+    loads = list(varied.values())
+    imbalances = np.stack([load.imbalances for load in loads]).mean(axis=0)
+    return {
+        "number": len(imbalances),
+        "drawn": min(load.drawn for load in loads),
+        "dropped_fraction": sum(load.dropped for load in loads) / sum(one.routed for one in loads),
+        "mean_rank_imbalance": float(imbalances.mean()),
+        "least_rank_imbalance": float(imbalances.min()),
+        "most_rank_imbalance": float(imbalances.max()),
     }
 
 

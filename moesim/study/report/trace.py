@@ -8,6 +8,7 @@ is not drawn: only what of it is left.
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from moesim.cost.pipeline import Chunk
@@ -81,12 +82,29 @@ def _passes(outcome: Outcome, done: list[list[Done]]) -> list[Piece]:
     for start_s, stage, one in ran[:MAX_PASSES]:
         duration_s, both = one.slice.duration_s, tuple(passes((one.item,)))
         found.append(Piece(stage, "passes", str(one.item), start_s, duration_s, both))
-        parts = _taken_apart(outcome, stage, one, chunks[stage])
+        parts = _to_scale(_taken_apart(outcome, stage, one, chunks[stage]), one)
         if detailed + len(parts) > MAX_DETAILED:
             parts = [Piece(stage, "compute", str(one.item), start_s, duration_s, both)]
         detailed += len(parts)
         found += parts
     return found
+
+
+def _to_scale(parts: list[Piece], one: Done) -> list[Piece]:
+    """Return the parts of a pass as long as this one took: micro-batches differ from the mean."""
+    start_s, duration_s = one.slice.start_s, one.slice.duration_s
+    span_s = max((part.start_s + part.duration_s for part in parts), default=start_s) - start_s
+    if span_s <= 0 or abs(span_s - duration_s) <= 1e-9 * duration_s:
+        return parts
+    scale = duration_s / span_s
+    return [
+        replace(
+            part,
+            start_s=start_s + (part.start_s - start_s) * scale,
+            duration_s=part.duration_s * scale,
+        )
+        for part in parts
+    ]
 
 
 def _taken_apart(outcome: Outcome, stage: int, one: Done, chunks: list[Chunk]) -> list[Piece]:

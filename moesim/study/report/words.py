@@ -139,10 +139,9 @@ def _column(outcome: Outcome) -> dict[str, str]:
 
 
 def _dropped(outcome: Outcome) -> str:
-    routed = sum(load.routed for load in outcome.loads.values())
-    if not routed:
-        return "no experts"
-    return percent(sum(load.dropped for load in outcome.loads.values()) / routed)
+    loads = (outcome.varied or outcome.loads).values()
+    routed = sum(load.routed for load in loads)
+    return percent(sum(load.dropped for load in loads) / routed) if routed else "no experts"
 
 
 def layout_words(outcome: Outcome) -> str:

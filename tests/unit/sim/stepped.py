@@ -108,11 +108,12 @@ def _stage(step: _Step, stage: int) -> Steps:
         for one in passes((action,)):
             yield from _receive(step, stage, one)
         start_s = clock.now_s
-        work = work_of(times, action)
+        own = plan.durations[stage][number] if plan.durations else None
+        seconds = work_of(times, action).seconds if own is None else own
         if _is_last_backward(plan, stage, number, action):
             reduce_from.append(start_s)
-        yield clock.after(work.seconds)
-        log.busy_s += work.seconds
+        yield clock.after(seconds)
+        log.busy_s += seconds
         clock.record(f"stage {stage} compute", str(action), start_s)
         if number == 0 and plan.overlap_gather and log.begin_s + gathered_s > clock.now_s:
             log.gather_exposed_s = log.begin_s + gathered_s - clock.now_s

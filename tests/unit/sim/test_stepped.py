@@ -72,10 +72,13 @@ def test_random_steps(name: str) -> None:
             route=ROUTES.get(name, "loop"), post_validation=random.random() < 0.5,
         )  # fmt: skip
         _same(simulate_step(step), stepped(step))
+        own = tuple(tuple(random.uniform(0.1, 4) for _ in order) for order in step.orders)
+        varied = replace(step, durations=own)
+        _same(simulate_step(varied), stepped(varied))
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_scenarios(name: str) -> None:
     run: Training = resolve(load_scenario(name))
     outcome = simulate(run)
-    _same(outcome.first, stepped(plan(run, stage_orders(run), outcome.stages)))
+    _same(outcome.first, stepped(plan(run, stage_orders(run), outcome.stages, outcome.durations)))

@@ -8,7 +8,7 @@ import pytest
 from moesim.errors import ScenarioError
 from moesim.spec.load import load_scenario
 from moesim.spec.scenario import ClusterChoice, SlowDevices
-from moesim.study.device_speeds import device_speeds
+from moesim.study.device_speeds import device_speeds, slowness
 from moesim.study.outcome import Outcome
 from moesim.study.resolve import resolve
 from moesim.study.simulate import simulate
@@ -62,6 +62,26 @@ def test_as_many_slow_devices_as_asked_for() -> None:
     speeds = device_speeds(cluster, 0)
     assert (speeds == 0.8).sum() == 7
     assert (speeds == 1.0).sum() == 505
+
+
+@pytest.mark.parametrize(
+    ("order", "stages"),
+    [
+        ("tp-cp-ep-dp-pp", [[0, 1, 2, 3, 4, 5, 6, 7], [8, 9, 10, 11, 12, 13, 14, 15]]),
+        ("tp-cp-ep-pp-dp", [[0, 1, 4, 5, 8, 9, 12, 13], [2, 3, 6, 7, 10, 11, 14, 15]]),
+        ("pp-tp-cp-ep-dp", [[0, 2, 4, 6, 8, 10, 12, 14], [1, 3, 5, 7, 9, 11, 13, 15]]),
+    ],
+)
+def test_a_slow_device_holds_up_the_stage_that_it_is_placed_in(
+    tmp_path: Path, order: str, stages: list[list[int]]
+) -> None:
+    """16 ranks, tp 2 and pp 2, numbered by hand: the slowest of each stage's ranks counts."""
+    parallel = f"{{pp: 2, tp: 2, ep: 2, etp: 1, rank_order: {order}}}"
+    run = _outcome(tmp_path, ", speed_spread: 0.1", parallel).run
+    speeds = device_speeds(run.scenario.cluster, run.scenario.seed)
+    by_hand = [1 / min(speeds[rank] for rank in ranks) for ranks in stages]
+    found = slowness(run.scenario.cluster, run.scenario.seed, run.layout)
+    assert found == pytest.approx(by_hand, rel=1e-12)
 
 
 def test_more_slow_devices_than_there_are(tmp_path: Path) -> None:
