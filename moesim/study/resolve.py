@@ -135,7 +135,7 @@ def _job(scenario: Scenario, architecture: Architecture, layout: Layout, device:
     rule = optimizer_rule(
         spec.optimizer.kind, spec.precision, spec.optimizer.gradient_dtype,
         distributed=spec.optimizer.distributed, offload=spec.optimizer.offload,
-        moment_dtype=spec.optimizer.moment_dtype,
+        moment_dtypes=spec.optimizer.moment_dtypes,
     )  # fmt: skip
     return Job(
         architecture=architecture,

@@ -135,6 +135,7 @@ CHANGES: dict[str, Change] = {
     "training.optimizer.post_validation": Change("true", ("parallel={pp: 2, ep: 8}",)),
     "training.optimizer.gradient_dtype": Change("bf16"),
     "training.optimizer.moment_dtype": Change("int8"),
+    "training.optimizer.second_moment_dtype": Change("fp16"),
     "training.overlap.grad_reduce": Change("false"),
     "training.overlap.param_gather": Change("false"),
     "training.overlap.tensor_parallel": Change("true", DENSE),
