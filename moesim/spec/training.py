@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from moesim.errors import nearest
 from moesim.spec.base import Spec
+from moesim.spec.data_loading import DataLoadingSpec
 from moesim.spec.quantities import Tokens
 
 Batch = Annotated[int, Field(ge=1, le=10**8)]
@@ -184,6 +185,8 @@ class TrainingSpec(Spec):
     """What updates the weights."""
     overlap: OverlapSpec = OverlapSpec()
     """Communication that runs beside compute."""
+    data_loading: DataLoadingSpec | None = None
+    """How fast data comes; left out, it is always there in time."""
     steps: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Steps to simulate; with random loads each draws its own."""
     tokens: Tokens | None = None

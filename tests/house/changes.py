@@ -63,6 +63,7 @@ UNSAVED = (
     "training.global_batch=32",
 )
 CHECKPOINT = "campaign.checkpoint"
+SLOW_STORAGE = ("training.data_loading={storage_bandwidth: 1 kB/s}",)
 CAMPAIGN = (
     *UNSAVED,
     f"{CHECKPOINT}={{every: 30 min, storage_bandwidth: 1 GB/s, mode: async, stall: 10 s}}",
@@ -142,6 +143,11 @@ CHANGES: dict[str, Change] = {
     "training.overlap.expert_exchange": Change("batch", ("parallel={pp: 1, ep: 8}",)),
     "training.overlap.delay_weight_gradients": Change(
         "true", ("parallel={pp: 1, ep: 8}", "training.overlap.expert_exchange=batch")
+    ),
+    "training.data_loading.storage_bandwidth": Change("2 kB/s", SLOW_STORAGE),
+    "training.data_loading.bytes_per_token": Change("8", SLOW_STORAGE),
+    "training.data_loading.tokens_per_s": Change(
+        "100 tokens/s", ("training.data_loading={tokens_per_s: 50 tokens/s}",)
     ),
     "training.steps": Change("2", UNIFORM),
     "training.tokens": Change("1 Ttokens"),

@@ -72,8 +72,9 @@ def statements(outcome: Outcome, origins: Mapping[str, float]) -> list[str]:
             ring=run.layout.cp > 1 and run.layout.cp_comm == "ring",
         ),
         "Transfers between pipeline stages delay the receiver and do not slow compute.",
-        "Data loading is left out; how far the device waits for the host follows "
-        "training.cuda_graph and a figure fitted over all published steps of Megatron-LM.",
+        _data_statement(outcome),
+        "How far the device waits for the host follows training.cuda_graph and a figure fitted "
+        "over all published steps of Megatron-LM.",
     ]
     said += _older_code(outcome)
     if run.architecture.is_moe:
@@ -95,6 +96,16 @@ def statements(outcome: Outcome, origins: Mapping[str, float]) -> list[str]:
     if scenario.training.precision == "fp8":
         said.append("fp8: norms, attention, router and logits run in bf16.")
     return said
+
+
+def _data_statement(outcome: Outcome) -> str:
+    if outcome.run.scenario.training.data_loading is None:
+        return "Data is always there in time: the scenario gives no training.data_loading."
+    waited = outcome.first.load_exposed_s / outcome.first.seconds
+    return (
+        "Data of the next step is read and prepared, each token once, while a step runs; "
+        f"{percent(waited)} of the first step waits for it. Nothing else uses that storage."
+    )
 
 
 def _kernel_statement(outcome: Outcome, origins: Mapping[str, float]) -> list[str]:
