@@ -20,7 +20,7 @@ from moesim.spec.hardware import ClusterSpec
 from moesim.spec.parallel import ParallelSpec
 from moesim.spec.scenario import Scenario
 from moesim.study.fp8 import quantisation
-from moesim.study.order import check_order
+from moesim.study.order import check_order, placed
 from moesim.study.router_rules import under_rule
 from moesim.study.sharding import full_sharding, offloaded_layers
 from moesim.study.validity import check_batch, check_effort, check_layout, check_model
@@ -73,6 +73,7 @@ def training(
     micro_batches = check_batch(scenario, layout, key)
     check_schedule(scenario, layout, micro_batches, key)
     check_effort(scenario, architecture, layout, micro_batches)
+    machines = placed(scenario, machines, parallel.placement, key)
     return Training(
         title=architecture.name,
         scenario=scenario,

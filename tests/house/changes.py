@@ -98,6 +98,7 @@ PARALLEL: dict[str, Change] = {
     "schedule": Change("zb_h1"),
     "layout": Change('"E(t)*7|(t)*9L"'),
     "rank_order": Change("cp-ep-dp-pp-tp", FAR_TP),
+    "placement": Change("[0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15]", FAR_TP),
     "dispatcher": Change("allgather"),
     "dispatch_dtype": Change("fp8"),
 }

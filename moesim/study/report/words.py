@@ -154,6 +154,8 @@ def layout_words(outcome: Outcome) -> str:
     parts = [f"{name} {getattr(layout, name)}" for name in names if getattr(layout, name) > 1]
     if layout.rank_order != DEFAULT_ORDER:
         parts.append(f"ranks in the order {layout.rank_order}")
+    if outcome.run.cluster.topology.placement:
+        parts.append("ranks placed as given")
     return ", ".join(parts) or "one device"
 
 
