@@ -86,19 +86,27 @@ def _advice(result: Findings) -> list[str]:
     if result.fits:
         return []
     enough = [change for change in result.changes if change.fits]
+    if enough and not enough[0].single:
+        listed = "; ".join(_change_words(change) for change in enough)
+        alone = "; ".join(_change_words(change) for change in result.changes[len(enough) :][:4])
+        return [
+            f"No single change is enough. Together these would make it fit, the fastest first: "
+            f"{listed}. What helps most alone: {alone}."
+        ]
     if enough:
         listed = "; ".join(_change_words(change) for change in enough[:6])
         more = f" ({len(enough) - 6} more in summary.json)" if len(enough) > 6 else ""
         return [f"Any one of these would make it fit, the fastest first: {listed}{more}."]
-    if result.changes:
+    if result.changes:  # not even several together
         listed = "; ".join(_change_words(change) for change in result.changes[:4])
-        return [f"No single change is enough. What helps most: {listed}."]
+        return [f"No few changes together are enough. What helps most: {listed}."]
     return ["No single change of layout, recomputation or optimizer helps: take more devices."]
 
 
 def _change_words(change: Change) -> str:
     return (
-        f"{change.setting} ({binary(change.peak_bytes)}, {readable(change.step_s, 's')} per step)"
+        f"{' and '.join(change.settings)} ({binary(change.saved_bytes)} less: "
+        f"{binary(change.peak_bytes)}, {readable(change.step_s, 's')} per step)"
     )
 
 
