@@ -12,7 +12,6 @@ from moesim.study.bound import Bound, bound
 from moesim.study.resolve import Training, training
 from moesim.study.simulate import simulate
 
-
 _WIDTH, _DEPTH = 4, 4
 """How many ways are followed where no single change is enough, and changes together at most."""
 

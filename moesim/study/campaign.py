@@ -133,9 +133,9 @@ def _phases(run: Training, spec: CampaignSpec, last: Metrics) -> tuple[Phase, ..
         metrics = _with_batch(run, number, entry.global_batch)
         steps = max(0, ceil((entry.until_tokens - trained) / metrics.tokens_per_step))
         trained += steps * metrics.tokens_per_step
-        phases.append(Phase(steps, metrics.step_s))
+        phases.append(Phase(steps, metrics.step_s, entry.global_batch))
     steps = max(0, ceil((wanted - trained) / last.tokens_per_step))
-    phases.append(Phase(steps, last.step_s))
+    phases.append(Phase(steps, last.step_s, run.scenario.training.global_batch))
     return tuple(phase for phase in phases if phase.steps)
 
 

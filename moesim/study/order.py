@@ -26,6 +26,19 @@ def check_order(scenario: Scenario, layout: Layout, key: str) -> None:
         )
 
 
+def check_dispatcher(scenario: Scenario, layout: Layout, machines: Cluster, key: str) -> None:
+    """Raise ScenarioError where tokens travel by kernels that the network has not.
+
+    DeepEP and HybridEP are CUDA kernels over NVLink and RDMA (deepseek-ai/DeepEP README @dd758ca).
+    """
+    if machines.topology.torus is not None and layout.dispatcher in ("deepep", "hybridep"):
+        raise scenario.error(
+            f"{key}.dispatcher",
+            f"{layout.dispatcher} sends over NVLink and RDMA; on the torus of {machines.name} take "
+            "alltoall or allgather",
+        )
+
+
 def placed(
     scenario: Scenario, machines: Cluster, placement: tuple[int, ...] | None, key: str
 ) -> Cluster:

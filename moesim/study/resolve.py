@@ -20,7 +20,7 @@ from moesim.spec.hardware import ClusterSpec
 from moesim.spec.parallel import ParallelSpec
 from moesim.spec.scenario import Scenario
 from moesim.study.fp8 import quantisation
-from moesim.study.order import check_order, placed
+from moesim.study.order import check_dispatcher, check_order, placed
 from moesim.study.router_rules import under_rule
 from moesim.study.sharding import full_sharding, offloaded_layers
 from moesim.study.validity import check_batch, check_effort, check_layout, check_model
@@ -69,6 +69,7 @@ def training(
     architecture = under_rule(architecture, scenario.routing.gating)
     layout = resolve_layout(scenario, parallel, machines.topology.devices, key)
     check_order(scenario, layout, key)
+    check_dispatcher(scenario, layout, machines, key)
     check_layout(scenario, architecture, layout, key)
     micro_batches = check_batch(scenario, layout, key)
     check_schedule(scenario, layout, micro_batches, key)

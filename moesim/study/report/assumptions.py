@@ -73,8 +73,7 @@ def statements(outcome: Outcome, origins: Mapping[str, float]) -> list[str]:
         ),
         "Transfers between pipeline stages delay the receiver and do not slow compute.",
         _data_statement(outcome),
-        "How far the device waits for the host follows training.cuda_graph and a figure fitted "
-        "over all published steps of Megatron-LM.",
+        _host_statement(outcome),
     ]
     said += _older_code(outcome)
     if run.architecture.is_moe:
@@ -105,6 +104,19 @@ def _data_statement(outcome: Outcome) -> str:
     return (
         "Data of the next step is read and prepared, each token once, while a step runs; "
         f"{percent(waited)} of the first step waits for it. Nothing else uses that storage."
+    )
+
+
+def _host_statement(outcome: Outcome) -> str:
+    software = outcome.run.software
+    if software.cuda_graph == "full":
+        return "Whole passes are launched at once, so the device never waits for the host."
+    figure = next((one for one in software.figures if one.name == "host_per_kernel"), None)
+    if figure is None:
+        return f"The device never waits for the host: {software.name} has no host_per_kernel."
+    return (
+        f"The device waits where the host is behind with its launches: {figure.text} per kernel "
+        f"({figure.kind}), but for what training.cuda_graph launches at once."
     )
 
 

@@ -47,6 +47,12 @@ def sentences(campaign: Campaign) -> list[str]:
         "Failures are independent and take out one node each; idle nodes do not fail. Storage and "
         "network are as fast after a failure as before, and a restart does not warm up.",
     ]
+    if len(plan.phases) > 1:
+        each = "; ".join(
+            f"{phase.steps:,} of {phase.global_batch:,} sequences at {readable(phase.step_s, 's')}"
+            for phase in plan.phases
+        )
+        said.insert(1, f"Steps by batch: {each}.")
     if campaign.usd_per_s is not None and plan.spare_nodes:
         said.append(f"The cost includes {plan.spare_nodes} spare nodes.")
     return said

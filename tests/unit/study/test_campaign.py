@@ -56,7 +56,10 @@ def test_a_batch_ramp_takes_the_steps_of_each_batch(tmp_path: Path) -> None:
     scenario = small(tmp_path, CAMPAIGN, TOKENS, RARE, ramp)
     found = moesim.run(scenario).summary()["campaign"]
     first = -(-10e9 // (8 * 1024))
-    assert found["steps"] == first + -(-(100e9 - first * 8 * 1024) // (16 * 1024))
+    second = -(-(100e9 - first * 8 * 1024) // (16 * 1024))
+    assert found["steps"] == first + second
+    listed = [(one["steps"], one["global_batch"]) for one in found["phases"]]
+    assert listed == [(first, 8), (second, 16)]
 
 
 def test_it_is_told_in_terminal_page_tables_and_pictures(tmp_path: Path) -> None:
