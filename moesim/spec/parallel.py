@@ -56,7 +56,7 @@ class ParallelSpec(Spec):
     a node or across by what stands before it. Experts take ep (and etp) in the place of cp. As in
     Megatron-LM, whose --use-tp-pp-dp-mapping is tp-cp-ep-pp-dp."""
     placement: (
-        Annotated[Listed[Annotated[int, Field(ge=0, le=99_999)]], Field(min_length=2)] | None
+        Annotated[Listed[Annotated[int, Field(ge=0, le=99_999)]], Field(max_length=100_000)] | None
     ) = None
     """Device of each rank, where rank r is not on device r: a permutation of the first n devices
     that repeats every n, such as [0, 4, 1, 5, 2, 6, 3, 7] in each node of 8. It applies to the
@@ -103,6 +103,8 @@ class ParallelSpec(Spec):
     @field_validator("placement")
     @classmethod
     def _places_all(cls, placement: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if placement is not None and len(placement) < 2:
+            raise ValueError("must list two devices or more; left out, rank r is on device r")
         if placement is not None and sorted(placement) != list(range(len(placement))):
             raise ValueError(
                 f"must name each device from 0 to {len(placement) - 1} once, as many as it lists"

@@ -25,6 +25,7 @@ from moesim.study.router_rules import under_rule
 from moesim.study.sharding import full_sharding, offloaded_layers
 from moesim.study.validity import check_batch, check_effort, check_layout, check_model
 from moesim.study.validity_chunks import check_schedule
+from moesim.study.validity_recompute import check_recompute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,7 @@ def resolve(scenario: Scenario) -> Training:
 
 def resolve_with(scenario: Scenario, architecture: Architecture) -> Training:
     """Return the run that `scenario` describes, with `architecture` for the model it names."""
+    check_recompute(scenario, architecture)
     machines = _cluster(scenario)
     link = machines.topology.scale_up.bandwidth_bytes_per_s
     software = on_device(_software(scenario), machines.device, link)

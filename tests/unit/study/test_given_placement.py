@@ -33,6 +33,7 @@ def test_a_report_says_that_ranks_are_placed() -> None:
     ("placement", "said"),
     [
         ("[0, 0]", "must name each device from 0 to 1 once"),
+        ("[0]", "must list two devices or more"),
         ("[1, 2]", "must name each device from 0 to 1 once"),
         ("[2, 0, 1]", "places 3 ranks, which must divide the 16 devices"),
     ],
