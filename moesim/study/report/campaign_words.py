@@ -53,6 +53,13 @@ def sentences(campaign: Campaign) -> list[str]:
             for phase in plan.phases
         )
         said.insert(1, f"Steps by batch: {each}.")
+    if plan.background_s > campaign.interval_s:
+        said.insert(
+            -1,
+            f"Training waits for checkpoints: one is due every {readable(campaign.interval_s, 's')}"
+            f", but writing it takes {readable(plan.background_s, 's')}. Save less often, or write "
+            "faster.",
+        )
     if campaign.usd_per_s is not None and plan.spare_nodes:
         said.append(f"The cost includes {plan.spare_nodes} spare nodes.")
     return said
