@@ -13,8 +13,8 @@ its mask [tokens, experts] with a triangle of ones,
 
 place[s, e] = sum over r < s of chosen[r, e]
 
-of 2 S S E FLOP (mesh_tensorflow 0.1.21, ops.py, cumsum, called once per choice by _switch_gating and
-_top_2_gating); that jnp.cumsum of MaxText is as much work is assumed.
+of 2 S S E FLOP (mesh_tensorflow 0.1.21, ops.py, cumsum, called once per choice by _switch_gating
+and _top_2_gating); that jnp.cumsum of MaxText is as much work is assumed.
 """
 
 from dataclasses import dataclass, replace

@@ -39,7 +39,7 @@ def check_dispatcher(scenario: Scenario, layout: Layout, machines: Cluster, key:
         )
 
 
-def placed(
+def with_placement(
     scenario: Scenario, machines: Cluster, placement: tuple[int, ...] | None, key: str
 ) -> Cluster:
     """Return `machines` with the ranks on them as given; a rank on the device of its number else.
