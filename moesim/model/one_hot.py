@@ -7,9 +7,9 @@ expert_inputs[e, c, d] = sum over s of dispatch[s, e, c] x[s, d]
 output[s, d] = sum over e, c of combine[s, e, c] y[e, c, d]
 
 each 2 S E C d FLOP for a group of S tokens: per token in proportion to the slots of a whole group.
-The mask of combine holds weights and has a gradient; that of dispatch has none. The place of a token
-among those of its expert is a running sum over the group, for each choice of a token a product of
-its mask [tokens, experts] with a triangle of ones,
+The mask of combine holds weights and has a gradient; that of dispatch has none. The place of a
+token among those of its expert is a running sum over the group, for each choice of a token a
+product of its mask [tokens, experts] with a triangle of ones,
 
 place[s, e] = sum over r < s of chosen[r, e]
 
@@ -27,8 +27,9 @@ Step = Literal["count", "build", "pick", "put", "gradient", "fold"]
 class MaskProduct:
     """One step with the masks of a layer.
 
-    count: the places of one choice of all tokens; build: both masks are written; pick: tokens into slots; put: slots into tokens; gradient: that
-    of combine's mask; fold: it is read once more and summed into the gradients of the weights.
+    count: the places of one choice of all tokens; build: both masks are written; pick: tokens into
+    slots; put: slots into tokens; gradient: that of combine's mask; fold: it is read once more and
+    summed into the gradients of the weights.
     """
 
     name: str

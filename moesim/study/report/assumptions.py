@@ -71,8 +71,8 @@ def statements(outcome: Outcome, origins: Mapping[str, float]) -> list[str]:
             tensor=run.layout.tensor_overlap,
             ring=run.layout.cp > 1 and run.layout.cp_comm == "ring",
         ),
-        "Transfers between pipeline stages delay the receiver and do not slow compute. Transfers of "
-        "different groups at the same time do not share the rate of a link.",
+        "Transfers between pipeline stages delay the receiver and do not slow compute. Transfers "
+        "of different groups at the same time do not share the rate of a link.",
         _data_statement(outcome),
         _host_statement(outcome),
     ]

@@ -43,8 +43,8 @@ def test_masks_of_switch_by_hand() -> None:
 
     Two products forward and three backward, at 0.75 of 123 TFLOP/s, for 8 micro-batches of 16
     sequences of 512 tokens in six layers of the encoder and 128 in six of the decoder. Both masks
-    are written and the gradient of one read, 2 bytes each, at 0.8 of 900 GB/s. Places are counted in
-    a group of 8,192 tokens, and of 2,048, all that a rank has, in the decoder.
+    are written and the gradient of one read, 2 bytes each, at 0.8 of 900 GB/s. Places are counted
+    in a group of 8,192 tokens, and of 2,048, all that a rank has, in the decoder.
     """
     tokens = 8 * 16 * (512 + 128) * 6
     mask = tokens * 128 * 128
