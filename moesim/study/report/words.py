@@ -42,8 +42,17 @@ def verdict(result: Findings) -> list[str]:
     return [
         _own_verdict(result.outcome),
         *(_comparison_verdict(result.outcome, one) for one in result.baselines),
+        *_data(result.outcome),
         *_advice(result),
     ]
+
+
+def _data(outcome: Outcome) -> list[str]:
+    """Say where data sets the pace: nothing else would make the step shorter then."""
+    waited = outcome.first.load_exposed_s / outcome.first.seconds
+    if not waited:
+        return []
+    return [f"The data of a step comes too late: the devices wait {percent(waited)} of it."]
 
 
 def _own_verdict(outcome: Outcome) -> str:

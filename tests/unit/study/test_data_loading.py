@@ -8,7 +8,9 @@ from moesim.cost.data_loading import data_loading_s, stored_bytes_per_token
 from moesim.errors import ScenarioError
 from moesim.study.outcome import Outcome
 from moesim.study.report.trace import events_of
+from moesim.study.report.words import verdict
 from moesim.study.resolve import resolve
+from moesim.study.run import run
 from moesim.study.simulate import simulate
 from tests.unit.study.scenarios import small
 
@@ -44,6 +46,8 @@ def test_late_data_sets_the_pace_of_the_steps(tmp_path: Path) -> None:
     assert held.metrics.exposed_fraction < free.metrics.exposed_fraction
     waited = {share.name: share.seconds for share in held.breakdown}["data loading"]
     assert waited == pytest.approx(TOKENS / 100 - free.metrics.step_s)
+    said = verdict(run(small(tmp_path, "", "training.data_loading={tokens_per_s: 100 tokens/s}")))
+    assert any("The data of a step comes too late" in line for line in said)
     assert sum(share.seconds for share in held.breakdown) == pytest.approx(held.metrics.step_s)
 
 
