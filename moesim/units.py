@@ -48,6 +48,7 @@ DIMENSIONS = {
         Dimension("usd", "USD", "1000 USD", _prefixed(("USD", 1.0))),
         Dimension("usd_per_h", "USD/h", "2.95 USD/h", {"USD/h": 1.0}),
         Dimension("tokens", "tokens", "2 Ttokens", _prefixed(("tokens", 1.0))),
+        Dimension("tokens_per_s", "tokens/s", "2 Mtokens/s", _prefixed(("tokens/s", 1.0))),
         Dimension("per_s", "/s", "4 /s", {"/s": 1.0, "/min": 1 / 60, "/h": 1 / 3600}),
     )
 }

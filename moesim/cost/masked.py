@@ -33,6 +33,7 @@ def with_masks(
     found: list[Operator] = []
     for one in operators:
         if one.name == "permute":
+            found.append(replace(product("count_places", "count"), count=ffn.top_k))
             found += [product("build_masks", "build"), product("pick_tokens", "pick")]
         elif one.name == "unpermute":
             found.append(product("put_back", "put"))

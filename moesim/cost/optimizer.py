@@ -8,11 +8,11 @@ from moesim.cost.parameters import StageParams
 from moesim.cost.software import Software
 from moesim.hardware.device import Device, host_link_bytes_per_s
 
-_MOMENTS = {"adam": 2, "adafactor": 0, "sgd": 0}
-"""Moments per parameter. Adafactor keeps row and column averages only (arXiv 1804.04235, section
-4), thousandths of a byte."""
+_HAS_MOMENTS = {"adam": True, "adafactor": False, "sgd": False}
+"""Whether there are two moments per parameter. Adafactor keeps row and column averages only (arXiv
+1804.04235, section 4), thousandths of a byte."""
 
-_MOMENT_BYTES = {"fp32": 4.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0 + 4.0 / 2048}
+_MOMENT_BYTES = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0 + 4.0 / 2048}
 """Of one moment, with its scales: fp8 one per tensor (Megatron-LM --exp-avg-dtype fp8), int8 one in
 fp32 per 2048 values (8-bit optimizers, arXiv 2110.02861, section 2.1)."""
 
@@ -49,7 +49,7 @@ def optimizer_rule(
     *,
     distributed: bool,
     offload: float = 0.0,
-    moment_dtype: str = "fp32",
+    moment_dtypes: tuple[str, str] = ("fp32", "fp32"),
 ) -> OptimizerRule:
     """Return the bytes per parameter of mixed-precision training.
 
@@ -65,7 +65,7 @@ def optimizer_rule(
         weight_bytes=weight,
         gradient_bytes={"fp32": 4.0, "bf16": 2.0}[gradient_dtype],
         master_bytes=0.0 if precision in ("fp32", "tf32") else 4.0,
-        moment_bytes=_MOMENTS[kind] * _MOMENT_BYTES[moment_dtype],
+        moment_bytes=sum(_MOMENT_BYTES[one] for one in moment_dtypes) if _HAS_MOMENTS[kind] else 0,
     )
 
 

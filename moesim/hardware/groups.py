@@ -1,8 +1,9 @@
 """Rank groups on the topology: how many members share a domain, a leaf or a rail.
 
 Ranks are numbered fastest first by an order of dimensions (rank_order), Megatron's unless another
-is given. Rank r sits in scale-up domain r // domain_size. Answers hold for the worst of all groups
-of a kind; with the usual sizes (powers of two) all groups are alike.
+is given. Rank r is on device r, or, with a placement of n ranks, on n (r // n) + placement[r % n];
+device d sits in scale-up domain d // domain_size. Answers hold for the worst of all groups of a
+kind; with the usual sizes (powers of two) all groups are alike.
 """
 
 import math
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moesim.hardware.topology import Topology
-from moesim.hardware.torus import TorusAxis, covered_axes
+from moesim.hardware.torus import TorusAxis, box_axes, covered_axes
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +60,27 @@ def spans_scale_out(group: Group, topology: Topology) -> bool:
 
 def domain_spread(group: Group, topology: Topology) -> Spread:
     """Return how a group lies over scale-up domains."""
-    return spread(group, topology.devices, topology.scale_up.domain_size)
+    return spread(group, topology.devices, topology.scale_up.domain_size, topology.placement)
 
 
 def leaf_spread(group: Group, topology: Topology) -> Spread:
     """Return how a group lies over leaves; one leaf holds all where the profile names none."""
-    return spread(group, topology.devices, topology.leaf_devices or topology.devices)
+    leaf = topology.leaf_devices or topology.devices
+    return spread(group, topology.devices, leaf, topology.placement)
 
 
-def spread(group: Group, devices: int, block: int) -> Spread:
-    """Return how groups of `devices` ranks lie over blocks of `block` consecutive ranks.
+def spread(group: Group, devices: int, block: int, placement: tuple[int, ...] = ()) -> Spread:
+    """Return how groups of `devices` ranks lie over blocks of `block` consecutive devices.
 
     Raises ValueError where not even one group fits.
     """
     size, stride, span = group.size, group.stride, group.span
     if span > devices:
         raise ValueError(f"a group of {size} ranks, {stride} apart, needs {span} devices")
-    if block >= devices or size == 1 or block % span == 0:
+    if block >= devices or size == 1 or (block % span == 0 and not placement):
         return Spread(1, size)
-    if group.run:
-        return _enumerated_spread(group, devices, block)
+    if group.run or placement:
+        return _enumerated_spread(group, devices, block, placement)
     if stride >= block:
         return Spread(size, 1)
     if block % stride == 0 and span % block == 0:
@@ -86,13 +88,27 @@ def spread(group: Group, devices: int, block: int) -> Spread:
     return _uneven_spread(group, devices, block)
 
 
-def _enumerated_spread(group: Group, devices: int, block: int) -> Spread:
-    """Return the worst case over all groups of two dimensions, block by block."""
-    blocks = (_firsts(group, devices, block)[:, None] + _offsets(group)) // block
+def _enumerated_spread(
+    group: Group, devices: int, block: int, placement: tuple[int, ...]
+) -> Spread:
+    """Return the worst case over all groups, block by block."""
+    blocks = _places(group, devices, block, placement) // block
     new = np.ones(blocks.shape, dtype=bool)  # rows rise: a block's members are neighbours
     new[:, 1:] = blocks[:, 1:] != blocks[:, :-1]
     counts = np.diff(np.flatnonzero(new), append=blocks.size)
     return Spread(int(new.sum(axis=1).max()), int(counts.min()))
+
+
+def _places(
+    group: Group, devices: int, block: int, placement: tuple[int, ...]
+) -> NDArray[np.int64]:
+    """Return the devices of the groups in one period of groups, blocks and placement, rising."""
+    period = math.lcm(group.span, block, max(1, len(placement)))
+    ranks = _firsts(group, devices, period)[:, None] + _offsets(group)
+    if not placement:
+        return ranks
+    size = len(placement)
+    return np.sort(ranks // size * size + np.array(placement)[ranks % size], axis=1)
 
 
 def _offsets(group: Group) -> NDArray[np.int64]:
@@ -102,11 +118,12 @@ def _offsets(group: Group) -> NDArray[np.int64]:
     return np.sort((runs + np.arange(run) * group.stride).ravel())
 
 
-def _firsts(group: Group, devices: int, block: int) -> NDArray[np.int64]:
-    """Return the first members of the groups in one period of groups and blocks."""
-    ranks = np.arange(min(devices, math.lcm(group.span, block)))
-    inner = group.run * group.stride
-    return ranks[(ranks % inner < group.stride) & (ranks % group.span < group.apart)]
+def _firsts(group: Group, devices: int, period: int) -> NDArray[np.int64]:
+    """Return the first members of the groups in one period."""
+    ranks = np.arange(min(devices, period))
+    inner = (group.run or group.size) * group.stride
+    first = ranks % inner < group.stride
+    return ranks[first & (ranks % group.span < group.apart)] if group.run else ranks[first]
 
 
 def _uneven_spread(group: Group, devices: int, block: int) -> Spread:
@@ -136,8 +153,8 @@ def rails_used(group: Group, topology: Topology) -> int:
     """Return on how many rails the members of one group sit (the most of any group)."""
     rails, node = topology.rails or 1, topology.devices_per_node
     width = node // rails
-    if group.run:
-        places = (_firsts(group, topology.devices, node)[:, None] + _offsets(group)) % node // width
+    if group.run or topology.placement:
+        places = _places(group, topology.devices, node, topology.placement) % node // width
         return max(len(set(row)) for row in np.unique(places, axis=0).tolist())
     distinct = min(group.size, node // math.gcd(group.stride, node))
     return max(
@@ -172,6 +189,12 @@ def torus_axes(group: Group, topology: Topology) -> tuple[TorusAxis, ...] | None
 
     None where scale-up is no torus, or the group is no box of the slice.
     """
-    if topology.torus is None or group.run or spans_scale_out(group, topology):
+    if topology.torus is None or spans_scale_out(group, topology):
+        return None
+    if topology.placement:
+        domain = topology.scale_up.domain_size
+        places = _places(group, topology.devices, domain, topology.placement)
+        return box_axes(topology.torus, places % domain)
+    if group.run:
         return None
     return covered_axes(topology.torus, group.size, group.stride)

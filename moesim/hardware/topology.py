@@ -44,6 +44,8 @@ class Topology:
     oversubscription: float = 1.0
     leaf_devices: int | None = None
     rails: int | None = None
+    placement: tuple[int, ...] = ()
+    """Device of each rank among as many devices, again and again; empty: rank r is on device r."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,9 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from moesim.spec.hardware import TorusSpec
 
 
@@ -117,6 +120,30 @@ def covered_axes(torus: Torus, size: int, stride: int) -> tuple[TorusAxis, ...] 
         size //= along
         stride = 1
     return tuple(covered) if size == 1 else None
+
+
+def box_axes(torus: Torus, groups: NDArray[np.int64]) -> tuple[TorusAxis, ...] | None:
+    """Return what every group, a row of devices, covers of each axis, inner first.
+
+    None where one is no box of evenly spaced members, or they are not all alike.
+    """
+    at = np.unravel_index(groups, torus.shape)
+    found = {_box(torus, [axis[row] for axis in at]) for row in range(len(groups))}
+    return found.pop() if len(found) == 1 else None
+
+
+def _box(torus: Torus, at: list[NDArray[np.int64]]) -> tuple[TorusAxis, ...] | None:
+    axes, size = list[TorusAxis](), 1
+    for length, ring, here in reversed(list(zip(torus.shape, torus.rings, at, strict=True))):
+        values = np.unique(here)
+        steps = np.unique(np.diff(values))
+        if len(steps) > 1:
+            return None
+        size *= len(values)
+        if len(steps):
+            along, spacing = len(values), int(steps[0])
+            axes.append(TorusAxis(along, spacing, ring and along * spacing == length))
+    return tuple(axes) if size == len(at[0]) else None
 
 
 def slice_size(devices: int, domain: int) -> int:

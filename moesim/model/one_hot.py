@@ -7,21 +7,29 @@ expert_inputs[e, c, d] = sum over s of dispatch[s, e, c] x[s, d]
 output[s, d] = sum over e, c of combine[s, e, c] y[e, c, d]
 
 each 2 S E C d FLOP for a group of S tokens: per token in proportion to the slots of a whole group.
-The mask of combine holds weights and has a gradient; that of dispatch has none.
+The mask of combine holds weights and has a gradient; that of dispatch has none. The place of a
+token among those of its expert is a running sum over the group, for each choice of a token a
+product of its mask [tokens, experts] with a triangle of ones,
+
+place[s, e] = sum over r < s of chosen[r, e]
+
+of 2 S S E FLOP (mesh_tensorflow 0.1.21, ops.py, cumsum, called once per choice by _switch_gating
+and _top_2_gating); that jnp.cumsum of MaxText is as much work is assumed.
 """
 
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Step = Literal["build", "pick", "put", "gradient", "fold"]
+Step = Literal["count", "build", "pick", "put", "gradient", "fold"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskProduct:
     """One step with the masks of a layer.
 
-    build: both masks are written; pick: tokens into slots; put: slots into tokens; gradient: that
-    of combine's mask; fold: it is read once more and summed into the gradients of the weights.
+    count: the places of one choice of all tokens; build: both masks are written; pick: tokens into
+    slots; put: slots into tokens; gradient: that of combine's mask; fold: it is read once more and
+    summed into the gradients of the weights.
     """
 
     name: str
@@ -44,7 +52,14 @@ class MaskProduct:
     @property
     def multiply_adds(self) -> float:
         """Multiply-adds of one execution."""
+        if self.step == "count":
+            return self.choice_elements * self.tokens
         return 0.0 if self.step in ("build", "fold") else self.mask_elements * self.width
+
+    @property
+    def choice_elements(self) -> float:
+        """Elements of the mask of one choice, tokens by experts."""
+        return float(self.groups * self.tokens * self.experts)
 
     @property
     def mask_elements(self) -> float:
@@ -66,6 +81,8 @@ class MaskProduct:
 def elements_read(one: MaskProduct) -> float:
     """Return the elements that one execution reads."""
     match one.step:
+        case "count":
+            return one.choice_elements
         case "build":
             return 0.0
         case "pick":
@@ -81,6 +98,8 @@ def elements_read(one: MaskProduct) -> float:
 def elements_written(one: MaskProduct) -> float:
     """Return the elements that one execution writes."""
     match one.step:
+        case "count":
+            return one.choice_elements
         case "build":
             return 2 * one.mask_elements
         case "pick":
@@ -96,6 +115,7 @@ def elements_written(one: MaskProduct) -> float:
 def mask_backward(one: MaskProduct) -> tuple[MaskProduct, ...]:
     """Return the steps of the backward pass of a forward step."""
     grads: dict[str, tuple[Step, ...]] = {
+        "count": (),
         "build": ("fold",),
         "pick": ("put",),
         "put": ("pick", "gradient"),

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from moesim.spec.base import Spec
+from moesim.spec.base import Listed, Spec
 from moesim.spec.pipeline_text import pipeline_chunks
 from moesim.spec.schedule_names import FOLDED, SPLIT, Schedule
 
@@ -55,6 +55,12 @@ class ParallelSpec(Spec):
     """How ranks are numbered over the machines, the fastest dimension first: each group lies inside
     a node or across by what stands before it. Experts take ep (and etp) in the place of cp. As in
     Megatron-LM, whose --use-tp-pp-dp-mapping is tp-cp-ep-pp-dp."""
+    placement: (
+        Annotated[Listed[Annotated[int, Field(ge=0, le=99_999)]], Field(max_length=100_000)] | None
+    ) = None
+    """Device of each rank, where rank r is not on device r: a permutation of the first n devices
+    that repeats every n, such as [0, 4, 1, 5, 2, 6, 3, 7] in each node of 8. It applies to the
+    ranks as `rank_order` numbers them; on a torus devices run along the last axis first."""
     dispatcher: Literal["alltoall", "allgather", "deepep", "hybridep"] = "alltoall"
     """How tokens travel to their experts: one copy per assignment, every token to every rank, or
     one copy per node and then per rank (deepep; hybridep: the same between nodes, at the rate of
@@ -93,6 +99,17 @@ class ParallelSpec(Spec):
         if text is not None:
             pipeline_chunks(text)
         return text
+
+    @field_validator("placement")
+    @classmethod
+    def _places_all(cls, placement: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if placement is not None and len(placement) < 2:
+            raise ValueError("must list two devices or more; left out, rank r is on device r")
+        if placement is not None and sorted(placement) != list(range(len(placement))):
+            raise ValueError(
+                f"must name each device from 0 to {len(placement) - 1} once, as many as it lists"
+            )
+        return placement
 
     @field_validator("rank_order")
     @classmethod

@@ -81,6 +81,9 @@ UsdPerDeviceHour = Annotated[
     float, _NOT_NEGATIVE, _reader("usd_per_h"), _writer("usd_per_h"), _schema("usd_per_h")
 ]
 Tokens = Annotated[float, _NOT_NEGATIVE, _reader("tokens"), _writer("tokens"), _schema("tokens")]
+TokensPerS = Annotated[
+    float, _NOT_NEGATIVE, _reader("tokens_per_s"), _writer("tokens_per_s"), _schema("tokens_per_s")
+]
 PerS = Annotated[float, _NOT_NEGATIVE, _reader("per_s"), _writer("per_s"), _schema("per_s")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Efficiency = Annotated[float, Field(ge=1e-6, le=1)]

@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from moesim.errors import nearest
 from moesim.spec.base import Spec
+from moesim.spec.data_loading import DataLoadingSpec
 from moesim.spec.quantities import Tokens
 
 Batch = Annotated[int, Field(ge=1, le=10**8)]
@@ -68,6 +69,9 @@ Share = Annotated[
 ]
 
 
+MomentType = Literal["fp32", "fp16", "bf16", "fp8", "int8"]
+
+
 class OptimizerSpec(Spec):
     """What updates the weights, and where its state lies."""
 
@@ -83,15 +87,25 @@ class OptimizerSpec(Spec):
     the rare step that should have been clipped: stages that begin late may end late."""
     gradient_dtype: Literal["fp32", "bf16"] = "fp32"
     """Type in which gradients are kept and reduced."""
-    moment_dtype: Literal["fp32", "bf16", "fp8", "int8"] = "fp32"
+    moment_dtype: MomentType = "fp32"
     """Type of Adam's moments. fp8 has a scale per tensor; int8, an 8-bit optimizer, one for each
     block of 2048 values."""
+    second_moment_dtype: MomentType | None = None
+    """Type of the second moment, the mean of squares, where it is another than the first's, such as
+    fp16 beside fp8 (Megatron-LM --exp-avg-sq-dtype); left out, moment_dtype."""
 
     @model_validator(mode="after")
     def _check(self) -> "OptimizerSpec":
-        if self.moment_dtype != "fp32" and self.kind != "adam":
-            raise ValueError(f"moment_dtype needs kind: adam; {self.kind} keeps no moments")
+        second = self.second_moment_dtype
+        if self.kind != "adam" and (self.moment_dtype != "fp32" or second is not None):
+            key = "moment_dtype" if second is None else "second_moment_dtype"
+            raise ValueError(f"{key} needs kind: adam; {self.kind} keeps no moments")
         return self
+
+    @property
+    def moment_dtypes(self) -> tuple[MomentType, MomentType]:
+        """Types of both moments, resolved."""
+        return self.moment_dtype, self.second_moment_dtype or self.moment_dtype
 
 
 class OverlapSpec(Spec):
@@ -171,6 +185,8 @@ class TrainingSpec(Spec):
     """What updates the weights."""
     overlap: OverlapSpec = OverlapSpec()
     """Communication that runs beside compute."""
+    data_loading: DataLoadingSpec | None = None
+    """How fast data comes; left out, it is always there in time."""
     steps: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Steps to simulate; with random loads each draws its own."""
     tokens: Tokens | None = None

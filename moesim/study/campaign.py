@@ -44,7 +44,8 @@ class Campaign:
     mtbf_s: float
     """Mean time between failures of the job."""
     young_interval_s: float
-    """Training time between checkpoints that would lose least, to first order."""
+    """Training time between checkpoints that would lose least, to first order; no shorter than a
+    copy takes to be written beside training, since the next waits for it."""
     usd_per_s: float | None
     """Spare nodes included."""
     logs: tuple[CampaignLog, ...]
@@ -53,6 +54,14 @@ class Campaign:
     def uninterrupted_s(self) -> float:
         """Time of the same steps with no failure, checkpoint or straggler."""
         return self.plan.ideal_s(0, self.plan.steps)
+
+    @property
+    def interval_s(self) -> float:
+        """Training time between checkpoints, at the longest step where it is given in steps."""
+        if self.plan.checkpoint_every_s is not None:
+            return self.plan.checkpoint_every_s
+        longest_s = max(phase.step_s for phase in self.plan.phases)
+        return (self.plan.checkpoint_every_steps or 0) * longest_s
 
     def over_seeds(self, figure: Callable[[CampaignLog], float]) -> Quantiles:
         """Return `figure` over the seeds, quantiles interpolated between them."""
@@ -85,7 +94,7 @@ def campaign(run: Training, outcome: Outcome, tell: Tell) -> Campaign | None:
         checkpoint_bytes=size,
         write_s=write_s,
         mtbf_s=mtbf_s,
-        young_interval_s=young_interval_s(plan.blocked_s, mtbf_s),
+        young_interval_s=max(young_interval_s(plan.blocked_s, mtbf_s), plan.background_s),
         usd_per_s=_usd_per_s(run, spec),
         logs=tuple(logs),
     )
@@ -133,9 +142,9 @@ def _phases(run: Training, spec: CampaignSpec, last: Metrics) -> tuple[Phase, ..
         metrics = _with_batch(run, number, entry.global_batch)
         steps = max(0, ceil((entry.until_tokens - trained) / metrics.tokens_per_step))
         trained += steps * metrics.tokens_per_step
-        phases.append(Phase(steps, metrics.step_s))
+        phases.append(Phase(steps, metrics.step_s, entry.global_batch))
     steps = max(0, ceil((wanted - trained) / last.tokens_per_step))
-    phases.append(Phase(steps, last.step_s))
+    phases.append(Phase(steps, last.step_s, run.scenario.training.global_batch))
     return tuple(phase for phase in phases if phase.steps)
 
 

@@ -53,7 +53,7 @@ class Share:
 
     name: str
     kind: str
-    """compute, exposed (communication not hidden), or idle."""
+    """compute, exposed (communication not hidden), waiting (for data), or idle."""
     seconds: float
 
 

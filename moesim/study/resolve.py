@@ -21,11 +21,12 @@ from moesim.spec.parallel import ParallelSpec
 from moesim.spec.scenario import Scenario
 from moesim.spec.serving.scenario import ServingScenario
 from moesim.study.fp8 import quantisation
-from moesim.study.order import check_order
+from moesim.study.order import check_dispatcher, check_order, with_placement
 from moesim.study.router_rules import under_rule
 from moesim.study.sharding import full_sharding, offloaded_layers
 from moesim.study.validity import check_batch, check_effort, check_layout, check_model
 from moesim.study.validity_chunks import check_schedule
+from moesim.study.validity_recompute import check_recompute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,7 @@ def resolve(scenario: Scenario) -> Training:
 
 def resolve_with(scenario: Scenario, architecture: Architecture) -> Training:
     """Return the run that `scenario` describes, with `architecture` for the model it names."""
+    check_recompute(scenario, architecture)
     machines = chosen_machines(scenario)
     link = machines.topology.scale_up.bandwidth_bytes_per_s
     software = on_device(_software(scenario), machines.device, link)
@@ -70,10 +72,12 @@ def training(
     architecture = under_rule(architecture, scenario.routing.gating)
     layout = resolve_layout(scenario, parallel, machines.topology.devices, key)
     check_order(scenario, layout, key)
+    check_dispatcher(scenario, layout, machines, key)
     check_layout(scenario, architecture, layout, key)
     micro_batches = check_batch(scenario, layout, key)
     check_schedule(scenario, layout, micro_batches, key)
     check_effort(scenario, architecture, layout, micro_batches)
+    machines = with_placement(scenario, machines, parallel.placement, key)
     return Training(
         title=architecture.name,
         scenario=scenario,
@@ -136,7 +140,7 @@ def _job(scenario: Scenario, architecture: Architecture, layout: Layout, device:
     rule = optimizer_rule(
         spec.optimizer.kind, spec.precision, spec.optimizer.gradient_dtype,
         distributed=spec.optimizer.distributed, offload=spec.optimizer.offload,
-        moment_dtype=spec.optimizer.moment_dtype,
+        moment_dtypes=spec.optimizer.moment_dtypes,
     )  # fmt: skip
     return Job(
         architecture=architecture,

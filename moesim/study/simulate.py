@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from moesim.cost.activations import ChunkActivations, fullest
+from moesim.cost.data_loading import data_loading_s, stored_bytes_per_token
 from moesim.cost.memory import StageMemory, always_held, stage_activations, with_activations
 from moesim.cost.pipeline import Chunk
 from moesim.cost.pricing import Machine, machine
@@ -163,9 +164,25 @@ def plan(
         overlap_gather=overlap.param_gather,
         overlapped_rate=run.software.overlapped_fraction,
         post_validation=run.scenario.training.optimizer.post_validation,
+        load_s=_load_s(run),
         route=ROUTES.get(run.layout.schedule, "loop"),
         durations=durations,
     )
+
+
+def tokens_per_step(run: Training) -> int:
+    """Return the tokens of a step; those of encoder and decoder both count."""
+    spec = run.scenario.training
+    return spec.global_batch * (spec.sequence_length + (spec.target_length or 0))
+
+
+def _load_s(run: Training) -> float:
+    """Return what the data of a step takes to be there."""
+    spec = run.scenario.training.data_loading
+    if spec is None:
+        return 0.0
+    each = spec.bytes_per_token or stored_bytes_per_token(run.architecture.vocab)
+    return data_loading_s(tokens_per_step(run), each, spec.storage_bandwidth, spec.tokens_per_s)
 
 
 def memory(run: Training, stages: list[list[Chunk]], loads: Loads) -> list[StageMemory]:
@@ -220,6 +237,7 @@ def _breakdown(
         seconds["weight gathering", "exposed"] += log.gather_exposed_s
         seconds["optimizer", "compute"] += log.update_s
     stages = len(costs)
+    seconds["data loading", "waiting"] = result.load_exposed_s * stages
     shares = [Share(name, kind, total / stages) for (name, kind), total in seconds.items() if total]
     idle = result.seconds - sum(share.seconds for share in shares)
     if run.layout.pp > 1:
@@ -247,7 +265,7 @@ def _metrics(
     spec, device = run.scenario.training, run.cluster.device
     devices = run.layout.devices
     step_s = sum(step.seconds for step in steps) / len(steps)
-    tokens = spec.global_batch * (spec.sequence_length + (spec.target_length or 0))
+    tokens = tokens_per_step(run)
     useful = 3 * _forward_flop_per_sequence(run, computed) * spec.global_batch
     extra = _recomputed_flop_per_sequence(run, computed) * spec.global_batch
     per_device = useful / step_s / devices

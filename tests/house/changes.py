@@ -63,6 +63,7 @@ UNSAVED = (
     "training.global_batch=32",
 )
 CHECKPOINT = "campaign.checkpoint"
+SLOW_STORAGE = ("training.data_loading={storage_bandwidth: 1 kB/s}",)
 CAMPAIGN = (
     *UNSAVED,
     f"{CHECKPOINT}={{every: 30 min, storage_bandwidth: 1 GB/s, mode: async, stall: 10 s}}",
@@ -97,6 +98,7 @@ PARALLEL: dict[str, Change] = {
     "schedule": Change("zb_h1"),
     "layout": Change('"E(t)*7|(t)*9L"'),
     "rank_order": Change("cp-ep-dp-pp-tp", FAR_TP),
+    "placement": Change("[0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15]", FAR_TP),
     "dispatcher": Change("allgather"),
     "dispatch_dtype": Change("fp8"),
 }
@@ -135,12 +137,18 @@ CHANGES: dict[str, Change] = {
     "training.optimizer.post_validation": Change("true", ("parallel={pp: 2, ep: 8}",)),
     "training.optimizer.gradient_dtype": Change("bf16"),
     "training.optimizer.moment_dtype": Change("int8"),
+    "training.optimizer.second_moment_dtype": Change("fp16"),
     "training.overlap.grad_reduce": Change("false"),
     "training.overlap.param_gather": Change("false"),
     "training.overlap.tensor_parallel": Change("true", DENSE),
     "training.overlap.expert_exchange": Change("batch", ("parallel={pp: 1, ep: 8}",)),
     "training.overlap.delay_weight_gradients": Change(
         "true", ("parallel={pp: 1, ep: 8}", "training.overlap.expert_exchange=batch")
+    ),
+    "training.data_loading.storage_bandwidth": Change("2 kB/s", SLOW_STORAGE),
+    "training.data_loading.bytes_per_token": Change("8", SLOW_STORAGE),
+    "training.data_loading.tokens_per_s": Change(
+        "100 tokens/s", ("training.data_loading={tokens_per_s: 50 tokens/s}",)
     ),
     "training.steps": Change("2", UNIFORM),
     "training.tokens": Change("1 Ttokens"),

@@ -85,8 +85,22 @@ def _bytes_per_channel(made: Outcome) -> float:
 
 
 def _schedule_s(made: Outcome) -> float:
-    """A stage does all its passes after the first has reached it and before the last leaves it."""
+    """A stage does all its passes after the first has reached it and before the last leaves it.
+
+    DualPipe: half of the micro-batches come each way, and beside each other passes share a device.
+    """
     m, costs = made.run.micro_batches, made.stages
+    if made.run.layout.schedule == "dualpipe":
+        computed = [
+            sum(
+                part.seconds
+                for one in (*cost.forward, *cost.backward)
+                for part in one.parts
+                if part.stream == "compute"
+            )
+            for cost in costs
+        ]
+        return m / 2 * max(computed)
     first = [(cost.forward[0].seconds, cost.backward[0].seconds) for cost in costs]
     bounds = []
     for stage, cost in enumerate(costs):

@@ -72,6 +72,7 @@ SPELLINGS = [
     ("14.8 Ttokens", "tokens", 14.8e12),
     ("300 Gtokens", "tokens", 300e9),
     ("4096 tokens", "tokens", 4096.0),
+    ("2 Mtokens/s", "tokens_per_s", 2e6),
 ]
 
 WRONG = [

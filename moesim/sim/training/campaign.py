@@ -25,6 +25,8 @@ class Phase:
 
     steps: int
     step_s: float
+    global_batch: int = 0
+    """Sequences per step, for reports."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,8 @@ class StepPlan:
     """Whether a stage updates without a wait for the others; a step then takes as long as the stage
     that is at it longest, since every stage begins the next step when its own ends (Qi et al.,
     arXiv 2401.10241, section 4)."""
+    load_s: float = 0.0
+    """Time from the start of a step until the data of the next one is there."""
     route: Literal["loop", "two_ways", "v"] = "loop"
     """Which chunk follows which: loop: chunk c of stage s is number c p + s of the network;
     two_ways: chunk 1 is that of the stage opposite, for micro-batches that go back; v: chunk 1 is
@@ -56,6 +58,8 @@ class StepResult:
     seconds: float
     stages: tuple[StageLog, ...]
     slices: tuple[Slice, ...]
+    load_exposed_s: float = 0.0
+    """What the next step waits for its data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +126,11 @@ def simulate_step(plan: StepPlan) -> StepResult:
     if step.waiting:
         raise SimulationError(_stuck(step))
     seconds = _finish(step)
+    if plan.load_s:
+        step.record("stage 0 data", "load data of the next step", 0.0, plan.load_s)
+    waited_s = max(0.0, plan.load_s - seconds)
     logs = tuple(stage.log for stage in stages)
-    return StepResult(seconds, logs, tuple(sorted(step.slices, key=_in_time)))
+    return StepResult(seconds + waited_s, logs, tuple(sorted(step.slices, key=_in_time)), waited_s)
 
 
 def _in_time(piece: Slice) -> tuple[float, str]:

@@ -85,24 +85,23 @@ def _read_optimizer(reading: Reading) -> None:
 
 
 _AWARE, _MOMENTS = "use-precision-aware-optimizer", ("exp-avg-dtype", "exp-avg-sq-dtype")
-_MOMENT_KINDS = {"fp32": "fp32", "fp16": "bf16", "bf16": "bf16", "fp8": "fp8"}
+_MOMENT_KINDS = ("fp32", "fp16", "bf16", "fp8")
+_MOMENT_KEYS = ("training.optimizer.moment_dtype", "training.optimizer.second_moment_dtype")
 
 
 def _read_moments(reading: Reading) -> None:
-    """Read the types of Adam's two moments, which moesim takes to be one."""
+    """Read the types of Adam's two moments."""
     reading.say(_AWARE, f"types of moments: --{_MOMENTS[0]}, --{_MOMENTS[1]}")
-    given = [reading.word(name, "fp32", tuple(_MOMENT_KINDS)) for name in _MOMENTS]
-    for name, kind in zip(_MOMENTS, given, strict=True):
+    first, second = (reading.word(name, "fp32", _MOMENT_KINDS) for name in _MOMENTS)
+    for name, kind in zip(_MOMENTS, (first, second), strict=True):
         if kind != "fp32" and not reading.has(_AWARE):
             reading.wrong(name, f"needs --{_AWARE}")
             return
-    if _MOMENT_KINDS[given[0]] != _MOMENT_KINDS[given[1]]:
-        for name in _MOMENTS:
-            reading.leave(name, "moments of two types: fp32 is assumed")
+    if first == second:
+        reading.put(_MOMENT_KEYS[0], first, *_MOMENTS)
         return
-    why = "fp16 has as many bytes" if "fp16" in given else ""
-    kind = _MOMENT_KINDS[given[0]]
-    reading.put("training.optimizer.moment_dtype", kind, *_MOMENTS, why=why)
+    for key, kind, name in zip(_MOMENT_KEYS, (first, second), _MOMENTS, strict=True):
+        reading.put(key, kind, name)
 
 
 _GRANULARITY, _METHOD = "recompute-granularity", "recompute-method"

@@ -71,9 +71,10 @@ def statements(outcome: Outcome, origins: Mapping[str, float]) -> list[str]:
             tensor=run.layout.tensor_overlap,
             ring=run.layout.cp > 1 and run.layout.cp_comm == "ring",
         ),
-        "Transfers between pipeline stages delay the receiver and do not slow compute.",
-        "Data loading is left out; how far the device waits for the host follows "
-        "training.cuda_graph and a figure fitted over all published steps of Megatron-LM.",
+        "Transfers between pipeline stages delay the receiver and do not slow compute. Transfers "
+        "of different groups at the same time do not share the rate of a link.",
+        _data_statement(outcome),
+        _host_statement(outcome),
     ]
     said += _older_code(outcome)
     if run.architecture.is_moe:
@@ -94,6 +95,29 @@ def statements(outcome: Outcome, origins: Mapping[str, float]) -> list[str]:
     if scenario.training.precision == "fp8":
         said.append("fp8: norms, attention, router and logits run in bf16.")
     return said
+
+
+def _data_statement(outcome: Outcome) -> str:
+    if outcome.run.scenario.training.data_loading is None:
+        return "Data is always there in time: the scenario gives no training.data_loading."
+    waited = outcome.first.load_exposed_s / outcome.first.seconds
+    return (
+        "Data of the next step is read and prepared, each token once, while a step runs; "
+        f"{percent(waited)} of the first step waits for it. Nothing else uses that storage."
+    )
+
+
+def _host_statement(outcome: Outcome) -> str:
+    software = outcome.run.software
+    if software.cuda_graph == "full":
+        return "Whole passes are launched at once, so the device never waits for the host."
+    figure = next((one for one in software.figures if one.name == "host_per_kernel"), None)
+    if figure is None:
+        return f"The device never waits for the host: {software.name} has no host_per_kernel."
+    return (
+        f"The device waits where the host is behind with its launches: {figure.text} per kernel "
+        f"({figure.kind}), but for what training.cuda_graph launches at once."
+    )
 
 
 def _kernel_statement(outcome: Outcome, origins: Mapping[str, float]) -> list[str]:

@@ -30,6 +30,7 @@ def summary(campaign: Campaign | None) -> dict[str, Any] | None:
     return {
         "seeds": len(campaign.logs),
         "steps": plan.steps,
+        "phases": [asdict(phase) for phase in plan.phases],
         "uninterrupted_days": campaign.uninterrupted_s / DAY_S,
         "mtbf_s": campaign.mtbf_s,
         "checkpoint_bytes": campaign.checkpoint_bytes,

@@ -47,6 +47,19 @@ def sentences(campaign: Campaign) -> list[str]:
         "Failures are independent and take out one node each; idle nodes do not fail. Storage and "
         "network are as fast after a failure as before, and a restart does not warm up.",
     ]
+    if len(plan.phases) > 1:
+        each = "; ".join(
+            f"{phase.steps:,} of {phase.global_batch:,} sequences at {readable(phase.step_s, 's')}"
+            for phase in plan.phases
+        )
+        said.insert(1, f"Steps by batch: {each}.")
+    if plan.background_s > campaign.interval_s:
+        said.insert(
+            -1,
+            f"Training waits for checkpoints: one is due every {readable(campaign.interval_s, 's')}"
+            f", but writing it takes {readable(plan.background_s, 's')}. Save less often, or write "
+            "faster.",
+        )
     if campaign.usd_per_s is not None and plan.spare_nodes:
         said.append(f"The cost includes {plan.spare_nodes} spare nodes.")
     return said

@@ -30,6 +30,7 @@ COLOURS = {
     "expert tensor parallel": "#f7b7a3",
     "gradient reduction": "#b5179e",
     "weight gathering": "#d65db1",
+    "data loading": "#c9a227",
     "pipeline bubble": "#e9c46a",
 }
 """Blue and green compute, red and pink exposed communication, yellow idle."""
@@ -100,8 +101,8 @@ def breakdown(result: Findings) -> Chart:
 
 
 def _ordered_parts(runs: list[Outcome]) -> list[str]:
-    """Return all parts: compute first, then exposed communication, then idle; the largest first."""
-    order = {"compute": 0, "exposed": 1, "idle": 2}
+    """Return all parts by kind, in the order of the kinds; the largest of a kind first."""
+    order = {"compute": 0, "exposed": 1, "waiting": 2, "idle": 3}
     kinds = {share.name: order[share.kind] for run in runs for share in run.breakdown}
     return sorted(kinds, key=lambda part: (kinds[part], -max(_seconds(run, part) for run in runs)))
 

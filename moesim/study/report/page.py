@@ -22,7 +22,8 @@ TITLES = {
 
 EXPLAINED = {
     "breakdown": "From left to right: the device computes; it only communicates (red and pink); "
-    "it waits for other stages (yellow). Averages over the stages; the parts sum to the step.",
+    "it waits for data (brown) or other stages (yellow). Averages over the stages; the parts sum "
+    "to the step.",
     "memory": "Peak bytes on one device of each pipeline stage, of the first 32 stages where there "
     "are more. The dashed line is what the device has.",
     "memory_timeline": "Bytes on one device of each stage, of 8 stages where there are more: what "

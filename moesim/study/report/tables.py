@@ -81,7 +81,9 @@ def _stages(outcome: Outcome) -> Rows:
             - log.busy_s
             - log.reduce_exposed_s
             - log.gather_exposed_s
-            - log.update_s,
+            - log.update_s
+            - outcome.first.load_exposed_s,
+            "load_exposed_s": outcome.first.load_exposed_s,
         }
         for number, (cost, log) in enumerate(zip(outcome.stages, outcome.first.stages, strict=True))
     ]

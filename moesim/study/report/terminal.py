@@ -13,7 +13,7 @@ from moesim.study.report.footing import footing
 from moesim.units import readable
 
 _BAR = 28
-_STYLES = {"compute": "green", "exposed": "red", "idle": "yellow"}
+_STYLES = {"compute": "green", "exposed": "red", "waiting": "magenta", "idle": "yellow"}
 
 
 def print_result(result: Findings, console: Console) -> None:

@@ -6,12 +6,15 @@ the activations it holds. What is hidden beside shared experts or while gatherin
 is not drawn: only what of it is left.
 """
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 from moesim.cost.pipeline import Chunk
+from moesim.cost.times import StageCost
 from moesim.cost.two_streams import interference
 from moesim.model.architecture import MoeFfn
 from moesim.sim.training.schedules import Action, Pair, passes
@@ -25,7 +28,8 @@ from moesim.study.simulate import plan, stage_orders
 from moesim.study.split import stage_chunks
 
 MAX_DETAILED = 40_000
-"""Pieces of passes that are taken apart at most; later passes are shown whole."""
+"""Pieces of passes that are taken apart at most, three of four at the begin of the step, the others
+at its end; passes between are shown whole."""
 
 MAX_PASSES = 20_000
 """Passes at most, and as many transfers; what comes later is left out, and said."""
@@ -77,16 +81,17 @@ def _passes(outcome: Outcome, done: list[list[Done]]) -> list[Piece]:
         ((one.slice.start_s, stage, one) for stage, items in enumerate(done) for one in items),
         key=lambda one: one[:2],
     )
+    ran = ran[:MAX_PASSES]
+    whole = _shown_whole([_pieces(outcome.stages[stage], one) for _, stage, one in ran])
     found: list[Piece] = []
-    detailed, chunks = 0, stage_chunks(outcome.run)
-    for start_s, stage, one in ran[:MAX_PASSES]:
+    chunks = stage_chunks(outcome.run)
+    for number, (start_s, stage, one) in enumerate(ran):
         duration_s, both = one.slice.duration_s, tuple(passes((one.item,)))
         found.append(Piece(stage, "passes", str(one.item), start_s, duration_s, both))
-        parts = _to_scale(_taken_apart(outcome, stage, one, chunks[stage]), one)
-        if detailed + len(parts) > MAX_DETAILED:
-            parts = [Piece(stage, "compute", str(one.item), start_s, duration_s, both)]
-        detailed += len(parts)
-        found += parts
+        if number in whole:
+            found.append(Piece(stage, "compute", str(one.item), start_s, duration_s, both))
+        else:
+            found += _to_scale(_taken_apart(outcome, stage, one, chunks[stage]), one)
     return found
 
 
@@ -105,6 +110,21 @@ def _to_scale(parts: list[Piece], one: Done) -> list[Piece]:
         )
         for part in parts
     ]
+
+
+def _pieces(times: StageCost, one: Done) -> int:
+    """Return of how many pieces a pass is, or both of a pair."""
+    return sum(len(work_of(times, action).parts) for action in passes((one.item,)))
+
+
+def _shown_whole(pieces: list[int]) -> range:
+    """Return the passes between those taken apart at both ends of the step."""
+    ahead = list(accumulate(pieces))
+    if not pieces or ahead[-1] <= MAX_DETAILED:
+        return range(0)
+    first = bisect_right(ahead, MAX_DETAILED * 3 // 4)
+    last = bisect_right(list(accumulate(reversed(pieces))), MAX_DETAILED // 4)
+    return range(first, max(first, len(pieces) - last))
 
 
 def _taken_apart(outcome: Outcome, stage: int, one: Done, chunks: list[Chunk]) -> list[Piece]:

@@ -11,6 +11,7 @@ from moesim.sim.training.schedules import Action
 STREAMS = (
     "passes", "compute", "expert exchange", "scale-up", "scale-out", "host", "send activations",
     "receive activations", "send gradients", "receive gradients", "data-parallel",
+    "data",
 )  # fmt: skip
 """The tracks of a stage from top to bottom. Dispatch and combine have one of their own; other
 transfers within a pass are told apart by the network they use."""

@@ -15,7 +15,7 @@ from moesim.study.report.validation_words import (
     signed,
 )
 from moesim.study.validate.record import Record
-from moesim.study.validate.scores import DIMENSIONS, Score, headline, right_signs, scores
+from moesim.study.validate.scores import Score, grouped, headline, right_signs
 
 
 def html(records: Sequence[Record]) -> str:
@@ -56,8 +56,7 @@ def _picture(name: str, title: str, note: str) -> str:
 
 
 def _groups(records: Sequence[Record]) -> str:
-    parts = [(f"By {name}", scores(records, key)) for name, key in DIMENSIONS.items()]
-    return f"<section><h2>Groups</h2>{_table(parts)}</section>"
+    return f"<section><h2>Groups</h2>{_table(grouped(records))}</section>"
 
 
 def _table(parts: Iterable[tuple[str, Sequence[Score]]]) -> str:

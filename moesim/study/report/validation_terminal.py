@@ -19,7 +19,7 @@ from moesim.study.report.validation_words import (
 from moesim.study.validate.expected import Changes
 from moesim.study.validate.inference.judged import cases_that_ran, falls
 from moesim.study.validate.record import Record
-from moesim.study.validate.scores import DIMENSIONS, Score, headline, right_signs, scores
+from moesim.study.validate.scores import Score, grouped, headline, right_signs
 
 
 def print_validation(records: Sequence[Record], console: Console) -> None:
@@ -80,8 +80,8 @@ def _groups(records: Sequence[Record]) -> Table:
     table.add_column("")
     for name in ("ran", "median", "p90", "bias"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name, key in DIMENSIONS.items():
-        _section(table, f"By {name}", scores(records, key))
+    for title, found in grouped(records):
+        _section(table, title, found)
     _section(table, "Quality A and B", headline(records))
     return table
 

@@ -42,8 +42,17 @@ def verdict(result: Findings) -> list[str]:
     return [
         _own_verdict(result.outcome),
         *(_comparison_verdict(result.outcome, one) for one in result.baselines),
+        *_data(result.outcome),
         *_advice(result),
     ]
+
+
+def _data(outcome: Outcome) -> list[str]:
+    """Say where data sets the pace: nothing else would make the step shorter then."""
+    waited = outcome.first.load_exposed_s / outcome.first.seconds
+    if not waited:
+        return []
+    return [f"The data of a step comes too late: the devices wait {percent(waited)} of it."]
 
 
 def _own_verdict(outcome: Outcome) -> str:
@@ -86,19 +95,27 @@ def _advice(result: Findings) -> list[str]:
     if result.fits:
         return []
     enough = [change for change in result.changes if change.fits]
+    if enough and not enough[0].single:
+        listed = "; ".join(_change_words(change) for change in enough)
+        alone = "; ".join(_change_words(change) for change in result.changes[len(enough) :][:4])
+        return [
+            f"No single change is enough. Together these would make it fit, the fastest first: "
+            f"{listed}. What helps most alone: {alone}."
+        ]
     if enough:
         listed = "; ".join(_change_words(change) for change in enough[:6])
         more = f" ({len(enough) - 6} more in summary.json)" if len(enough) > 6 else ""
         return [f"Any one of these would make it fit, the fastest first: {listed}{more}."]
-    if result.changes:
+    if result.changes:  # not even several together
         listed = "; ".join(_change_words(change) for change in result.changes[:4])
-        return [f"No single change is enough. What helps most: {listed}."]
+        return [f"No few changes together are enough. What helps most: {listed}."]
     return ["No single change of layout, recomputation or optimizer helps: take more devices."]
 
 
 def _change_words(change: Change) -> str:
     return (
-        f"{change.setting} ({binary(change.peak_bytes)}, {readable(change.step_s, 's')} per step)"
+        f"{' and '.join(change.settings)} ({binary(change.saved_bytes)} less: "
+        f"{binary(change.peak_bytes)}, {readable(change.step_s, 's')} per step)"
     )
 
 
@@ -153,6 +170,8 @@ def layout_words(outcome: Outcome) -> str:
     parts = [f"{name} {getattr(layout, name)}" for name in names if getattr(layout, name) > 1]
     if layout.rank_order != DEFAULT_ORDER:
         parts.append(f"ranks in the order {layout.rank_order}")
+    if outcome.run.cluster.topology.placement:
+        parts.append("ranks placed as given")
     return ", ".join(parts) or "one device"
 
 

@@ -72,6 +72,15 @@ def scores(records: Iterable[Record], key: Key) -> list[Score]:
     return [score(name, groups[name]) for name in sorted(groups)]
 
 
+def grouped(records: Sequence[Record]) -> list[tuple[str, list[Score]]]:
+    """Return a title and the scores of each dimension that tells these records apart.
+
+    Training cases name no engine and no version: a table of them would be all in one nameless row.
+    """
+    found = [(f"By {name}", scores(records, key)) for name, key in DIMENSIONS.items()]
+    return [(title, parts) for title, parts in found if any(one.name[0] for one in parts)]
+
+
 def score(name: tuple[str, ...], records: Sequence[Record]) -> Score:
     """Return the score of `records` together."""
     errors = np.array([one.error for one in records if one.error is not None])

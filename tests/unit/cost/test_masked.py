@@ -11,6 +11,7 @@ from moesim.model.layers import layer_operators
 from moesim.model.one_hot import MaskProduct, mask_backward
 from moesim.model.operators import (
     Compute,
+    Operator,
     flop,
     read_bytes,
     saved_bytes,
@@ -31,11 +32,20 @@ LOAD = LayerLoad(
 MASK, TOKENS, SLOTS = 2 * 1024 * 128 * 10, 2 * 1024 * 768, 2 * 128 * 10 * 768
 
 
-def _masked() -> dict[str, MaskProduct]:
-    layer = Layer(attention=GroupedQueryAttention(heads=12, kv_heads=12, head_dim=64), ffn=FFN)
+def _operators(ffn: MoeFfn) -> list[MaskProduct]:
+    """All products with masks of a layer, with what stands between them left out."""
+    return [one for one in _layer(ffn) if isinstance(one, MaskProduct)]
+
+
+def _layer(ffn: MoeFfn) -> list[Operator]:
+    layer = Layer(attention=GroupedQueryAttention(heads=12, kv_heads=12, head_dim=64), ffn=ffn)
     shape = Shape(sequences=4, length=512)
     plain = layer_operators(layer, 768, shape, Shard(ep=16), rows=LOAD.fullest_rows, copies=1.25)
-    found = with_masks(plain, FFN, LOAD, 2048, 768, "bf16")
+    return with_masks(plain, ffn, LOAD, 2048, 768, "bf16")
+
+
+def _masked() -> dict[str, MaskProduct]:
+    found = _layer(FFN)
     names = [one.name for one in found]
     assert not {"permute", "unpermute"} & set(names)
     assert names.index("pick_tokens") < names.index("dispatch") < names.index("put_back")
@@ -57,6 +67,18 @@ def test_forward_by_hand() -> None:
     assert state_bytes(found["build_masks"]) == 2 * 2 * MASK
     assert saved_bytes(found["pick_tokens"]) == 0
     assert saved_bytes(found["put_back"]) == 2 * SLOTS
+
+
+def test_places_are_counted_once_per_choice() -> None:
+    """2 groups of 1,024 tokens: 2 S S E FLOP each, a mask of S E values read and one written."""
+    found = _masked()["count_places"]
+    assert flop(found) == 2 * 2 * 1024 * 1024 * 128
+    assert _moved(found) == (2 * 2 * 1024 * 128, 2 * 2 * 1024 * 128)
+    assert saved_bytes(found) == state_bytes(found) == 0
+    assert mask_backward(found) == ()
+    assert found.count == 1
+    twice = next(one for one in _operators(replace(FFN, top_k=2)) if one.name == "count_places")
+    assert flop(twice) == 2 * flop(found)
 
 
 def test_only_the_mask_of_combine_has_a_gradient() -> None:

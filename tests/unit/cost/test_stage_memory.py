@@ -57,16 +57,20 @@ def test_adam_takes_18_bytes_per_parameter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("moments", "held"), [("fp32", 12), ("bf16", 8), ("fp8", 6), ("int8", 6 + 2 * 4 / 2048)]
-)
-def test_moments_of_fewer_bytes(moments: str, held: float) -> None:
+    ("moments", "held"),
+    [
+        (("fp32", "fp32"), 12), (("bf16", "bf16"), 8), (("fp16", "fp16"), 8), (("fp8", "fp8"), 6),
+        (("int8", "int8"), 6 + 2 * 4 / 2048), (("fp8", "fp16"), 7), (("bf16", "fp32"), 10),
+    ],
+)  # fmt: skip
+def test_moments_of_fewer_bytes(moments: tuple[str, str], held: float) -> None:
     """A fp32 master weight, 4 bytes, and two moments; an offloaded half takes half of them away."""
-    rule = optimizer_rule("adam", "bf16", "fp32", distributed=False, moment_dtype=moments)
+    rule = optimizer_rule("adam", "bf16", "fp32", distributed=False, moment_dtypes=moments)
     assert state_bytes(PARAMS, rule, _layout()) == pytest.approx(held * 1100)
     half = replace(rule, offload=0.5)
     assert state_bytes(PARAMS, half, _layout()) == pytest.approx((4 + (held - 4) / 2) * 1100)
     assert (
-        optimizer_rule("sgd", "bf16", "fp32", distributed=False, moment_dtype=moments).state_bytes
+        optimizer_rule("sgd", "bf16", "fp32", distributed=False, moment_dtypes=moments).state_bytes
         == 4
     )
 

@@ -56,7 +56,10 @@ def test_a_batch_ramp_takes_the_steps_of_each_batch(tmp_path: Path) -> None:
     scenario = small(tmp_path, CAMPAIGN, TOKENS, RARE, ramp)
     found = moesim.run(scenario).summary()["campaign"]
     first = -(-10e9 // (8 * 1024))
-    assert found["steps"] == first + -(-(100e9 - first * 8 * 1024) // (16 * 1024))
+    second = -(-(100e9 - first * 8 * 1024) // (16 * 1024))
+    assert found["steps"] == first + second
+    listed = [(one["steps"], one["global_batch"]) for one in found["phases"]]
+    assert listed == [(first, 8), (second, 16)]
 
 
 def test_it_is_told_in_terminal_page_tables_and_pictures(tmp_path: Path) -> None:
@@ -143,3 +146,15 @@ def test_senseless_campaigns_are_errors(
     (problem,) = caught.value.problems
     assert problem.path == key
     assert said in problem.message
+
+
+def test_copies_that_are_written_too_slowly_are_told(tmp_path: Path) -> None:
+    """1 TB over 1 GB/s is 1000 s; ten minutes between copies are too few, half an hour is not."""
+    more = CAMPAIGN.replace("every_steps: 500", "every: 10 min, mode: async, stall: 1 s")
+    more = more.replace("20 GB/s", "1 GB/s")
+    late = moesim.run(small(tmp_path, more, TOKENS))
+    said = "Training waits for checkpoints: one is due every 600 s, but writing it takes 1,000 s."
+    assert said in late.html()
+    assert late.summary()["campaign"]["young_interval_s"] >= 1000
+    other = moesim.run(small(tmp_path, more, TOKENS, "campaign.checkpoint.every=30 min"))
+    assert "Training waits for checkpoints" not in other.html()

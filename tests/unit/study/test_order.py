@@ -34,3 +34,9 @@ def test_stages_of_experts_must_be_those_of_dense_layers() -> None:
     with pytest.raises(ScenarioError, match="neighbour is 1 ranks away for dense layers and 8"):
         training(*run, "parallel={tp: 1, pp: 4, ep: 8}")
     assert training(*run, "parallel={tp: 8, pp: 4, ep: 8, etp: 1}").layout.edp == 8
+
+
+@pytest.mark.parametrize("dispatcher", ["deepep", "hybridep"])
+def test_a_torus_has_no_kernels_over_nvlink(dispatcher: str) -> None:
+    with pytest.raises(ScenarioError, match="on the torus of tpu-v6e-pod take alltoall"):
+        resolve(load_scenario("mixtral-8x22b-256xv6e", [f"parallel.dispatcher={dispatcher}"]))

@@ -225,3 +225,21 @@ def test_exchanges_name_a_layer_of_their_chunk(name: str) -> None:
         one["args"]["layer"] for one in events if one["ph"] == "X" and "dispatch" in one["name"]
     }
     assert layers == set(range(3, 62))
+
+
+def test_a_long_step_is_taken_apart_at_both_ends() -> None:
+    """DualPipe on 2,048 devices: the first and the last passes in pieces, those between whole."""
+    settings = (
+        "baseline=[]",
+        "parallel.schedule=dualpipe",
+        "training.overlap.expert_exchange=batch",
+    )
+    events = events_of(simulate(resolve(load_scenario("deepseek-v3-2048xh800", settings))), "model")
+    names = {one["args"]["name"]: one["tid"] for one in events if one["name"] == "thread_name"}
+    exchange = [one["ts"] for one in events
+                if one["ph"] == "X" and one["tid"] == names["expert exchange"]]  # fmt: skip
+    end = max(one["ts"] + one["dur"] for one in events if one["ph"] == "X")
+    assert min(exchange) < 0.1 * end
+    assert max(exchange) > 0.9 * end
+    assert not [start for start in exchange if 0.4 * end < start < 0.6 * end]
+    assert sum(one["ph"] == "X" for one in events) < 60_000

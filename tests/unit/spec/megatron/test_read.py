@@ -84,6 +84,10 @@ def keys(text: str, devices: int = 16) -> dict[str, Any]:
         ("--bf16 --grad-reduce-in-bf16", "training.optimizer.gradient_dtype", "bf16"),
         ("--bf16 --use-distributed-optimizer --use-precision-aware-optimizer --exp-avg-dtype bf16 "
          "--exp-avg-sq-dtype bf16", "training.optimizer.moment_dtype", "bf16"),
+        ("--bf16 --use-distributed-optimizer --use-precision-aware-optimizer --exp-avg-dtype fp8 "
+         "--exp-avg-sq-dtype fp16", "training.optimizer.second_moment_dtype", "fp16"),
+        ("--bf16 --use-distributed-optimizer --use-precision-aware-optimizer --exp-avg-sq-dtype "
+         "bf16", "training.optimizer.second_moment_dtype", "bf16"),
         ("", "training.optimizer.distributed", False),
         ("", "training.overlap.grad_reduce", False),
         ("--cuda-graph-impl local --cuda-graph-scope full_iteration", "training.cuda_graph",
@@ -272,7 +276,7 @@ def test_every_argument_has_a_fate() -> None:
          "--hierarchical-context-parallel-sizes 2 2", "--cp-comm-type a2a+p2p", "not modelled",
          "one ring is assumed"),
         ("--use-precision-aware-optimizer --exp-avg-dtype fp8", "--exp-avg-dtype fp8",
-         "not modelled", "moments of two types"),
+         "mapped", "training.optimizer.moment_dtype: fp8"),
         ("--tp-comm-overlap", "--tp-comm-overlap", "no effect", "tensor-model-parallel-size is 1"),
         ("--use-megatron-fsdp --outer-dp-sharding-strategy optim",
          "--outer-dp-sharding-strategy optim", "not modelled", "parts of the replicas"),

@@ -11,7 +11,7 @@ from moesim.study.report.files import to_json
 from moesim.study.validate.contrasts import compared_pairs
 from moesim.study.validate.figures import compared_figures, not_compared
 from moesim.study.validate.record import Record, as_json, blank, ran
-from moesim.study.validate.scores import headline, right_signs, score
+from moesim.study.validate.scores import grouped, headline, right_signs, score
 from tests.unit.study.validate.made_up import case, case_file
 
 KEYS = [
@@ -166,3 +166,11 @@ def test_headline_parts_natural_routing_and_leaves_out_quality_c() -> None:
         "memory": pytest.approx(2.0),
         "layers and kernels": pytest.approx(0.2),
     }
+
+
+def test_only_dimensions_that_tell_records_apart_are_shown() -> None:
+    done = ran(blank(case()), "step_time_s", 0.6, 0.5)
+    names = ["By source", "By chip", "By class", "By kind", "By quality"]
+    assert [title for title, _ in grouped([done])] == names
+    versioned = replace(done, software="vllm 0.9")
+    assert "By version" in [title for title, _ in grouped([done, versioned])]
