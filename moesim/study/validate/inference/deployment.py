@@ -55,6 +55,8 @@ class Deployments:
 
     file: CaseFile
     known: dict[str, tuple[Serving, TabledTimes]] = field(default_factory=dict)
+    times: dict[str, TabledTimes] = field(default_factory=dict)
+    """Of replicas that only prefill or decode."""
     host: HostTime | None = None
     """Host times instead of the software profile's, for fitting them."""
 
@@ -62,7 +64,7 @@ class Deployments:
         """Return the deployment of a case and row; SkippedError where it cannot be mapped."""
         architecture = model_of(model or said.case.text("model"), self.file)
         cut = read_cut(said)
-        data = _scenario(said, architecture, cut)
+        data = scenario_of(said, architecture, cut)
         key = repr((model, data["cluster"], data["serving"]["parallel"],
                     data["serving"]["formats"], data["serving"]["engine"]["name"]))  # fmt: skip
         if key not in self.known:
@@ -109,7 +111,8 @@ def _rules(run: Serving, scenario: ServingScenario) -> EngineRules:
     )
 
 
-def _scenario(said: Said, architecture: Architecture, cut: dict[str, int]) -> dict[str, Any]:
+def scenario_of(said: Said, architecture: Architecture, cut: dict[str, int]) -> dict[str, Any]:
+    """Return a scenario of one replica; its model is a stand-in for `architecture`."""
     profile, name = chip_of(said), engine_of(said)
     concurrency = said.count("concurrency", "max_concurrency", part="workload")
     isl = said.figure("isl", "isl_param")
@@ -136,7 +139,8 @@ def _version(said: Said, engine: str) -> str | None:
         name, colon, own = part.partition(": v")
         if colon and name.strip().casefold().startswith(engine[:5]):
             words = own
-    found = published_engine(engine, words)
+    under = " under dynamo" if "dynamo" in said.text("engine", "name").casefold() else ""
+    found = published_engine(f"{engine}{under}", words)
     if found is None:
         return None
     if found[1].note:
@@ -164,10 +168,12 @@ def read_cut(said: Said) -> dict[str, int]:
     more than the devices, engines mean all ranks by it (SGLang, TensorRT-LLM with attention DP).
     """
     if said.case.part("parallel").get("disagg"):
-        raise SkippedError("prefill and decode on devices of their own are not compared")
+        raise SkippedError("neither the replicas of prefill and decode nor a step's batch is said")
     pp = said.count("pp") or 1
     devices = said.count("gpus", "tp", part="hardware")
     words = str(said.row.get("attention") or "").casefold()
+    if twins := re.match(r"(\d)xTP(\d)$", str(said.row.get("variant"))):
+        return {"tp": int(twins[2]), "dp": 1, "ep": 1, "pp": 1, "replicas": int(twins[1])}
     system = re.match(r"tp(\d) pp(\d) x(\d)$", str(said.case.part("parallel").get("offline")))
     if system:
         stage, stages, copies = (int(one) for one in system.groups())
