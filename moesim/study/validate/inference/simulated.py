@@ -93,6 +93,7 @@ def predictions(run: Run) -> dict[str, float]:
         "latency_ms": 1e3 * float(run.e2e.mean()), "mean_latency_s": float(run.e2e.mean()),
         "output_tokens_s": rate, "total_output_tokens_per_s": rate, "offline_tokens_s": rate,
         "output_tokens_s_per_gpu": per_device, "output_tokens_per_s_per_gpu": per_device,
+        "output_tokens_s_per_gpu_max": per_device,
         "requests_s": requests_s, "offline_samples_s": requests_s,
     }  # fmt: skip
     for name in ("ttft", "tpot", "itl", "e2e", "latency"):
