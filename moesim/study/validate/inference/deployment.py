@@ -79,7 +79,7 @@ class Deployments:
         scenario = build(ServingScenario, Document(data))
         return Served(
             engine=data["serving"]["engine"]["name"],
-            run=replace(run, rules=_rules(run, scenario)), times=times,
+            run=replace(run, rules=_rules(run, scenario, _stated_blocks(said))), times=times,
             devices=cut["tp"] * cut["dp"] * cut["pp"] * cut["replicas"],
             replicas=cut["replicas"], host=host,
         )  # fmt: skip
@@ -101,13 +101,19 @@ def _resolved(data: dict[str, Any], architecture: Architecture) -> Serving:
     )
 
 
-def _rules(run: Serving, scenario: ServingScenario) -> EngineRules:
+def _stated_blocks(said: Said) -> int | None:
+    """Return the blocks of cache that an engine was told to take, or logged."""
+    stated = read_flags(said.text("engine", "flags")).features.get("cache_blocks")
+    return int(stated) if stated else None
+
+
+def _rules(run: Serving, scenario: ServingScenario, stated: int | None) -> EngineRules:
     asked, rules = scenario.serving.engine, run.rules
     return replace(
         rules,
         max_sequences=asked.max_sequences or run.preset.max_sequences,
         token_budget=asked.token_budget or run.preset.token_budget,
-        blocks=cache_blocks(run.deployment, run.preset, scenario),
+        blocks=stated or cache_blocks(run.deployment, run.preset, scenario),
     )
 
 

@@ -15,7 +15,7 @@ _GROUPS = (
     ("dispatch_us", "all-to-all"), ("combine_us", "all-to-all"), ("TFLOPS", "products"),
     ("gpu_kv", "KV capacity"), ("total_kv", "KV capacity"), ("kv_mb", "KV per request"),
     ("weights", "weights"), ("uncompressed", "weights"), ("memory_gb", "weights"),
-    ("gpu_memory", "memory of a process"),
+    ("gpu_memory", "memory of a process"), ("duration", "duration"),
 )  # fmt: skip
 """How names of columns begin, and what they are."""
 

@@ -95,6 +95,7 @@ def predictions(run: Run) -> dict[str, float]:
         "output_tokens_s_per_gpu": per_device, "output_tokens_per_s_per_gpu": per_device,
         "output_tokens_s_per_gpu_max": per_device,
         "requests_s": requests_s, "offline_samples_s": requests_s,
+        "duration_s": run.span_s,
     }  # fmt: skip
     for name in ("ttft", "tpot", "itl", "e2e", "latency"):
         found[f"{name}_mean_ms"] = found[f"{name}_ms"]

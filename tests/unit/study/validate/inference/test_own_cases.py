@@ -15,6 +15,7 @@ from moesim.study.validate.expected import changes, read_expected
 from moesim.study.validate.figures import number
 from moesim.study.validate.inference.judged import KINDS
 from moesim.study.validate.inference.kinds import INFERENCE
+from moesim.study.validate.inference.memory import holds_memory
 from moesim.study.validate.inference.models import class_of, model_of
 from moesim.study.validate.inference.words import Said, engine_of, rows, software_of
 from moesim.study.validate.record import Record
@@ -66,7 +67,10 @@ def test_every_engine_serves_dense_models_and_mixtures(file: CaseFile, engine: s
     assert found == {"dense", "moe"}
 
 
-@pytest.mark.parametrize("chip", ["A100", "H100", "H200", "H800", "H20-", "B200", "GB200", "RTX"])
+@pytest.mark.parametrize(
+    "chip",
+    ["A100", "H100", "H200", "H800", "H20-", "B200", "GB200", "RTX-PRO", "RTX-4090", "MI300X"],
+)
 def test_every_chip_is_there(file: CaseFile, chip: str) -> None:
     assert any(str(case.part("hardware")["chip"]).startswith(chip) for case in file.cases)
 
@@ -101,6 +105,11 @@ def test_few_and_many_requests_at_a_time(file: CaseFile, load: str) -> None:
         for name in ("concurrency", "max_concurrency")
     )
     assert any(_LOADS[load](one) for one in loads if one is not None)
+
+
+def test_prefill_and_decode_apart_are_there_for_two_engines(file: CaseFile) -> None:
+    apart = [case for case in file.cases if case.part("parallel").get("disagg") is True]
+    assert {software_of(case).split(" ")[0] for case in apart} >= {"sglang", "tensorrt-llm"}
 
 
 @pytest.mark.parametrize("word", ["open_loop", "closed_loop", "t=0"])
@@ -183,7 +192,11 @@ def test_no_group_is_further_off_than_recorded(records: list[Record]) -> None:
 
 
 def test_engines_of_rows_are_known(file: CaseFile) -> None:
-    served = [case for case in file.cases if case.kind.startswith(("serving", "offline"))]
+    served = [
+        case
+        for case in file.cases
+        if case.kind.startswith(("serving", "offline")) and not holds_memory(case)
+    ]
     unknown = []
     for case in served:
         for row in rows(case):
