@@ -8,8 +8,8 @@ import typer
 from moesim.cli.guard import Debug, guard
 from moesim.errors import Problem, ScenarioError
 
-SCHEMA = "moesim.schema.json"
-"""The file that the first line of every scenario names."""
+SCHEMAS = {"moesim.schema.json": "scenario", "moesim-serving.schema.json": "serving"}
+"""The files that the first lines of scenarios name, and the kind of file that they describe."""
 
 
 def init(
@@ -62,7 +62,7 @@ def _copy(name: str, target: Path, *, force: bool) -> None:
     except FileExistsError:
         message = f"{target} exists; choose another name with --as, or replace it with --force"
         raise ScenarioError([Problem("", message)]) from None
-    _schema_beside(target)
+    _schema_beside(target, text)
     for companion in _companions(text):
         _copy_beside(companion, target)
     what = "routing" if name.startswith("routing-") else "run"
@@ -89,10 +89,12 @@ def _copy_beside(name: str, target: Path) -> None:
         place.write_bytes((shipped("scenarios") / name).read_bytes())
 
 
-def _schema_beside(target: Path) -> None:
+def _schema_beside(target: Path, text: str) -> None:
     """Write the schema that the scenario's first line names, for editors, unless it is there."""
     from moesim.spec.json_schema import schema_text
 
-    schema = target.with_name(SCHEMA)
-    if not schema.exists():
-        schema.write_text(schema_text("scenario"), encoding="utf-8")
+    first = text.partition("\n")[0]
+    for name, kind in SCHEMAS.items():
+        schema = target.with_name(name)
+        if first.endswith(f"={name}") and not schema.exists():
+            schema.write_text(schema_text(kind), encoding="utf-8")

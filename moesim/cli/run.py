@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +12,7 @@ from moesim.cli.guard import DOES_NOT_FIT, AsJson, Debug, Named, Quiet, Settings
 
 if TYPE_CHECKING:
     from moesim.study.result import Result
+    from moesim.study.serving.result import ServingResult
 
 Progress = Callable[[str, int, int], None]
 
@@ -38,14 +39,22 @@ def run(
     quiet: Quiet = False,
     as_json: AsJson = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Exit with code 3 if the model does not fit.")
+        bool, typer.Option("--check", help="Exit with code 3 if it does not fit or misses the SLO.")
     ] = False,
+    dialect: Annotated[
+        str,
+        typer.Option(
+            "--metric-dialect",
+            help="Whose definitions of latencies: vllm, guidellm, aiperf, mlperf (serving).",
+        ),
+    ] = "vllm",
     debug: Debug = False,
 ) -> None:
     """Simulate a scenario and show what it comes to."""
     with guard(debug=debug):
         if _serves(scenario, settings):
-            _serve(_Wish(scenario, tuple(settings or ()), out, quiet, as_json), check=check)
+            wish = _Wish(scenario, tuple(settings or ()), out, quiet, as_json)
+            _serve(wish, dialect, check=check)
             return
         result = _run(_Wish(scenario, tuple(settings or ()), out, quiet, as_json))
         if check and not result.fits:
@@ -60,32 +69,41 @@ def _serves(scenario: str, settings: list[str] | None) -> bool:
     return is_serving(scenario, tuple(settings or ()))
 
 
-def _serve(wish: _Wish, *, check: bool) -> None:
-    from moesim.errors import Problem, ScenarioError
+def _serve(wish: _Wish, dialect: str, *, check: bool) -> None:
+    from moesim.errors import Problem, ScenarioError, nearest
     from moesim.spec.load import load_serving
-    from moesim.study.report.files import to_json
-    from moesim.study.serving.assumptions import assumptions
+    from moesim.study.serving.dialects import DIALECTS
     from moesim.study.serving.run import serve
 
-    given = {"--out": wish.out is not None, "--check": check}
-    for option in (name for name, is_given in given.items() if is_given):
-        raise ScenarioError([Problem("", f"{option} has no effect on serving scenarios yet")])
-    outcome = serve(load_serving(wish.scenario, wish.settings))
-    if not wish.quiet:
-        typer.echo(to_json({**asdict(outcome.metrics), "assumed": assumptions(outcome.run)}))
+    if dialect not in DIALECTS:
+        hint = f"{nearest(dialect, DIALECTS)} Known: {', '.join(DIALECTS)}."
+        raise ScenarioError([Problem("", f"unknown metric dialect '{dialect}'.{hint}")])
+    result = serve(load_serving(wish.scenario, wish.settings), dialect)
+    _show(result, wish)
+    if check and not (result.fits and result.meets_slo):
+        what = "objective is missed" if result.fits else "model does not fit into memory"
+        typer.echo(f"moesim: the {what}", err=True)
+        raise typer.Exit(DOES_NOT_FIT)
 
 
 def _run(wish: _Wish) -> "Result":
     from moesim.spec.load import load_scenario
-    from moesim.study.report.files import to_json
     from moesim.study.run import run as simulate
 
     scenario = load_scenario(wish.scenario, wish.settings)
     with _progress(shown=not (wish.quiet or wish.as_json)) as progress:
         result = simulate(scenario, progress)
+    _show(result, wish)
+    return result
+
+
+def _show(result: "Result | ServingResult", wish: _Wish) -> None:
+    """Print the result as wished, and save it."""
+    from moesim.study.report.files import to_json
+
     folder = wish.out
     if folder is None and not wish.as_json:
-        folder = Path("results") / scenario.name
+        folder = Path("results") / result.scenario.name
     if wish.as_json:
         typer.echo(to_json(result.summary()))
     elif not wish.quiet:
@@ -94,15 +112,19 @@ def _run(wish: _Wish) -> "Result":
         result.save(folder)
         if not (wish.as_json or wish.quiet):
             typer.echo(f"Result saved in {folder}")
-    return result
 
 
-def _report(result: "Result") -> None:
+def _report(result: "Result | ServingResult") -> None:
     from rich.console import Console
 
+    from moesim.study.report.serving import terminal as serving
     from moesim.study.report.terminal import print_result
+    from moesim.study.result import Result
 
-    print_result(result, Console())
+    if isinstance(result, Result):
+        print_result(result, Console())
+    else:
+        serving.print_result(result, Console())
 
 
 @contextmanager

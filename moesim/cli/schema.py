@@ -12,7 +12,10 @@ def schema(
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it to a file.")] = None,
     kind: Annotated[
         str,
-        typer.Option(help="What is described: scenario, model, accelerator, cluster, software."),
+        typer.Option(
+            help="What is described: scenario (of training), serving, model, accelerator, cluster, "
+            "software."
+        ),
     ] = "scenario",
     debug: Debug = False,
 ) -> None:

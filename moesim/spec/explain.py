@@ -6,11 +6,12 @@ from types import MappingProxyType
 from typing import Any
 
 from moesim.errors import Problem, ScenarioError, nearest
-from moesim.spec.json_schema import EXTENDS, KINDS, Json, plain_schema, target
+from moesim.spec.json_schema import EXTENDABLE, EXTENDS, KINDS, Json, plain_schema, target
 
 PREFIXES: Mapping[str, str] = MappingProxyType(
     {
         "scenario": "",
+        "serving": "",
         "model": "model.",
         "accelerator": "accelerator.",
         "cluster": "cluster-profile.",
@@ -55,7 +56,11 @@ class Key:
 
 def tree() -> tuple[Key, ...]:
     """Return the keys of a scenario, then one entry for each other kind of file."""
-    return (*_keys("scenario"), *(_file(kind) for kind, prefix in PREFIXES.items() if prefix))
+    return (
+        *_keys("scenario"),
+        *_keys("serving"),
+        *(_file(kind) for kind, prefix in PREFIXES.items() if prefix),
+    )
 
 
 def find(words: str) -> Key:
@@ -83,7 +88,7 @@ def _ending(wanted: str, known: list[Key]) -> list[Key]:
     if of_file:
         return [k for k in known if k.path.startswith(of_file[0]) and k.path.endswith(f".{last}")]
     ends = [key for key in known if key.path.endswith(f".{wanted}")]
-    files = tuple(prefix for prefix in PREFIXES.values() if prefix)
+    files = (*(prefix for prefix in PREFIXES.values() if prefix), "serving.")
     return [key for key in ends if not key.path.startswith(files)] or ends
 
 
@@ -122,8 +127,10 @@ def _file(kind: str) -> Key:
 
 def _keys(kind: str) -> tuple[Key, ...]:
     schema = plain_schema(kind)
-    if kind == "scenario":
+    if kind in EXTENDABLE:
         schema["properties"] = {"extends": EXTENDS, **schema["properties"]}
+    if kind == "serving":  # its other keys are those of any scenario
+        schema["properties"] = {kind: schema["properties"][kind]}
     return _below(_Place(schema["definitions"], PREFIXES[kind], kind), schema)
 
 

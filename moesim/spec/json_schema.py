@@ -13,11 +13,13 @@ from moesim.spec.base import Spec
 from moesim.spec.hardware import AcceleratorSpec, ClusterSpec
 from moesim.spec.model import ModelSpec
 from moesim.spec.scenario import Scenario
+from moesim.spec.serving.scenario import ServingScenario
 from moesim.spec.software import SoftwareSpec
 
 KINDS: Mapping[str, type[Spec]] = MappingProxyType(
     {
         "scenario": Scenario,
+        "serving": ServingScenario,
         "model": ModelSpec,
         "accelerator": AcceleratorSpec,
         "cluster": ClusterSpec,
@@ -25,6 +27,9 @@ KINDS: Mapping[str, type[Spec]] = MappingProxyType(
     }
 )
 """What a YAML file can be, by the name that `moesim schema --kind` takes."""
+
+EXTENDABLE = ("scenario", "serving")
+"""Kinds that may be written as changes of another one."""
 
 Json = dict[str, Any]
 
@@ -53,7 +58,7 @@ def schema_text(kind: str) -> str:
 def json_schema(kind: str) -> Json:
     """Return the draft-07 schema of one of KINDS, for editors."""
     schema = plain_schema(kind)
-    return _extendable(schema) if kind == "scenario" else schema
+    return _extendable(schema) if kind in EXTENDABLE else schema
 
 
 def plain_schema(kind: str) -> Json:

@@ -35,10 +35,9 @@ def load_scenario(path: str | Path, settings: Iterable[str] = ()) -> Scenario:
     """
     file = scenario_file(path)
     document = _document(file, settings)
-    keys = document.data if isinstance(document.data, dict) else {}
-    if "serving" in keys and "training" not in keys:
-        message = "a serving scenario, which only `moesim run` takes yet"
-        raise ScenarioError([Problem("serving", message, *document.at(("serving",)))])
+    if isinstance(document.data, dict) and "serving" in document.data:
+        said = "belongs to a serving scenario, which `moesim run` simulates; here one of training"
+        raise ScenarioError([Problem("serving", f"{said} is needed", *document.at(("serving",)))])
     return build(Scenario, document, also=("extends",)).origin(document, file.parent)
 
 

@@ -19,6 +19,7 @@ from moesim.model.shapes import Shape
 from moesim.spec.hardware import ClusterSpec
 from moesim.spec.parallel import ParallelSpec
 from moesim.spec.scenario import Scenario
+from moesim.spec.serving.scenario import ServingScenario
 from moesim.study.fp8 import quantisation
 from moesim.study.order import check_order
 from moesim.study.router_rules import under_rule
@@ -54,7 +55,7 @@ def resolve(scenario: Scenario) -> Training:
 
 def resolve_with(scenario: Scenario, architecture: Architecture) -> Training:
     """Return the run that `scenario` describes, with `architecture` for the model it names."""
-    machines = _cluster(scenario)
+    machines = chosen_machines(scenario)
     link = machines.topology.scale_up.bandwidth_bytes_per_s
     software = on_device(_software(scenario), machines.device, link)
     return training(scenario, architecture, machines, software, scenario.parallel)
@@ -158,33 +159,34 @@ def _job(scenario: Scenario, architecture: Architecture, layout: Layout, device:
     )
 
 
-def _placed(scenario: Scenario, key: str, error: ScenarioError) -> ScenarioError:
+def placed(scenario: Scenario | ServingScenario, key: str, error: ScenarioError) -> ScenarioError:
     """Give a problem that names no file the place of `key` in the scenario."""
     if any(problem.file for problem in error.problems):
         return error
     return scenario.error(key, error.problems[0].message)
 
 
-def _model(scenario: Scenario, key: str, name: str) -> Architecture:
+def _model(scenario: Scenario | ServingScenario, key: str, name: str) -> Architecture:
     try:
         return load_model(scenario.path_of(name))
     except ScenarioError as error:
-        raise _placed(scenario, key, error) from None
+        raise placed(scenario, key, error) from None
 
 
-def baseline_model(scenario: Scenario, key: str, name: str) -> Architecture:
+def baseline_model(scenario: Scenario | ServingScenario, key: str, name: str) -> Architecture:
     """Return the architecture of a named baseline; `key` is where it is named."""
     return _model(scenario, key, name)
 
 
-def _cluster(scenario: Scenario) -> Cluster:
+def chosen_machines(scenario: Scenario | ServingScenario) -> Cluster:
+    """Return the machines that a scenario chooses; ScenarioError where there are none such."""
     choice = scenario.cluster
     try:
         path = scenario.path_of(choice.profile)
         spec = load_cluster(path)
         accelerator = load_accelerator(spec.accelerator, Path(path).parent)
     except ScenarioError as error:
-        raise _placed(scenario, "cluster.profile", error) from None
+        raise placed(scenario, "cluster.profile", error) from None
     _check_domain(scenario, spec)
     try:
         _check_slice(scenario, spec)
@@ -196,7 +198,7 @@ def _cluster(scenario: Scenario) -> Cluster:
     return _with_choice(scenario, machines)
 
 
-def _check_slice(scenario: Scenario, spec: ClusterSpec) -> None:
+def _check_slice(scenario: Scenario | ServingScenario, spec: ClusterSpec) -> None:
     """Raise ScenarioError where the devices cannot form slices of the shape that is asked for."""
     choice, whole = scenario.cluster, spec.scale_up.torus
     if choice.slice is None:
@@ -211,7 +213,7 @@ def _check_slice(scenario: Scenario, spec: ClusterSpec) -> None:
         raise scenario.error("cluster.slice", str(error)) from None
 
 
-def _check_domain(scenario: Scenario, spec: ClusterSpec) -> None:
+def _check_domain(scenario: Scenario | ServingScenario, spec: ClusterSpec) -> None:
     wanted, full = scenario.cluster.devices_per_domain, spec.scale_up.domain.value
     node = spec.devices_per_node.value
     if wanted is None:
@@ -225,7 +227,7 @@ def _check_domain(scenario: Scenario, spec: ClusterSpec) -> None:
         )
 
 
-def _with_choice(scenario: Scenario, machines: Cluster) -> Cluster:
+def _with_choice(scenario: Scenario | ServingScenario, machines: Cluster) -> Cluster:
     """Put what the scenario says about the machines in the place of what their profile says."""
     choice, topology = scenario.cluster, machines.topology
     if choice.price is not None:
@@ -247,4 +249,4 @@ def _software(scenario: Scenario) -> Software:
     try:
         return load_software(scenario.path_of(scenario.software))
     except ScenarioError as error:
-        raise _placed(scenario, "software", error) from None
+        raise placed(scenario, "software", error) from None

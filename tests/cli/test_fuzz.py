@@ -399,7 +399,8 @@ def mutated(raw: bytes, chance: random.Random) -> bytes:
 
 SLOW = ("routing-switch-capacity", "routing-gshard-top2", "routing-deepseek-v3-nodes")
 """They draw so many experts that hundreds of runs of each would take minutes."""
-NAMES = [name for name in shipped_names(shipped("scenarios")) if name not in SLOW]
+NAMES = [name for name in shipped_names(shipped("scenarios")) if name not in SLOW
+         and not name.startswith("serving-")]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)

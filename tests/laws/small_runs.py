@@ -16,7 +16,12 @@ from moesim.study.outcome import Outcome
 from moesim.study.resolve import Training, resolve
 from moesim.study.simulate import simulate
 
-SHIPPED = sorted((Path(__file__).resolve().parents[2] / "scenarios").glob("*.yaml"))
+SHIPPED = [
+    file
+    for file in sorted((Path(__file__).resolve().parents[2] / "scenarios").glob("*.yaml"))
+    if not file.name.startswith("serving-")
+]
+"""The scenarios of training."""
 
 MODEL: dict[str, Any] = {
     "name": "small-moe",

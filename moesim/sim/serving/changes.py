@@ -213,10 +213,13 @@ def lost_requests(member: Member) -> list[tuple[int, int]]:
     """Return the requests of a replica that fails, with the tokens that they have put out."""
     lost = []
     for rank in ranks_of(member.server):
+        for one in rank.running.values():
+            rank.note_left(one)
         output = rank.asked.output
         lost += [(one.request, output[one.request] - (one.end - rank.step))
                  for one in rank.running.values()]  # fmt: skip
-        lost += [(one, rank.put_out.get(one, 0)) for one in (*rank.computed, *rank.queue)]
+        waiting = (*rank.computed, *rank.queue)
+        lost += [(request, rank.put_out.get(request, 0)) for request in waiting]
     return lost
 
 

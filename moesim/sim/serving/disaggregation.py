@@ -116,6 +116,8 @@ class Handover:
             if pool is self.decode:
                 self.let_go(move, at)
             self.loop.recomputed += 1
+            if move.held.log is not None:
+                move.held.log.lost[move.request] = move.ready
             self.lost(move.request, move.out, at)
         self.stranded = [move for move in self.stranded if move.request in self.moves]
 
@@ -242,6 +244,8 @@ class Handover:
         del self.moves[move.request]
         move.target.server.touch(at)
         move.into.join(move.request, move.cached, move.out)
+        if move.into.log is not None:
+            move.into.log.arrived.append((move.request, at, move.ready))
         self.reserved[move.into] -= 1
         self.loop.dirty[move.target] = self.decode
         self.let_go(move, at)

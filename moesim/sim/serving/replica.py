@@ -11,6 +11,7 @@ from heapq import heappop, heappush
 from moesim.cost.iteration import IterationTimes, steps_ps, steps_until
 from moesim.sim.serving.batching import BATCHING
 from moesim.sim.serving.cache import Blocks
+from moesim.sim.serving.log import Log
 from moesim.sim.serving.requests import NEVER, Requests
 from moesim.sim.serving.rules import EngineRules, limits
 
@@ -54,6 +55,8 @@ class Replica:
     asked: Requests
     one_by_one: bool = False
     """Take every step on its own, to check that skipping changes nothing."""
+    log: Log | None = field(init=False, default=None)
+    """Where iterations are noted; None: nowhere."""
     now: int = 0
     """Start of the next iteration; nothing is under way before it."""
     step: int = 0
@@ -68,8 +71,8 @@ class Replica:
     """Who decodes, in the order of their places."""
     cached: int = 0
     """Tokens in the cache of those who decode."""
-    ends: list[tuple[int, int, Decoding]] = field(default_factory=list)
-    """Heap of the last steps."""
+    ends: list[tuple[int, int, int, Decoding]] = field(default_factory=list)
+    """Heap of the last steps, by request and how often it had lost its place."""
     finished: list[int] = field(default_factory=list)
     """Requests that finished, for whoever empties it."""
     rejected: list[int] = field(default_factory=list)
@@ -83,6 +86,10 @@ class Replica:
     def __post_init__(self) -> None:
         self.blocks = Blocks(self.rules.block_tokens, self.rules.blocks)
         self.limit, self.longest = limits(self.rules)
+        if self.asked.logs is not None:
+            seen = self.asked.logs
+            self.log = seen[0].beside(self.times) if seen else Log(self.times)
+            seen.append(self.log)
 
     @property
     def is_idle(self) -> bool:
@@ -132,14 +139,23 @@ class Replica:
             if plan.chunks or plan.ends <= until:
                 self.carry_out(plan, plan.steps, plan.ends)
             else:
-                self._decode_until(until, plan.steps)
+                self._decode_until(until, plan)
 
     def carry_out(self, plan: Plan, steps: int, ends: int) -> None:
         """Let the plan happen: its chunks, or so many of its steps, until `ends`."""
+        began, cached = self.now, self.cached
+        sequences = len(self.running) if plan.decodes else 0
         if plan.chunks:
             self._mixed(plan, ends)
         else:
             self._decode(steps, ends)
+        if self.log is not None:
+            self.log.decoded = ends if sequences else self.log.decoded
+            tokens = sum(chunk[1] for chunk in plan.chunks)
+            self.log.rows.extend(
+                (began, ends, steps, sequences, cached + sequences, tokens, len(self.running),
+                 len(self.computed), len(self.queue), self.blocks.used)
+            )  # fmt: skip
 
     def next_plan(self) -> Plan | None:
         """Return what this engine would do next, without how long it takes; None when idle.
@@ -184,21 +200,20 @@ class Replica:
 
     def _steps(self) -> int:
         """Return how many steps of decoding there are until somebody ends or the cache is full."""
-        while self.ends[0][2].evicted:
+        while self.ends[0][-1].evicted:
             heappop(self.ends)
         steps = self.ends[0][0] - self.step
         if self.one_by_one:
             return 1
         return self.blocks.steps_that_fit(self.step, steps)
 
-    def _decode_until(self, until: int, most: int) -> None:
+    def _decode_until(self, until: int, plan: Plan) -> None:
         sequences = len(self.running)
         lines = self.times.lines(sequences)
-        span = until - self.now
         steps, took = steps_until(
-            lines, self.cached + sequences, sequences, most=most, span_ps=span
+            lines, self.cached + sequences, sequences, most=plan.steps, span_ps=until - self.now
         )
-        self._decode(steps, self.now + took)
+        self.carry_out(plan, steps, self.now + took)
 
     def _decode(self, steps: int, ends: int) -> None:
         """Let `steps` steps of all who decode go by, the last of which ends at `ends`."""
@@ -207,7 +222,7 @@ class Replica:
         self.step += steps
         self.now = ends
         while self.ends and self.ends[0][0] == self.step:
-            done = heappop(self.ends)[2]
+            done = heappop(self.ends)[-1]
             if not done.evicted:
                 self._leave(done)
                 self._finish(done.request)
@@ -249,6 +264,8 @@ class Replica:
         if asked.first[request] == NEVER:
             asked.first[request] = self.now
         out = self.put_out.pop(request, 0) + 1
+        if out > 1 and self.log is not None:
+            self.log.token_again(request, self.now)
         self.join(request, self.computed.pop(request), out)
 
     def join(self, request: int, cached: int, out: int) -> None:
@@ -261,7 +278,7 @@ class Replica:
             return
         one = Decoding(request, self.step, cached, self.step + left)
         self.running[request] = one
-        heappush(self.ends, (one.end, request, one))
+        heappush(self.ends, (one.end, request, self.asked.preemptions[request], one))
         self.cached += cached
         if not self.rules.reserve_output:
             self.blocks.start(cached, self.step)
@@ -294,5 +311,17 @@ class Replica:
             self._leave(one)
             left = one.end - self.step
             self.put_out[request] = self.asked.output[request] - left
+            self.note_left(one)
+        if self.log is not None:
+            self.log.evictions.append(self.now)
         self.asked.preemptions[request] += 1
         self.queue.appendleft(request)
+
+    def note_left(self, one: Decoding) -> None:
+        """Note when a request that decodes and leaves before its end got its last token."""
+        log = self.log
+        if log is None:
+            return
+        decoded = one.begun < self.step
+        last = log.decoded if decoded else log.again.get(one.request, self.asked.first[one.request])
+        log.left(one.request, last, decoded=decoded)

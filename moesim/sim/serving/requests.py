@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from moesim.cost.iteration import PS_PER_S
+from moesim.sim.serving.log import Log
 
 NEVER = -1
 """A time that has not come."""
@@ -46,6 +47,8 @@ class Requests:
     """The conversation of each request, where there are some."""
     turn: "array[int] | None" = None
     """The number of each request in its conversation, from 0."""
+    logs: list[Log] | None = None
+    """Where each replica puts a log of its iterations; None: nothing is noted."""
     scheduled: "array[int]" = field(init=False)
     """Start of the first iteration that took a part of the prompt."""
     first: "array[int]" = field(init=False)

@@ -20,6 +20,7 @@ class PoolSpec(Spec):
     """Replicas that only compute prompts, or only decode."""
 
     replicas: Replicas = 1
+    """Replicas of the pool."""
     parallel: ServingParallelSpec | None = None
     """Their layout; left out, that of `serving.parallel`."""
     engine: EngineSpec | None = None
@@ -100,12 +101,17 @@ class ServingClusterSpec(Spec):
     router: RouterPolicy = "round_robin"
     """How requests find their replica."""
     prefill: PoolSpec | None = None
+    """Replicas that only compute prompts."""
     decode: PoolSpec | None = None
+    """Replicas that only decode."""
     transfer: TransferSpec | None = None
     """Left out, its defaults hold."""
     autoscaling: AutoscalingSpec | None = None
+    """Left out, as many replicas as there are all the time."""
     failures: FailuresSpec | None = None
+    """Left out, no replica fails."""
     drains: Annotated[Listed[DrainSpec], Field(max_length=1000)] = ()
+    """Planned pauses of replicas."""
 
     @model_validator(mode="after")
     def _check(self) -> "ServingClusterSpec":
@@ -127,6 +133,10 @@ class ServingClusterSpec(Spec):
     def _check_apart(self) -> None:
         if self.prefill is None or self.decode is None:
             raise ValueError("disaggregation prefill_decode needs prefill and decode")
+        if self.prefill.engine is not None and self.prefill.engine.balance_steps:
+            raise ValueError(
+                "prefill.engine.balance_steps has no effect where nobody decodes: leave it out"
+            )
         pointless = {"replicas", "router", "autoscaling", "drains"} & self.model_fields_set
         if pointless:
             names = " and ".join(sorted(pointless))

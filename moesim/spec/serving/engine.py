@@ -18,9 +18,11 @@ class FormatsSpec(Spec):
     weights: Format = "bf16"
     """Projections of attention, dense networks and experts. fp8 has one scale per tensor."""
     attention: Format | None = None
+    """Projections of attention."""
     dense: Format | None = None
     """Dense feed-forward networks and shared experts."""
     experts: Format | None = None
+    """Routed experts."""
     head: Format = "bf16"
     """The projection to the vocabulary."""
     cache: Literal["bf16", "fp8"] = "bf16"
@@ -31,6 +33,7 @@ class EngineSpec(Spec):
     """An engine by name and version; what is left out is that version's default."""
 
     name: Literal["vllm", "sglang", "tensorrt-llm"] = "vllm"
+    """Whose habits and defaults hold."""
     version: Annotated[str, Field(max_length=50)] | None = None
     """Left out, the newest that moesim knows."""
     batching: Literal["mixed", "prefill_first", "whole_prompts", "static"] | None = None

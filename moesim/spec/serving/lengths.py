@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from moesim.spec.base import Listed, Spec
 
@@ -29,7 +29,9 @@ class LengthsSpec(Spec):
     cv: Annotated[float, Field(gt=0, le=20)] | None = None
     """Standard deviation over mean, of lognormal."""
     low: TokenCount | None = None
+    """Fewest tokens, of uniform."""
     high: TokenCount | None = None
+    """Most tokens, of uniform."""
     values: Annotated[Listed[TokenCount], Field(min_length=1, max_length=100_000)] | None = None
     """Lengths to draw from."""
     file: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
@@ -58,18 +60,12 @@ def _law(value: Any) -> Any:
     return value
 
 
-Lengths = Annotated[
-    LengthsSpec,
-    BeforeValidator(_law),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": 1},
-                {"type": "string"},
-                {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1},
-                {"$ref": "#/$defs/LengthsSpec"},
-            ]
-        }
-    ),
-]
+def _or_number(schema: dict[str, Any]) -> None:
+    """Let the JSON schema of a law take a number, a list or a file too (a json_schema_extra)."""
+    number = {"type": "integer", "minimum": 1}
+    many = {"type": "array", "items": number, "minItems": 1}
+    schema["anyOf"] = [number, {"type": "string"}, many, {"$ref": schema.pop("$ref")}]
+
+
+Lengths = Annotated[LengthsSpec, Field(json_schema_extra=_or_number), BeforeValidator(_law)]
 """A law, a number for one length, a list of lengths, or a file of them."""

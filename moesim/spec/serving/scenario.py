@@ -8,9 +8,11 @@ from pydantic import Field, PrivateAttr
 from moesim.errors import Problem, ScenarioError
 from moesim.spec.base import Spec
 from moesim.spec.scenario import ClusterChoice
+from moesim.spec.serving.baseline import ServingBaselines
 from moesim.spec.serving.cluster import ServingClusterSpec
 from moesim.spec.serving.engine import EngineSpec, FormatsSpec
 from moesim.spec.serving.parallel import ServingParallelSpec
+from moesim.spec.serving.slo import SloSpec
 from moesim.spec.serving.workload import WorkloadSpec
 from moesim.spec.shipped import names_file
 from moesim.spec.yaml_text import Document
@@ -20,9 +22,15 @@ class ServingSpec(Spec):
     """What is served, by what, to whom."""
 
     engine: EngineSpec = EngineSpec()
+    """The inference engine."""
     parallel: ServingParallelSpec = ServingParallelSpec()
+    """How a replica is cut over devices; what devices are left become more replicas."""
     formats: FormatsSpec = FormatsSpec()
+    """Number formats of weights and cache."""
     workload: WorkloadSpec
+    """Which requests come when."""
+    slo: SloSpec | None = None
+    """What users are promised; with it the report counts goodput and says whether it is met."""
     cluster: ServingClusterSpec = ServingClusterSpec()
     """Replicas, their router, and what comes and goes."""
 
@@ -44,6 +52,8 @@ class ServingScenario(Spec):
     """The software profile; left out, that of the engine."""
     serving: ServingSpec
     """What is served."""
+    baseline: ServingBaselines = ()
+    """The model to compare with, or a list of them."""
 
     _document: Document = PrivateAttr(default_factory=lambda: Document({}))
     _folder: Path = PrivateAttr(default_factory=Path)

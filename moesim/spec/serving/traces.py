@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from moesim.spec.base import Spec
 from moesim.spec.quantities import Seconds
@@ -40,9 +40,10 @@ def _file(value: Any) -> Any:
     return {"file": value} if isinstance(value, str) else value
 
 
-Traced = Annotated[
-    TraceSpec,
-    BeforeValidator(_file),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"$ref": "#/$defs/TraceSpec"}]}),
-]
+def _or_file(schema: dict[str, Any]) -> None:
+    """Let the JSON schema of a trace take the name of a file too (a json_schema_extra)."""
+    schema["anyOf"] = [{"type": "string"}, {"$ref": schema.pop("$ref")}]
+
+
+Traced = Annotated[TraceSpec, Field(json_schema_extra=_or_file), BeforeValidator(_file)]
 """A trace, or the name of its file."""

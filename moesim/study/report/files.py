@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ def save(result: Findings, directory: Path) -> Path:
     return write(lambda: contents(result), directory)
 
 
-def write(make: Callable[[], dict[str, str]], directory: Path) -> Path:
+def write(make: Callable[[], Mapping[str, str | bytes]], directory: Path) -> Path:
     """Write the files that `make` returns, by name, to `directory`; return it.
 
     Raises ScenarioError where the directory holds something else or cannot be written.
@@ -42,7 +42,10 @@ def write(make: Callable[[], dict[str, str]], directory: Path) -> Path:
         waiting = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
         try:
             for name, text in texts.items():
-                (waiting / name).write_text(text, encoding="utf-8", newline="\n")
+                if isinstance(text, bytes):
+                    (waiting / name).write_bytes(text)
+                else:
+                    (waiting / name).write_text(text, encoding="utf-8", newline="\n")
             waiting.chmod(0o755)
             _swap(waiting, directory)
         finally:

@@ -17,6 +17,8 @@ th, td { padding: 5px 10px; text-align: left; vertical-align: top; }
 tbody tr { border-top: 1px solid #eef1f4; }
 .figures th:not(:first-child), .figures td { text-align: right; }
 .figures tbody th { font-weight: normal; color: #52606d; }
+.latencies td { white-space: nowrap; }
+.latencies tbody th { min-width: 170px; }
 .sources { font-size: 13px; }
 .sources td:nth-child(3) { white-space: nowrap; }
 .tag { border-radius: 4px; padding: 1px 6px; font-size: 12px; color: white; background: #7b8794; }
@@ -25,6 +27,7 @@ tbody tr { border-top: 1px solid #eef1f4; }
 .tag.transferred { background: #4f9bd0; }
 .tag.datasheet { background: #1b6ca8; }
 .tag.assumed { background: #b7791f; }
+.wide { overflow-x: auto; }
 small { font-weight: normal; color: #52606d; }
 pre { overflow-x: auto; font-size: 13px; background: #f5f7fa; padding: 10px; border-radius: 6px; }
 details summary { cursor: pointer; color: #1b6ca8; }

@@ -6,8 +6,6 @@ from moesim.spec.serving.scenario import ServingScenario
 from moesim.study.serving.pools import Engine
 from moesim.study.serving.resolve import Serving
 
-_CLUSTER_KEYS = ("price", "oversubscription", "speed_spread", "slow", "devices_per_domain", "slice")
-
 
 def refuse(run: Serving) -> None:
     """Raise ScenarioError for what this run asks for and would not get."""
@@ -19,18 +17,9 @@ def refuse(run: Serving) -> None:
         )
     for pool in run.pools:
         _refuse_cut(run, pool.engine)
-        if not pool.engine.rules.blocks:
-            raise scenario.error(
-                "cluster.devices",
-                f"{on.architecture.name} leaves no room for a block of cache beside its weights on "
-                f"a {run.cluster.device.name}; cut it over more devices or take narrower formats",
-            )
 
 
 def _refuse_keys(scenario: ServingScenario) -> None:
-    for key in _CLUSTER_KEYS:
-        if key in scenario.cluster.model_fields_set:
-            raise scenario.error(f"cluster.{key}", "has no effect on serving yet; leave it out")
     sessions = scenario.serving.workload.sessions
     if sessions is not None and "prefixes" in sessions.model_fields_set:
         raise scenario.error(

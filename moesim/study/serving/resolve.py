@@ -5,18 +5,17 @@ from dataclasses import dataclass
 from moesim.cost.collectives import Network, network
 from moesim.cost.serving.deployment import Cut, Deployment, Formats
 from moesim.cost.serving.memory import cache_bytes, weights
-from moesim.cost.software import load_software, on_device
+from moesim.cost.software import Software, load_software, on_device
 from moesim.errors import ScenarioError
 from moesim.hardware.groups import Group
-from moesim.hardware.profiles import load_accelerator, load_cluster
-from moesim.hardware.topology import Cluster, cluster
+from moesim.hardware.topology import Cluster
 from moesim.model.architecture import Architecture, MoeFfn
-from moesim.model.named import load_model
 from moesim.moe.loads import LoadLaw
 from moesim.moe.natural import natural_cv
 from moesim.sim.serving.rules import EngineRules
 from moesim.spec.serving.engine import FormatsSpec
 from moesim.spec.serving.scenario import ServingScenario
+from moesim.study.resolve import baseline_model, chosen_machines, placed
 from moesim.study.serving.engines import Preset, preset_of
 from moesim.study.serving.pools import Engine, PoolRun, check_failures, pools
 
@@ -35,14 +34,16 @@ class Serving:
     """Alike replicas each; the last one's deployment and rules are those above."""
 
 
-def resolve(scenario: ServingScenario) -> Serving:
-    """Return the run that `scenario` describes.
+def resolve(scenario: ServingScenario, model: Architecture | None = None) -> Serving:
+    """Return the run that `scenario` describes, of `model` in place of the one it names.
 
     Raises ScenarioError where keys contradict each other or the model; ModelError and ProfileError
     where these lack something.
     """
     machines = _cluster(scenario)
-    found = pools(scenario, machines.topology.devices, lambda asked: _engine(asked, machines))
+    found = pools(
+        scenario, machines.topology.devices, lambda asked: _engine(asked, machines, model)
+    )
     check_failures(scenario, found)
     last = found[-1].engine
     return Serving(
@@ -51,9 +52,9 @@ def resolve(scenario: ServingScenario) -> Serving:
     )  # fmt: skip
 
 
-def _engine(scenario: ServingScenario, machines: Cluster) -> Engine:
+def _engine(scenario: ServingScenario, machines: Cluster, model: Architecture | None) -> Engine:
     preset = _preset(scenario, machines)
-    on = _deployment(scenario, machines, preset)
+    on = _deployment(scenario, machines, preset, model)
     rules = _rules(scenario, preset, cache_blocks(on, preset, scenario))
     return Engine(deployment=on, preset=preset, rules=rules)
 
@@ -67,19 +68,21 @@ def _preset(scenario: ServingScenario, machines: Cluster) -> Preset:
 
 
 def _cluster(scenario: ServingScenario) -> Cluster:
-    try:
-        spec = load_cluster(scenario.path_of(scenario.cluster.profile))
-        return cluster(spec, load_accelerator(spec.accelerator), scenario.cluster.devices)
-    except ValueError as error:
-        raise scenario.error("cluster.devices", str(error)) from None
-    except ScenarioError as error:
-        raise scenario.error("cluster.profile", error.problems[0].message) from None
+    choice = scenario.cluster
+    if choice.speed_spread or choice.slow is not None:
+        key = "slow" if choice.slow is not None else "speed_spread"
+        raise scenario.error(
+            f"cluster.{key}", "devices of unequal speed are not modelled in serving; leave it out"
+        )
+    return chosen_machines(scenario)
 
 
-def _deployment(scenario: ServingScenario, machines: Cluster, preset: Preset) -> Deployment:
+def _deployment(
+    scenario: ServingScenario, chosen: Cluster, preset: Preset, model: Architecture | None
+) -> Deployment:
     asked = scenario.serving.parallel
-    link = machines.topology.scale_up.bandwidth_bytes_per_s
-    software = on_device(load_software(_software(scenario, preset)), machines.device, link)
+    link = chosen.topology.scale_up.bandwidth_bytes_per_s
+    software = on_device(_software(scenario, preset), chosen.device, link)
     cut = Cut(
         tp=asked.tp, dp=asked.dp, ep=asked.ep, pp=asked.pp,
         exchange=asked.exchange or preset.exchange, redundant_experts=asked.redundant_experts,
@@ -90,15 +93,15 @@ def _deployment(scenario: ServingScenario, machines: Cluster, preset: Preset) ->
         )
 
     def among(size: int, apart: int = 1) -> Network:
-        return network(Group(size, apart), machines.topology, software)
+        return network(Group(size, apart), chosen.topology, software)
 
     if software.kernels is None:
         raise scenario.error(
             "software", f"{software.name} names no measured kernels, which serving needs"
         )
-    architecture = load_model(scenario.path_of(scenario.model))
+    architecture = model or baseline_model(scenario, "model", scenario.model)
     return Deployment(
-        architecture=architecture, device=machines.device,
+        architecture=architecture, device=chosen.device,
         chip=software.kernels.chip, kernels=software.kernels, software=software,
         networks={"tp": among(cut.tp), "ep": among(cut.tp * cut.dp)}, cut=cut,
         formats=formats(scenario.serving.formats), load=natural_load(architecture),
@@ -106,9 +109,13 @@ def _deployment(scenario: ServingScenario, machines: Cluster, preset: Preset) ->
     )  # fmt: skip
 
 
-def _software(scenario: ServingScenario, preset: Preset) -> str:
-    named = scenario.software
-    return preset.software if named is None else scenario.path_of(named)
+def _software(scenario: ServingScenario, preset: Preset) -> Software:
+    if scenario.software is None:
+        return load_software(preset.software)
+    try:
+        return load_software(scenario.path_of(scenario.software))
+    except ScenarioError as error:
+        raise placed(scenario, "software", error) from None
 
 
 def natural_load(architecture: Architecture) -> LoadLaw:

@@ -1,16 +1,64 @@
-"""Runs a serving scenario."""
+"""Runs a serving scenario: the model, and the baselines beside it."""
 
+import numpy as np
+
+from moesim.model.architecture import Architecture
 from moesim.spec.serving.scenario import ServingScenario
+from moesim.study.baseline import EQUAL, dense_twin
+from moesim.study.resolve import baseline_model
+from moesim.study.serving.curve import curve
+from moesim.study.serving.findings import Served
+from moesim.study.serving.groups import groups
+from moesim.study.serving.memory import device_memory
 from moesim.study.serving.refused import refuse
-from moesim.study.serving.resolve import resolve
-from moesim.study.serving.simulate import ServingOutcome, simulate
+from moesim.study.serving.resolve import Serving, resolve
+from moesim.study.serving.result import ServingResult
+from moesim.study.serving.simulate import simulate, times_of
 
 
-def serve(scenario: ServingScenario) -> ServingOutcome:
-    """Return what `scenario` comes to.
+def serve(scenario: ServingScenario, dialect: str = "vllm") -> ServingResult:
+    """Return what `scenario` comes to, its latencies as `dialect` defines them.
 
-    Raises ScenarioError, ModelError or ProfileError for what cannot be simulated.
+    What does not fit or misses the objective is a result, not an error. Raises ScenarioError,
+    ModelError or ProfileError for what cannot be simulated.
     """
     run = resolve(scenario)
     refuse(run)
-    return simulate(run)
+    dense = tuple(
+        _baseline(scenario, run.deployment.architecture, number)
+        for number in range(len(scenario.baseline))
+    )
+    return ServingResult(
+        scenario=scenario, model=_served(run, ""), baselines=dense, dialect=dialect
+    )
+
+
+def _served(run: Serving, relation: str) -> Served:
+    outcome = simulate(run)
+    asked = outcome.requests
+    longest = max(p + o for p, o in zip(asked.prompt, asked.output, strict=True))
+    context = round(float(np.mean(asked.prompt) + np.mean(asked.output) / 2))
+    return Served(
+        relation=relation, outcome=outcome, memory=device_memory(run, longest),
+        curve=curve(outcome), context_tokens=context,
+        groups=dict(groups(run.deployment, times_of(run.pools[-1].engine), context)),
+    )  # fmt: skip
+
+
+def _baseline(scenario: ServingScenario, model: Architecture, number: int) -> Served:
+    spec, key = scenario.baseline[number], f"baseline.{number}"
+    if spec.model is not None:
+        architecture = baseline_model(scenario, f"{key}.model", spec.model)
+        relation = "the model you named"
+    elif not model.is_moe:
+        raise scenario.error(
+            f"{key}.equal", f"{model.name} has no experts to derive a dense twin from"
+        )
+    else:
+        assert spec.equal is not None
+        architecture, relation = dense_twin(model, spec.equal), EQUAL[spec.equal]
+    parallel = spec.parallel or scenario.serving.parallel.model_copy(update={"ep": 1})
+    serving = scenario.serving.model_copy(update={"parallel": parallel})
+    run = resolve(scenario.model_copy(update={"serving": serving}), architecture)
+    refuse(run)
+    return _served(run, relation)

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from moesim.cost.iteration import IterationTimes
 from moesim.cost.serving.table import iteration_times
 from moesim.sim.serving.cluster import serve_blind
+from moesim.sim.serving.log import Log
 from moesim.sim.serving.requests import NEVER, Requests
 from moesim.sim.serving.rules import limits
 from moesim.study.serving.build import engine
 from moesim.study.serving.fleet import ClusterFigures, Fleet, fleet, is_plain
+from moesim.study.serving.gaps import Gaps, gaps
 from moesim.study.serving.host import as_clients_see, host_time
 from moesim.study.serving.metrics import Metrics, metrics
 from moesim.study.serving.pools import Engine
@@ -25,42 +27,66 @@ class ServingOutcome:
     metrics: Metrics
     cluster: ClusterFigures | None
     """What happened between replicas, where there are several or they change."""
+    logs: tuple[Log, ...] = ()
+    """What each replica noted; attention data parallel ranks each for themselves."""
+    gaps: Gaps | None = None
+    """Gaps between tokens of the same request."""
 
 
 def simulate(run: Serving) -> ServingOutcome:
     """Return how the requests of `run` fare.
 
-    Raises ScenarioError where none of them can ever be served.
+    What no memory has room for is a result, not an error. Raises ScenarioError where none of them
+    can ever be served by the engine's own limits.
     """
     workload, seed = run.scenario.serving.workload, run.scenario.seed
     asked = drawn(workload, seed, run.scenario.file_of)
+    asked.logs = []
     whole: Fleet | None = None
     if is_plain(run):
         one = run.pools[0].engine
-        serve_workload(engine(one, _times(one), asked), asked, workload, seed)
+        serve_workload(engine(one, times_of(one), asked), asked, workload, seed)
     else:
-        whole = fleet(run, asked, _times)
+        whole = fleet(run, asked, times_of)
         if whole.is_blind and workload.sessions is None and workload.in_flight is None:
             serve_blind(whole.pools[0], asked)
         else:
             serve_workload(whole.loop, asked, workload, seed)
     _check_some(run, asked)
     as_clients_see(asked, host_time(run.deployment.software))
+    return outcome(run, asked, whole)
+
+
+def outcome(run: Serving, asked: Requests, whole: Fleet | None = None) -> ServingOutcome:
+    """Return what requests that were served came to."""
+    logs = tuple(asked.logs or ())
+    warm_up = run.scenario.serving.workload.warm_up
+    found = gaps(logs, asked.arrival[warm_up] if warm_up else 0)
     return ServingOutcome(
-        run=run, requests=asked, cluster=whole.figures() if whole else None,
-        metrics=metrics(asked, workload.warm_up, run.cluster.topology.devices),
+        run=run, requests=asked, logs=logs, gaps=found, cluster=whole.figures() if whole else None,
+        metrics=metrics(
+            asked, warm_up, run.cluster.topology.devices, found, run.cluster.device,
+            run.scenario.serving.slo,
+        ),
     )  # fmt: skip
 
 
-def _times(of: Engine) -> IterationTimes:
-    return iteration_times(of.deployment, host_time(of.deployment.software))
+def times_of(one: Engine) -> IterationTimes:
+    """Return what iterations of an engine take."""
+    return iteration_times(one.deployment, host_time(one.deployment.software))
 
 
 def _check_some(run: Serving, asked: Requests) -> None:
-    if max(asked.finish[run.scenario.serving.workload.warm_up :]) == NEVER:
-        whole, prompt = limits(run.rules)
-        raise run.scenario.error(
-            "serving.workload",
-            f"no request can be served: by the cache and the engine's limits a prompt may have "
-            f"{prompt} tokens, and {whole} together with its output",
-        )
+    """Raise ScenarioError where the engine takes no request that the cache has room for."""
+    if max(asked.finish[run.scenario.serving.workload.warm_up :]) != NEVER:
+        return
+    rules = [pool.engine.rules for pool in run.pools]
+    shortest = min(map(sum, zip(asked.prompt, asked.allowed, strict=True)))
+    if shortest > min(one.blocks * one.block_tokens for one in rules):
+        return  # nothing fits: the result says what is missing
+    whole, prompt = (min(found) for found in zip(*map(limits, rules), strict=True))
+    raise run.scenario.error(
+        "serving.workload",
+        f"no request can be served: by the engine's limits a prompt may have {prompt} tokens, and "
+        f"{whole} together with its output",
+    )

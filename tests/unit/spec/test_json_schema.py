@@ -16,6 +16,7 @@ from moesim.spec.shipped import shipped
 CATALOGUE = Path(__file__).resolve().parents[3] / "moesim" / "model" / "catalogue"
 FOLDERS = {
     "scenario": shipped("scenarios"),
+    "serving": shipped("scenarios"),
     "model": CATALOGUE,
     "accelerator": shipped("hwprofiles") / "accelerators",
     "cluster": shipped("hwprofiles") / "clusters",
@@ -26,6 +27,14 @@ NOT_DRAFT_07 = {"$defs", "prefixItems", "discriminator", "unevaluatedProperties"
 
 def errors(kind: str, data: Any) -> list[str]:
     return [error.message for error in Draft7Validator(json_schema(kind)).iter_errors(data)]
+
+
+def files_of(kind: str) -> list[Path]:
+    """The shipped files of a kind; serving scenarios lie beside those of training."""
+    found = sorted(FOLDERS[kind].glob("*.yaml"))
+    if kind not in ("scenario", "serving"):
+        return found
+    return [file for file in found if file.name.startswith("serving-") == (kind == "serving")]
 
 
 def read(path: Path) -> Any:
@@ -65,14 +74,14 @@ def test_every_reference_leads_somewhere(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_shipped_file_is_valid(kind: str) -> None:
-    files = sorted(FOLDERS[kind].glob("*.yaml"))
+    files = files_of(kind)
     assert files
     assert {path.name: errors(kind, read(path)) for path in files if errors(kind, read(path))} == {}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_misspelt_key_is_refused(kind: str) -> None:
-    data = read(sorted(FOLDERS[kind].glob("*.yaml"))[0])
+    data = read(files_of(kind)[0])
     assert any("misspelt" in error for error in errors(kind, {**data, "misspelt": 1}))
 
 

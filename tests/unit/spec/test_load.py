@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from moesim.errors import ScenarioError
-from moesim.spec.load import load_scenario, scenario_file
+from moesim.spec.load import load_scenario, load_serving, scenario_file
 from moesim.spec.shipped import shipped, shipped_names
 
 GOOD = """\
@@ -36,7 +36,13 @@ def problems(path: str | Path, *settings: str) -> list[str]:
 
 @pytest.mark.parametrize("name", shipped_names(shipped("scenarios")))
 def test_shipped_scenarios_load_by_name(name: str) -> None:
-    assert load_scenario(name).name == name
+    load = load_serving if name.startswith("serving-") else load_scenario
+    assert load(name).name == name
+
+
+def test_a_serving_scenario_is_told_from_one_of_training() -> None:
+    with pytest.raises(ScenarioError, match="serving: belongs to a serving scenario"):
+        load_scenario("serving-deepseek-v3-8xh200")
 
 
 def test_the_name_left_out_is_that_of_the_file(base: Path, tmp_path: Path) -> None:

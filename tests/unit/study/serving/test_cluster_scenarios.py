@@ -123,7 +123,7 @@ def test_failures_drains_and_scaling_change_what_happens(tmp_path: Path) -> None
 
 def test_too_long_requests_are_rejected_and_none_at_all_is_an_error(tmp_path: Path) -> None:
     some = _run(tmp_path, "", "serving.engine.max_model_tokens=540").metrics
-    assert some.rejected and some.finished + some.rejected == 100
+    assert some.unfinished and some.finished + some.unfinished == 100
     with pytest.raises(ScenarioError, match="no request can be served"):
         _run(tmp_path, "", "serving.engine.max_model_tokens=512")
 

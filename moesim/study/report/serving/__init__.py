@@ -1,0 +1,1 @@
+"""Reports of serving runs: terminal, page, tables, files that other tools read."""

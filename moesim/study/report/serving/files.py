@@ -1,0 +1,47 @@
+"""The result directory of a serving run: for people, for spreadsheets, and for other tools."""
+
+import io
+import json
+from pathlib import Path
+
+from moesim.study.report.files import MARKER, to_csv, to_json, write
+from moesim.study.report.serving import page
+from moesim.study.report.serving.bench_json import bench
+from moesim.study.report.serving.openmetrics import openmetrics
+from moesim.study.report.serving.summary import summary
+from moesim.study.report.serving.tables import requests, tables
+from moesim.study.report.serving.trace import trace
+from moesim.study.serving.findings import ServingFindings
+from moesim.study.serving.simulate import ServingOutcome
+
+
+def save(result: ServingFindings, directory: Path) -> Path:
+    """Write the result to `directory`; return it.
+
+    Raises ScenarioError where the directory holds something else or cannot be written.
+    """
+    return write(lambda: contents(result), directory)
+
+
+def contents(result: ServingFindings) -> dict[str, str | bytes]:
+    """Return every file of a result, by file name."""
+    outcome = result.model.outcome
+    found: dict[str, str | bytes] = {MARKER: to_json(summary(result)) + "\n"}
+    for name, rows in tables(result).items():
+        found[f"{name}.csv"] = to_csv(rows)
+    found["requests.parquet"] = _parquet(outcome)
+    found["vllm-bench.json"] = json.dumps(bench(result), allow_nan=False) + "\n"
+    found["metrics.txt"] = openmetrics(outcome)
+    found["trace.json"] = json.dumps(trace(outcome), separators=(",", ":")) + "\n"
+    found["report.html"] = page.html(result)
+    return found
+
+
+def _parquet(outcome: ServingOutcome) -> bytes:
+    """Return one row per request."""
+    import pyarrow
+    from pyarrow import parquet
+
+    out = io.BytesIO()
+    parquet.write_table(pyarrow.table(requests(outcome)), out)
+    return out.getvalue()

@@ -1,0 +1,97 @@
+"""Another value for each key of `serving.cluster`, and the settings under which it must matter."""
+
+from tests.house.changes import Change
+
+AT_ONCE = "serving.workload={arrivals: at_once, rate: null"
+BUSY = (f"{AT_ONCE}, requests: 80, prompt: {{law: uniform, low: 100, high: 2000}}, "
+        "output: {law: uniform, low: 10, high: 200}}",)  # fmt: skip
+SCALED = ("serving.cluster={autoscaling: {maximum: 4, target: 2, interval: 100 ms, start_up: 1 s}}",
+          *BUSY)  # fmt: skip
+FAILING = ("serving.cluster={failures: {device_mtbf: 1 s, restart: 100 ms}}",)
+DRAINED = ("serving.cluster={drains: [{replica: 0, at: 1 s, duration: 1 s}]}",)
+
+
+def apart(prefill: str = "replicas: 2", decode: str = "replicas: 2", rest: str = "") -> str:
+    """Return the setting of a cluster with prefill and decode on replicas of their own."""
+    return (
+        f"serving.cluster={{disaggregation: prefill_decode, prefill: {{{prefill}}}, "
+        f"decode: {{{decode}}}{rest}}}"
+    )
+
+
+def _pool(side: str, held: str, *under: str, rest: str = "replicas: 2") -> tuple[str, ...]:
+    """Return settings in which one pool has `held`, and the other is plain."""
+    pools = {"prefill": "replicas: 2", "decode": "replicas: 2", side: f"{rest}, {held}"}
+    return (*under, apart(**pools))
+
+
+WIDE = "parallel: {dp: 2, ep: 2}"
+TIGHT = "engine: {memory_fraction: 0.21}"
+EVICTING = (f"{AT_ONCE}, requests: 400, prompt: 1500, output: 1000}}",)
+LONG = (f"{AT_ONCE}, requests: 40, prompt: {{law: uniform, low: 1000, high: 9000}}, output: 200}}",)
+
+
+def _of_pool(side: str) -> dict[str, Change]:
+    """Return the changes of one pool's keys."""
+    base = f"serving.cluster.{side}"
+    engine = _pool(side, "engine: {max_sequences: 512}", *BUSY)
+    held = "replicas: 2, engine: {memory_fraction: 0.23, token_budget: 1000}"
+    full = (*LONG, apart(held, "replicas: 2, engine: {max_sequences: 4}"))
+    other = apart("replicas: 3", "replicas: 1").partition("=")[2]
+    wide = _pool(side, WIDE, *BUSY, rest="replicas: 1")
+    tight = _pool(side, TIGHT, *EVICTING)
+    patient = (*wide, f"{base}.engine={{balance_steps: 0}}")
+    return {
+        f"{base}.replicas": Change(other, (*BUSY, apart()), "serving.cluster"),
+        f"{base}.router": Change("random", _pool(side, "router: round_robin", *BUSY)),
+        f"{base}.engine.name": Change("sglang", engine),
+        f"{base}.engine.version": Change("'0.6.6'", engine),
+        f"{base}.engine.batching": Change("static", engine if side == "prefill" else tight),
+        f"{base}.engine.max_sequences": Change("1", engine),
+        f"{base}.engine.token_budget": Change("128", engine if side == "prefill" else tight),
+        f"{base}.engine.block_tokens": Change("512", tight if side == "decode" else full),
+        f"{base}.engine.memory_fraction": Change("0.205", tight),
+        f"{base}.engine.max_model_tokens": Change("1000", engine),
+        f"{base}.engine.reserve_output": Change("true", tight if side == "decode" else full),
+        f"{base}.engine.balance_steps": Change("20", patient),
+        f"{base}.engine.overlap": Change("two_batch", wide),
+        f"{base}.parallel.tp": Change("2", _pool(side, "parallel: {tp: 1}", *BUSY,
+                                                 rest="replicas: 1")),
+        f"{base}.parallel.dp": Change("1", wide),
+        f"{base}.parallel.ep": Change("1", wide),
+        f"{base}.parallel.pp": Change("2", _pool(side, "parallel: {pp: 1}", *BUSY,
+                                                 rest="replicas: 1")),
+        f"{base}.parallel.exchange": Change("deepep_normal", wide),
+        f"{base}.parallel.redundant_experts": Change("64", wide),
+    }  # fmt: skip
+
+
+CLUSTER: dict[str, Change] = {
+    "serving.cluster.disaggregation": Change(apart().partition("=")[2], (), "serving.cluster"),
+    "serving.cluster.replicas": Change("3"),
+    "serving.cluster.router": Change("random"),
+    "serving.cluster.transfer.network": Change(
+        "scale_out", (apart(rest=", transfer: {network: auto}"),)
+    ),
+    "serving.cluster.transfer.overlap": Change(
+        "layer_wise", (apart(rest=", transfer: {overlap: none}"),)
+    ),
+    "serving.cluster.autoscaling.minimum": Change("3", SCALED),
+    "serving.cluster.autoscaling.maximum": Change("2", SCALED),
+    "serving.cluster.autoscaling.target": Change("40", SCALED),
+    "serving.cluster.autoscaling.interval": Change("1 s", SCALED),
+    "serving.cluster.autoscaling.start_up": Change("100 ms", SCALED),
+    "serving.cluster.failures.device_mtbf": Change("3 s", FAILING),
+    "serving.cluster.failures.restart": Change("1 s", FAILING),
+    "serving.cluster.drains.replica": Change(
+        "[{replica: 1, at: 1 s, duration: 1 s}]", DRAINED, "serving.cluster.drains"
+    ),
+    "serving.cluster.drains.at": Change(
+        "[{replica: 0, at: 500 ms, duration: 1 s}]", DRAINED, "serving.cluster.drains"
+    ),
+    "serving.cluster.drains.duration": Change(
+        "[{replica: 0, at: 1 s, duration: 2 s}]", DRAINED, "serving.cluster.drains"
+    ),
+    **_of_pool("prefill"),
+    **_of_pool("decode"),
+}
