@@ -2,7 +2,7 @@
 
 Clients see the first token when the cache has reached the decode replica: the router of NVIDIA
 Dynamo and the orchestrator of TensorRT-LLM pass on what decode replicas send (from memory,
-unchecked), and so do the sources of such rows say of their TTFT.
+unchecked); published rows of such deployments say that their TTFT includes the transfer.
 """
 
 import re
