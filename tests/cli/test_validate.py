@@ -66,6 +66,18 @@ def test_the_core_leaves_out_the_rest(tmp_path: Path) -> None:
     assert cases == {"mlm-mixtral8x7b-tp2pp4ep4-h100", "mlm-mixtral8x7b-tp2pp4ep4-a100"}
 
 
+def test_the_core_is_of_training_and_of_serving_and_groups_of_both_are_recorded(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "recorded.csv"
+    few = ("--only", "mlm-mixtral", "--only", "exchange-trtllm-gb200-ep16", "--workers", "1")
+    assert moesim("--core", *few, "-q", "--record", str(file)).exit_code == 0
+    with file.open(encoding="utf-8", newline="") as handle:
+        groups = {(row["source"], row["kind"]) for row in csv.DictReader(handle)}
+    assert {("NVIDIA/Megatron-LM", "train_step"), ("trtllm_blog18", "kernel_comm")} <= groups
+    assert moesim("--core", *few, "-q", "--check", str(file)).exit_code == 0
+
+
 def test_no_case_left_is_said() -> None:
     result = moesim("--only", "no-such-case")
     assert result.exit_code == 2

@@ -16,6 +16,7 @@ from moesim.cost.serving.linear import scan_s
 from moesim.cost.serving.offload import offload_s
 from moesim.cost.two_streams import interference
 from moesim.model.architecture import (
+    Architecture,
     GroupedQueryAttention,
     LatentAttention,
     Layer,
@@ -55,7 +56,7 @@ _PAST = np.array([0, *(2**p for p in range(7, 21))], dtype=np.float64)
 
 def iteration_times(on: Deployment, host: HostTime) -> TabledTimes:
     """Return what iterations of `on` take."""
-    layers = [(run.layer, run.count) for run in on.architecture.decoder]
+    layers = alike(on.architecture)
     rest = _Rest.of(layers, on)
     head = head_s(_TOKENS, on)
     chunk = _Chunks(layers, on)
@@ -76,6 +77,14 @@ def iteration_times(on: Deployment, host: HostTime) -> TabledTimes:
         return [0, *(int(c) * sequences for c in _CACHED[1:])], [float(s) for s in total]
 
     return TabledTimes(decode_s, batch_s, chunk.seconds)
+
+
+def alike(architecture: Architecture) -> list[tuple[Layer, int]]:
+    """Return each kind of layer once, with how many there are: those that alternate are two."""
+    found: dict[Layer, int] = {}
+    for run in architecture.decoder:
+        found[run.layer] = found.get(run.layer, 0) + run.count
+    return list(found.items())
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,8 @@ class Handover:
     """Transfers done."""
     moving_ps: int = 0
     """What they took, from the first token to the cache's arrival, all together."""
+    on_landed: Callable[[int, int], None] | None = None
+    """Told of each request whose cache has arrived, and when."""
 
     def join(self) -> None:
         """Let the loop tell what ends where."""
@@ -250,6 +252,8 @@ class Handover:
         self.admit(move.target, at)
         self.moved += 1
         self.moving_ps += at - move.ready
+        if self.on_landed is not None:
+            self.on_landed(move.request, at)
 
     def let_go(self, move: Move, at: int) -> None:
         """Free the blocks that a request holds where its prompt was computed."""

@@ -42,8 +42,7 @@ def expected(spec: SpeculativeSpec) -> Fraction:
 def with_options(on: Deployment, scenario: ServingScenario, preset: Preset) -> Deployment:
     """Return the deployment with what the scenario says of graphs and guesses."""
     asked = scenario.serving.engine
-    most = asked.max_sequences or preset.max_sequences
-    sizes = asked.graph_sizes or captured(preset.name, preset.graph_batch, most)
+    sizes = asked.graph_sizes or captured(preset.name, preset.graph_batch)
     graphs = asked.graphs is not False  # engines without any launch from compiled code
     on = replace(on, graphs=graphs, graph_sizes=sizes if graphs else ())
     return _with_drafts(_with_offload(on, scenario), scenario)

@@ -28,6 +28,8 @@ _PROFILES: tuple[tuple[str, str], ...] = (
     (r"a100", "dgx-a100"),
     (r"l40s", "l40s-pcie-8"),
     (r"rtx.?pro.?6000", "rtx-pro-6000-8"),
+    (r"rtx.?4090", "rtx-4090-8"),
+    (r"a6000", "rtx-a6000-8"),
     (r"v100", "v100-dgx2"),
     (r"mi355", "mi355x-8"),
     (r"mi325", "mi325x-8"),

@@ -52,6 +52,7 @@ CONFIGS = {
     "fixture--OLMoE-1B-7B": "olmoe-1b-7b",
     "fixture--Qwen2-57B-A14B": "qwen2-57b-a14b",
     "fixture--dbrx-instruct": "dbrx",
+    "google--gemma-4-26B-A4B": "gemma-4-26b-a4b",
     "meta-llama--Llama-4-Maverick-17B-128E-Instruct": "llama-4-maverick",
     "meta-llama--Llama-4-Scout-17B-16E-Instruct": "llama-4-scout",
     "meta-llama--Meta-Llama-3.1-405B": "llama-3.1-405b",
@@ -83,6 +84,10 @@ CONFIGS = {
         ("nllb-moe-54b", 54.5e9, None),
         ("t5-base", 223e6, 223e6),
         ("gpt3-175b", 175e9, 175e9),
+        ("step-3.5-flash", 196.8e9, None),
+        ("ministral-3-14b", 13.5e9, None),
+        ("qwen2-72b", 72.71e9, None),
+        ("qwen2-7b", 7.62e9, None),
     ],
 )
 def test_published_sizes(name: str, total: float, active: float | None) -> None:

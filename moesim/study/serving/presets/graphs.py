@@ -12,10 +12,7 @@ get_batch_sizes_to_capture; TensorRT-LLM: llmapi/llm_args.py, CudaGraphConfig, w
 taken to be on (it is off unless asked for, and published runs ask). From memory, unchecked."""
 
 
-def captured(engine: str, largest: int, sequences: int) -> tuple[int, ...]:
-    """Return the sizes up to `largest`, and up to the first that holds all `sequences`."""
-    sizes = tuple(size for size in _SIZES[engine](largest) if size <= largest)
-    if sizes and sizes[-1] < min(largest, sequences):
-        sizes = (*sizes, largest)
-    enough = [size for size in sizes if size >= sequences]
-    return tuple(size for size in sizes if not enough or size <= enough[0])
+def captured(engine: str, largest: int) -> tuple[int, ...]:
+    """Return the sizes up to `largest`, which is one itself; none where it is 0."""
+    sizes = tuple(size for size in _SIZES[engine](largest) if size < largest)
+    return (*sizes, largest) if largest else ()

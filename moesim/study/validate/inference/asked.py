@@ -52,6 +52,9 @@ def asked_of(said: Said, replicas: int) -> Asked:
     endless = "inf" in (said.row.get("request_rate_per_s"), said.row.get("rate_rps"))
     if endless or "t=0" in arrival or "at once" in arrival or _lengths_known(said):
         return _at_once(said, replicas)
+    if any(name.endswith("_max") for name in said.row):
+        said.assume("the most that is put out: all requests at once")
+        return _at_once(said, replicas)
     raise SkippedError("how requests arrive is not said")
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from moesim.errors import MoesimError
 from moesim.spec.cases import Case, CaseFile
 from moesim.study.validate.figures import number
+from moesim.study.validate.inference.apart import is_apart, run_apart
 from moesim.study.validate.inference.asked import asked_of
 from moesim.study.validate.inference.deployment import Deployments
 from moesim.study.validate.inference.models import class_of
@@ -51,6 +52,8 @@ def run_row(said: Said, deployments: Deployments) -> Run:
     """Return the run of a row; SkippedError where it cannot be mapped."""
     if said.row.get("rate_rps") == "all":
         raise SkippedError("pools the stages of the other rows")
+    if is_apart(said):
+        return run_apart(said, deployments)
     checkpoint = said.row.get("checkpoint")
     served = deployments.of(said, str(checkpoint) if checkpoint else "")
     return simulated(served, asked_of(said, served.replicas))

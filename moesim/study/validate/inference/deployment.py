@@ -17,7 +17,7 @@ from moesim.spec.validate import build
 from moesim.spec.yaml_text import Document
 from moesim.study.serving.host import host_time
 from moesim.study.serving.presets.lookup import published_engine
-from moesim.study.serving.resolve import Serving, limits, natural_load, resolve
+from moesim.study.serving.resolve import Serving, limits, resolve
 from moesim.study.validate.engine_flags import read_flags
 from moesim.study.validate.inference.formats import read_formats
 from moesim.study.validate.inference.models import model_of
@@ -56,6 +56,8 @@ class Deployments:
 
     file: CaseFile
     known: dict[str, tuple[Serving, TabledTimes]] = field(default_factory=dict)
+    times: dict[str, TabledTimes] = field(default_factory=dict)
+    """Of replicas that only prefill or decode."""
     host: HostTime | None = None
     """Host times instead of the software profile's, for fitting them."""
 
@@ -63,7 +65,7 @@ class Deployments:
         """Return the deployment of a case and row; SkippedError where it cannot be mapped."""
         architecture = model_of(model or said.case.text("model"), self.file)
         cut = read_cut(said)
-        data = _scenario(said, architecture, cut)
+        data = scenario_of(said, architecture, cut)
         key = repr((model, data["cluster"], data["serving"]["parallel"],
                     data["serving"]["formats"], data["serving"]["engine"]["name"]))  # fmt: skip
         if key not in self.known:
@@ -78,7 +80,7 @@ class Deployments:
         scenario = build(ServingScenario, Document(data))
         return Served(
             engine=data["serving"]["engine"]["name"],
-            run=replace(run, rules=_rules(run, scenario)), times=times,
+            run=replace(run, rules=_rules(run, scenario, _stated_blocks(said))), times=times,
             devices=cut["tp"] * cut["dp"] * cut["pp"] * cut["replicas"],
             replicas=cut["replicas"], host=host,
         )  # fmt: skip
@@ -86,31 +88,33 @@ class Deployments:
 
 def _resolved(data: dict[str, Any], architecture: Architecture) -> Serving:
     try:
-        run = resolve(build(ServingScenario, Document(data)))
+        run = resolve(build(ServingScenario, Document(data)), architecture)
     except (ScenarioError, ProfileError, AssertionError) as error:
         raise SkippedError(f"cannot be run: {error}") from None
     heads = [getattr(run_.layer.attention, "heads", 0) for run_ in architecture.decoder]
     if any(count and run.deployment.cut.tp > count for count in heads):
         raise SkippedError("more tensor parallel ranks than heads of attention")
-    return replace(
-        run,
-        deployment=replace(
-            run.deployment, architecture=architecture, load=natural_load(architecture)
-        ),
-    )
+    return run
 
 
-def _rules(run: Serving, scenario: ServingScenario) -> EngineRules:
+def _stated_blocks(said: Said) -> int | None:
+    """Return the blocks of cache that an engine was told to take, or logged."""
+    stated = read_flags(said.text("engine", "flags")).features.get("cache_blocks")
+    return int(stated) if stated else None
+
+
+def _rules(run: Serving, scenario: ServingScenario, stated: int | None) -> EngineRules:
     asked, rules = scenario.serving.engine, run.rules
     return replace(
         rules,
         max_sequences=asked.max_sequences or run.preset.max_sequences,
         token_budget=asked.token_budget or run.preset.token_budget,
-        blocks=memory(run.deployment, limits(run.preset, asked)).blocks,
+        blocks=stated or memory(run.deployment, limits(run.preset, asked)).blocks,
     )
 
 
-def _scenario(said: Said, architecture: Architecture, cut: dict[str, int]) -> dict[str, Any]:
+def scenario_of(said: Said, architecture: Architecture, cut: dict[str, int]) -> dict[str, Any]:
+    """Return a scenario of one replica; its model is a stand-in for `architecture`."""
     profile, name = chip_of(said), engine_of(said)
     concurrency = said.count("concurrency", "max_concurrency", part="workload")
     isl = said.figure("isl", "isl_param")
@@ -137,7 +141,8 @@ def _version(said: Said, engine: str) -> str | None:
         name, colon, own = part.partition(": v")
         if colon and name.strip().casefold().startswith(engine[:5]):
             words = own
-    found = published_engine(engine, words)
+    under = " under dynamo" if "dynamo" in said.text("engine", "name").casefold() else ""
+    found = published_engine(f"{engine}{under}", words)
     if found is None:
         return None
     if found[1].note:
@@ -165,10 +170,12 @@ def read_cut(said: Said) -> dict[str, int]:
     more than the devices, engines mean all ranks by it (SGLang, TensorRT-LLM with attention DP).
     """
     if said.case.part("parallel").get("disagg"):
-        raise SkippedError("prefill and decode on devices of their own are not compared")
+        raise SkippedError("neither the replicas of prefill and decode nor a step's batch is said")
     pp = said.count("pp") or 1
     devices = said.count("gpus", "tp", part="hardware")
     words = str(said.row.get("attention") or "").casefold()
+    if twins := re.match(r"(\d)xTP(\d)$", str(said.row.get("variant"))):
+        return {"tp": int(twins[2]), "dp": 1, "ep": 1, "pp": 1, "replicas": int(twins[1])}
     system = re.match(r"tp(\d) pp(\d) x(\d)$", str(said.case.part("parallel").get("offline")))
     if system:
         stage, stages, copies = (int(one) for one in system.groups())

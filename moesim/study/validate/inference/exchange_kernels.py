@@ -20,6 +20,8 @@ from moesim.study.validate.skipped import SkippedError
 _FAMILIES = {family.name: family for family in exchange.FAMILIES}
 _EXPERTS = 256
 """Of DeepSeek-V3, whose shape these cases name."""
+_ARCHES = {"SM90": "dgx-h100", "SM100": "dgx-b200"}
+"""Machines with chips of a generation, one of NVIDIA's cards of 400 Gb/s beside each: assumed."""
 _LIBRARIES = (("deepep", "deepep"), ("one-sided", "trtllm"))
 
 
@@ -31,14 +33,37 @@ def exchange_kernels(case: Case, file: CaseFile, record: Record) -> list[Record]
     library = next((one for word, one in _LIBRARIES if word in name), None)
     if library is None:
         raise SkippedError(f"no kernels of '{name[:60]}' are known")
-    profile = chip_of(said)
     found: list[Record] = []
     for place, row in enumerate(rows(case)):
-        here = Said(case, row)
-        for phase in ("dispatch", "combine"):
-            found += _of_phase(here, phase, (profile, library), replace(
-                record, row=place, cls="moe", software=software_of(case)))  # fmt: skip
+        here, base = Said(case, row), replace(
+            record, row=place, cls="moe", software=software_of(case))  # fmt: skip
+        try:
+            profile = _profile(here)
+            for phase in ("dispatch", "combine"):
+                found += _of_phase(here, phase, (profile, library), base)
+        except SkippedError as error:
+            found.append(replace(base, reason=str(error)))
+    if found and all(one.status != "ran" for one in found):
+        raise SkippedError(found[0].reason)
     return found
+
+
+def _profile(said: Said) -> str:
+    """Return the machines of a row, which may only name the generation of its chips."""
+    arch = said.row.get("arch")
+    if arch is None:
+        return chip_of(said)
+    if arch not in _ARCHES:
+        raise SkippedError(f"no machine profile for chips of {arch}")
+    return _ARCHES[str(arch)]
+
+
+def _ranks(said: Said) -> int | None:
+    """Return the ranks: `8x4` are 8 on each of 4 nodes, `8 NVLink` 8 inside one domain."""
+    words = re.match(r"(\d+)(?:x(\d+)| )", str(said.row.get("ranks_x_nodes") or ""))
+    if words is not None:
+        return int(words[1]) * int(words[2] or 1)
+    return said.count("ep") or said.count("gpus", part="hardware")
 
 
 def _of_phase(said: Said, phase: str, where: tuple[str, str], record: Record) -> list[Record]:
@@ -52,7 +77,8 @@ def _of_phase(said: Said, phase: str, where: tuple[str, str], record: Record) ->
     record = replace(record, assumed=assumed)
     if column.endswith("_us"):
         return [ran(record, f"{phase}_us", 1e6 * seconds, measured, row=record.row)]
-    moved = _moved_bytes(columns, dtype, over_network="rdma" in column)
+    away = "rdma" in column or "x" in str(said.row.get("ranks_x_nodes"))
+    moved = _moved_bytes(columns, dtype, over_network=away)
     return [ran(record, f"{phase}_us", 1e6 * seconds, 1e-3 * moved / measured, row=record.row)]
 
 
@@ -60,7 +86,7 @@ def _seconds(
     said: Said, phase: str, where: tuple[str, str]
 ) -> tuple[float, dict[str, Array], str, tuple[str, ...]]:
     profile, library = where
-    ranks = said.count("ep") or said.count("gpus", part="hardware")
+    ranks = _ranks(said)
     tokens = said.count("tokens_per_rank", part="workload")
     hidden, top_k = said.count("hidden", part="workload"), said.count("top_k", part="workload")
     if not (ranks and ranks > 1 and tokens and hidden and top_k):
@@ -74,6 +100,8 @@ def _seconds(
         raise SkippedError(str(error)) from None
     inside = machines.topology.scale_up
     domains = max(1, -(-ranks // spec.scale_up.domain.value))
+    if _network_alone(said):
+        domains = ranks
     kernels = kernels_for(machines.device, inside.bandwidth_bytes_per_s, {"exchange": (library,)})
     found, note = _curve(said, phase, kernels, domains)
     words = said.words(f"{phase}_dtype") or said.text("workload", phase) or "bf16"
@@ -97,6 +125,11 @@ def _seconds(
     return seconds, columns, dtype, note
 
 
+def _network_alone(said: Said) -> bool:
+    """Tell whether even ranks of a node send to each other over the network, each by its card."""
+    return "pure rdma" in said.text("engine", "name").casefold()
+
+
 def _dtype(words: str) -> str:
     lower = words.casefold()
     return "nvfp4" if "fp4" in lower else "fp8_block128" if "fp8" in lower else "bf16"
@@ -106,11 +139,11 @@ def _curve(said: Said, phase: str, kernels: Kernels, domains: int) -> tuple[Foun
     words = f"{said.text('engine', 'name')} {said.case.id}".casefold()
     ending = " over nodes" if domains > 1 else ""
     notes = (IN_SAMPLE,) if "deepep" in words else ()
+    if "arch" in said.row:
+        notes = (f"{said.row['arch']}: machines, formats and kernels of the release not stated",)
     if "one-sided" in words:
         roles = [("distinct", f"high_throughput {phase} NVLinkOneSided")]
     elif re.search(r"low.latency", words):
-        if "pure rdma" in words:
-            ending = " over nodes"
         roles = [("direct", f"low_latency {phase}{ending}")]
     else:
         roles = [("forwarded", f"high_throughput {phase}{ending}")]

@@ -15,6 +15,7 @@ _GROUPS = (
     ("dispatch_us", "all-to-all"), ("combine_us", "all-to-all"), ("TFLOPS", "products"),
     ("gpu_kv", "KV capacity"), ("total_kv", "KV capacity"), ("kv_mb", "KV per request"),
     ("weights", "weights"), ("uncompressed", "weights"), ("memory_gb", "weights"),
+    ("gpu_memory", "memory of a process"), ("duration", "duration"),
 )  # fmt: skip
 """How names of columns begin, and what they are."""
 
@@ -63,6 +64,7 @@ HEADS: tuple[tuple[str, Test], ...] = (
     ("phases", lambda one: one.kind == "phase_breakdown"),
     ("weights", _of("weights")),
     ("KV capacity", _of("KV capacity")),
+    ("memory of a process", _of("memory of a process")),
 )
 """The head figures of an inference file, of quality A, A- and B."""
 

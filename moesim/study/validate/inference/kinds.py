@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from moesim.spec.cases import Case, CaseFile
 from moesim.study.validate.inference.curve import serving_rows
 from moesim.study.validate.inference.exchange_kernels import exchange_kernels
-from moesim.study.validate.inference.memory import memory_rows
+from moesim.study.validate.inference.memory import holds_memory, memory_rows
 from moesim.study.validate.inference.phases import phases, states_batch
 from moesim.study.validate.inference.products import products
 from moesim.study.validate.record import Record
@@ -14,7 +14,9 @@ Compare = Callable[[Case, CaseFile, Record], list[Record]]
 
 
 def serving_point(case: Case, file: CaseFile, record: Record) -> list[Record]:
-    """Return the records of a point: of a step whose batch is stated, else of requests."""
+    """Return the records of a point: memory, a step whose batch is stated, or requests."""
+    if holds_memory(case):
+        return memory_rows(case, file, record)
     return (phases if states_batch(case) else serving_rows)(case, file, record)
 
 

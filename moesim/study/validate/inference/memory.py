@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from moesim.cost.families.number_types import NUMBER_TYPES
-from moesim.cost.serving.memory import cache_bytes
+from moesim.cost.serving.memory import cache_bytes, weights
 from moesim.errors import MoesimError
 from moesim.model.parameters import total_params
 from moesim.spec.cases import Case, CaseFile
@@ -14,6 +14,8 @@ from moesim.study.validate.inference.words import Row, Said, rows, software_of
 from moesim.study.validate.record import Record, ran
 from moesim.study.validate.skipped import SkippedError
 
+PROCESS = "gpu_memory_mb"
+"""Column of what a process holds, in MiB as PyTorch counts."""
 _CAPACITY = {"gpu_kv_cache_tokens": 1, "total_kv_blocks_as_listed": 16}
 """Tokens of each unit in which engines log the room for their cache."""
 
@@ -42,6 +44,7 @@ def _of_row(said: Said, deployments: Deployments, base: Record) -> list[Record]:
     for column, predicted in _weights(said.row, total_params(architecture)).items():
         if (measured := number(said.row.get(column))) is not None:
             found.append(ran(base, column, predicted, measured, row=base.row))
+    found += _process(said, deployments, name, base)
     request = number(said.row.get("kv_mb_per_request_at_3k_tokens"))
     if request is not None:
         served = deployments.of(said, name)
@@ -62,6 +65,28 @@ def _capacity(said: Said, deployments: Deployments, name: str, base: Record) -> 
         found.append(ran(base, column, held, measured, row=base.row))
         base = replace(base, metric="")
     return found
+
+
+def holds_memory(case: Case) -> bool:
+    """Tell whether a case states what processes hold, of a framework whose speed is not known."""
+    framework = str(case.part("engine").get("name") or "").casefold()
+    return framework == "transformers" and PROCESS in (case.part("measured").get("columns") or ())
+
+
+def _process(said: Said, deployments: Deployments, name: str, base: Record) -> list[Record]:
+    """Return what a process with one sequence holds: weights and cache, no engine's pool.
+
+    Not counted: activations and the allocator's own, some ten MiB.
+    """
+    measured = number(said.row.get(PROCESS))
+    prompt, output = said.figure("isl"), said.figure("osl")
+    if not measured or not prompt or not output:
+        return []
+    plain = replace(said.case, words={**said.case.words, "engine": {"name": "vllm"}})
+    on = deployments.of(replace(said, case=plain), name).on
+    cached = cache_bytes(on.architecture, on) * (prompt + output)
+    predicted = (weights(on).total + cached) / 2**20
+    return [ran(base, PROCESS, predicted, measured, row=base.row)]
 
 
 def _weights(row: Row, parameters: float) -> dict[str, float]:

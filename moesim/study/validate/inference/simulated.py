@@ -1,5 +1,6 @@
 """A row simulated: what it measures of requests, by the names that columns have."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -7,7 +8,8 @@ import numpy as np
 from moesim.cost.curves import Array
 from moesim.cost.iteration import PS_PER_S
 from moesim.sim.serving.open_loop import serve, serve_closed
-from moesim.sim.serving.requests import NEVER
+from moesim.sim.serving.requests import NEVER, Requests
+from moesim.sim.serving.rules import EngineRules
 from moesim.study.serving.build import engine
 from moesim.study.serving.host import as_clients_see
 from moesim.study.validate.inference.asked import Asked
@@ -41,23 +43,29 @@ def simulated(served: Served, asked: Asked) -> Run:
     if rules.blocks * rules.block_tokens < longest:
         held = rules.blocks * rules.block_tokens
         raise SkippedError(f"does not fit: the cache holds {held:,} tokens, a request {longest:,}")
-    if rules.batching == "whole_prompts":
-        least = max(todo.prompt) + min(rules.max_sequences, len(todo))
-        if least > rules.token_budget:  # engines are built for the longest prompt
-            rules = replace(rules, token_budget=least)
+    rules = built_for(rules, todo)
     server = engine(replace(served.run, rules=rules), served.times, todo)
     if asked.in_flight is None:
         serve(server, todo)
     else:
         serve_closed(server, todo, asked.in_flight)
     as_clients_see(todo, served.host)
-    return _measured(served, asked)
+    return measured(served, asked, todo.first)
 
 
-def _measured(served: Served, asked: Asked) -> Run:
+def built_for(rules: EngineRules, todo: Requests) -> EngineRules:
+    """Return the rules of an engine that takes whole prompts: it is built for the longest."""
+    least = max(todo.prompt) + min(rules.max_sequences, len(todo))
+    if rules.batching != "whole_prompts" or least <= rules.token_budget:
+        return rules
+    return replace(rules, token_budget=least)
+
+
+def measured(served: Served, asked: Asked, seen_first: Sequence[int]) -> Run:
+    """Return what clients saw of a run whose first tokens reached them at these times."""
     todo = asked.requests
     arrival, first, finish = (
-        np.asarray(column, dtype=np.float64) for column in (todo.arrival, todo.first, todo.finish)
+        np.asarray(column, dtype=np.float64) for column in (todo.arrival, seen_first, todo.finish)
     )
     output = np.asarray(todo.output, dtype=np.float64)
     if (finish == NEVER).any():
@@ -85,7 +93,9 @@ def predictions(run: Run) -> dict[str, float]:
         "latency_ms": 1e3 * float(run.e2e.mean()), "mean_latency_s": float(run.e2e.mean()),
         "output_tokens_s": rate, "total_output_tokens_per_s": rate, "offline_tokens_s": rate,
         "output_tokens_s_per_gpu": per_device, "output_tokens_per_s_per_gpu": per_device,
+        "output_tokens_s_per_gpu_max": per_device,
         "requests_s": requests_s, "offline_samples_s": requests_s,
+        "duration_s": run.span_s,
     }  # fmt: skip
     for name in ("ttft", "tpot", "itl", "e2e", "latency"):
         found[f"{name}_mean_ms"] = found[f"{name}_ms"]

@@ -4,7 +4,8 @@ import pytest
 
 from moesim.cost.iteration import step_ps
 from moesim.cost.serving.deployment import Cut, Formats
-from moesim.cost.serving.table import HostTime, iteration_times
+from moesim.cost.serving.table import HostTime, alike, iteration_times
+from moesim.model.named import load_named
 from tests.unit.cost.serving.deployments import deployment
 
 S = 10**12
@@ -64,3 +65,9 @@ def test_all_kinds_of_attention_have_times(model: str) -> None:
     times = iteration_times(deployment(model, Cut(tp=8)), HostTime())
     assert 0 < step_ps(times.attention(4), 4000) < step_ps(times.attention(64), 64 * 8000)
     assert 0 < times.chunks_ps([(512, 0)]) < times.chunks_ps([(512, 4096)])
+
+
+def test_layers_that_alternate_are_priced_once_of_each_kind() -> None:
+    # gpt-oss-120b: 36 layers, every other one with a window; DeepSeek-V3: 3 dense, then 58.
+    assert [count for _, count in alike(load_named("gpt-oss-120b"))] == [18, 18]
+    assert [count for _, count in alike(load_named("deepseek-v3"))] == [3, 58]

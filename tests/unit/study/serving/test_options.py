@@ -106,10 +106,10 @@ def test_without_graphs_the_host_sets_the_pace(tmp_path: Path) -> None:
 
 
 def test_graphs_of_vllm() -> None:
-    """Up to 512, and no more than hold all sequences."""
-    assert captured("vllm", 512, 4) == (1, 2, 4)
-    assert captured("vllm", 512, 5) == (1, 2, 4, 8)
-    sizes = captured("vllm", 512, 1024)
+    """Up to the largest, itself included."""
+    assert captured("vllm", 0) == ()
+    assert captured("vllm", 10) == (1, 2, 4, 8, 10)
+    sizes = captured("vllm", 512)
     assert (sizes[-1], len(sizes)) == (512, 3 + 32 + 16)
 
 

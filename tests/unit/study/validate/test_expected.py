@@ -9,6 +9,7 @@ from moesim.errors import ScenarioError
 from moesim.spec.cases import read_cases
 from moesim.spec.shipped import shipped
 from moesim.study.validate.expected import TOLERANCE, as_csv, changes, read_expected
+from moesim.study.validate.inference.judged import KINDS
 from moesim.study.validate.record import Record, ran
 from moesim.study.validate.run import validate
 
@@ -94,11 +95,12 @@ def test_a_damaged_row_is_named(tmp_path: Path) -> None:
         read_expected(path)
 
 
-def test_the_cases_of_moesim_are_as_far_off_as_recorded() -> None:
+def test_the_cases_of_training_are_as_far_off_as_recorded() -> None:
+    # Those of serving: inference/test_own_cases.py. A group's kind stands third in its name.
     file = read_cases(shipped("validation") / "cases" / "training.yaml")
-    found = changes(
-        read_expected(shipped("validation") / "expected.csv"), validate(file, file.cases)
-    )
+    recorded = read_expected(shipped("validation") / "expected.csv")
+    trained = {name: one for name, one in recorded.items() if name[2] not in KINDS}
+    found = changes(trained, validate(file, file.cases))
     again = "moesim validate --record validation/expected.csv"
     assert found.worse == (), f"explain it in the commit, then: {again}"
     assert found.new == (), again

@@ -104,3 +104,28 @@ def test_odd_pairs_never_make_a_fault(pair: dict[str, Any]) -> None:
     for record in compared_ratios(no_file((pair,)), cases, records):
         assert record.status == "skipped"
         assert record.reason
+
+
+APART = {
+    "isl": 64, "osl": 8, "concurrency": 2, "prefill_workers": 1, "p_tp": 2, "p_dp_attn": 1,
+    "p_ep": 1, "decode_workers": 2, "d_tp": 1, "d_dp_attn": 2, "d_ep": 2, "variant": None,
+    "ttft_ms": 20.0, "tpot_ms": 8.0,
+}  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.sampled_from(["meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen3-30B-A3B"]),
+    st.sampled_from(["vllm", "sglang under NVIDIA Dynamo", "trtllm under NVIDIA Dynamo", "x"]),
+    st.dictionaries(st.sampled_from(sorted(APART)), _SCALARS | st.just("PD split"), max_size=3),
+)
+def test_odd_pools_never_make_a_fault(model: str, engine: str, changes: dict[str, Any]) -> None:
+    row = {**APART, **changes}
+    words = {
+        **CASE, "model": model, "engine": {"name": engine, "version": "0.8.1"},
+        "parallel": {"disagg": True, "variants": "2 x TP4 replicas"},
+        "measured": {"columns": list(row), "rows": [list(row.values())]},
+    }  # fmt: skip
+    for record in records_of(made_up(words), no_file()):
+        assert "internal error" not in record.reason, record.reason
+        assert record.status == "ran" or record.reason
