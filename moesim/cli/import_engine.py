@@ -47,6 +47,13 @@ class Options:
     prompt_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a prompt.")] = 1024
     output_tokens: Annotated[int, typer.Option(min=1, help="Tokens that a request gets.")] = 1024
     in_flight: Annotated[int, typer.Option(min=1, help="Requests at the same time.")] = 64
+    acceptance: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Of guessed tokens: the share accepted (0.8), one by place (0.8,0.6), or none.",
+        ),
+    ] = None
     variables: Annotated[
         list[str] | None,
         typer.Option("--var", metavar="NAME=VALUE", help="A variable that the script leaves open."),
@@ -115,7 +122,7 @@ def _import(options: Options, engine: str) -> "EngineImport":
         accelerator=options.accelerator, name=_name(options), devices=options.devices,
         version=options.engine_version, model=options.as_model,
         prompt_tokens=options.prompt_tokens, output_tokens=options.output_tokens,
-        in_flight=options.in_flight,
+        in_flight=options.in_flight, acceptance=options.acceptance,
     )  # fmt: skip
     return import_engine(source, wanted)
 

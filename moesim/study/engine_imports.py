@@ -4,13 +4,14 @@ The workload is not of the command line: a closed loop of random prompts is writ
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from moesim.errors import MoesimError, Problem, ScenarioError, nearest
 from moesim.model.architecture import Architecture, LinearAttention, MoeFfn
 from moesim.model.named import load_model, named_models
 from moesim.spec.engines.checkpoints import Checkpoint, checkpoint
 from moesim.spec.engines.facts import ModelFacts, tokens
+from moesim.spec.engines.guesses import guesses_anything
 from moesim.spec.engines.read import (
     EngineRead,
     EngineSource,
@@ -44,6 +45,8 @@ class Wanted:
     prompt_tokens: int = 1024
     output_tokens: int = 1024
     in_flight: int = 64
+    acceptance: str | None = None
+    """Shares of guesses that are accepted: one, one by place with commas, or `none`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +67,10 @@ def import_engine(source: EngineSource, wanted: Wanted) -> EngineImport:
     cluster = cluster_of(wanted.accelerator)
     read = read_engine(source)
     model, found = _model(read, wanted, source.file)
-    own = map_engine(read, _facts(load_model(model), found, read.model), source.engine)
+    facts = replace(
+        _facts(load_model(model), found, read.model), acceptance=_acceptance(wanted, read.reading)
+    )
+    own = map_engine(read, facts, source.engine)
     for name in ("model", "model-path"):
         if read.reading.has(name):
             read.reading.mapped.add(name)
@@ -107,6 +113,26 @@ def _model(read: EngineRead, wanted: Wanted, file: str) -> tuple[str, Checkpoint
     raise ScenarioError([Problem("model", message, file, 1, 1)])
 
 
+def _acceptance(wanted: Wanted, reading: Reading) -> tuple[float, ...] | None:
+    """Return the shares of guesses that are accepted; empty for plain decoding."""
+    said = wanted.acceptance
+    if said is None:
+        return None
+    if not guesses_anything(reading):
+        message = "has no effect: the command line guesses no tokens; leave it out"
+        raise ScenarioError([Problem("--acceptance", message)])
+    if said == "none":
+        return ()
+    try:
+        shares = tuple(float(one) for one in said.split(","))
+    except ValueError:
+        shares = (-1.0,)
+    if not all(0 <= share <= 1 for share in shares):
+        message = f"must be shares from 0 to 1 such as 0.8 or 0.8,0.6, or none, not '{said[:60]}'"
+        raise ScenarioError([Problem("--acceptance", message)])
+    return shares
+
+
 def _facts(architecture: Architecture, found: Checkpoint, name: str) -> ModelFacts:
     layers = [(run.layer, run.count) for run in architecture.decoder]
     heads = [
@@ -117,6 +143,7 @@ def _facts(architecture: Architecture, found: Checkpoint, name: str) -> ModelFac
     return ModelFacts(
         heads=min(heads, default=1), layers=sum(count for _, count in layers),
         experts=max(experts, default=0), formats=found.formats, checkpoint=name,
+        mtp_layers=architecture.mtp_layers,
     )  # fmt: skip
 
 

@@ -33,6 +33,10 @@ class Dialect:
     silent_values: frozenset[str]
     unmodelled_flags: Mapping[str, str]
     unmodelled_values: Mapping[str, str]
+    glued: frozenset[str] = frozenset()
+    """Short names that numbers are glued to (`-O3`)."""
+    nulls: frozenset[str] = frozenset()
+    """Keys of the YAML for which null is not as if they were left out."""
     several: frozenset[str] = frozenset()
     """Arguments that take several values."""
     reasons: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -117,7 +121,13 @@ def _options(words: Sequence[Word], dialect: Dialect, loose: list[Word]) -> Iter
 
 def _named(word: Word, dialect: Dialect) -> Given:
     text, equals, value = word.text.partition("=")
+    short = next((one for one in dialect.glued if re.fullmatch(rf"{one}\d+", text)), "")
+    if short:
+        text, equals, value = short, "=", text.removeprefix(short)
     plain = text.lstrip("-").replace("_", "-")
+    head, dot, inner = plain.partition(".")
+    if dot and f"-{head}" in dialect.aliases:  # -cc.key value
+        plain = f"{dialect.aliases[f'-{head}']}.{inner}"
     name = dialect.aliases.get(text) or dialect.aliases.get(plain) or plain
     return Given(name, (value,) if equals else (), word.line)
 

@@ -20,6 +20,11 @@ class ModelFacts:
     """Number formats of the checkpoint, as keys of FormatsSpec."""
     checkpoint: str = ""
     """Its name on Hugging Face."""
+    mtp_layers: int = 0
+    """Its modules for multi-token prediction."""
+    acceptance: tuple[float, ...] | None = None
+    """Shares of guesses that are accepted, as who imports says: one, or one by place; empty for
+    plain decoding, None where nothing is said."""
 
 
 def switched(reading: Reading, name: str, default: bool | None = None) -> bool | None:
@@ -72,6 +77,12 @@ def fraction(reading: Reading, name: str) -> float | None:
     return value
 
 
+def say_else(reading: Reading, name: str, text: str) -> None:
+    """Note what became of an argument of which nothing is noted yet."""
+    if name not in reading.became:
+        reading.say(name, text)
+
+
 def put_given(reading: Reading, key: str, value: Any, *by: str, why: str = "") -> None:
     """Write a key that an argument says; nothing where it says nothing."""
     if value is not None:
@@ -89,6 +100,7 @@ def put_two_batches(reading: Reading, name: str) -> None:
     ranks = reading.scenario.get("serving.parallel.dp")
     if ranks is not None and ranks.value > 1:
         reading.put("serving.engine.overlap", "two_batch", name)
+        return
     reading.say(name, "not modelled: without attention data parallel ranks nothing overlaps")
 
 

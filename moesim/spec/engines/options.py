@@ -13,12 +13,21 @@ def add_options(found: Words, options: Document, dialect: Dialect, file: str) ->
     for path, value in _flat(options.data, ()):
         plain = ".".join(path).replace("_", "-")
         name, texts = dialect.aliases.get(plain, plain), _texts(value)
+        if value is None and _holds(dialect, name):
+            if name not in dialect.nulls:
+                continue  # as if it were left out
+            texts = ("null",)
         bare = name.removeprefix("no-")
         if bare != name and name not in dialect.flags and bare in dialect.flags:
             name, texts = bare, ("true" if texts == ("false",) else "false",)
         line = options.at(path)[1] or 1
         add(found, Given(name, texts, line, file), dialect, file)
     found.given |= own
+
+
+def _holds(dialect: Dialect, name: str) -> bool:
+    """Tell whether a name is an argument's, or that of an object with arguments below it."""
+    return any(one == name or one.startswith(f"{name}.") for one in dialect.flags | dialect.values)
 
 
 def _flat(data: object, outer: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], object]]:

@@ -33,7 +33,8 @@ _PROGRAMS: Mapping[str, tuple[tuple[str, ...], ...]] = MappingProxyType(
         "vllm": (("vllm", "serve"), ("vllm.entrypoints.openai.api_server",),
                  ("vllm.entrypoints.api_server",), ("vllm", "bench", "throughput"),
                  ("vllm", "bench", "latency")),
-        "sglang": (("sglang.launch_server",), ("sglang", "serve"), ("sglang.bench_one_batch",)),
+        "sglang": (("sglang.launch_server",), ("sglang", "serve"), ("sglang_router.launch_server",),
+                   ("sglang.bench_one_batch",)),
         "trtllm": (("trtllm-serve", "serve"), ("trtllm-serve",), ("trtllm-bench",)),
     }
 )  # fmt: skip

@@ -16,7 +16,11 @@ from moesim.spec.engines.facts import (
     put_two_batches,
     read_cache,
     read_quantization,
+    say_else,
 )
+from moesim.spec.engines.features import put_caching, put_longest, read_sglang_graphs
+from moesim.spec.engines.fleet import read_sglang_fleet
+from moesim.spec.engines.guesses import read_sglang_guesses
 from moesim.spec.megatron.reading import Reading
 
 _TP, _PP, _DP, _EP = "tp-size", "pp-size", "dp-size", "ep-size"
@@ -56,7 +60,11 @@ def read_sglang(reading: Reading, facts: ModelFacts) -> int:
         reading.say(_DP, f"{dp} replicas: without --{_ATTENTION} data parallel ranks are apart")
     _read_experts(reading, facts, tp)
     _read_limits(reading, shares)
+    _read_prefixes(reading)
+    read_sglang_graphs(reading)
+    read_sglang_guesses(reading, facts)
     _read_numbers(reading, facts)
+    read_sglang_fleet(reading)
     return tp * pp * (1 if attention else dp)
 
 
@@ -81,11 +89,35 @@ def _read_experts(reading: Reading, facts: ModelFacts, tp: int) -> None:
         if not deepep and backend == "none":
             reading.wrong("enable-two-batch-overlap", f"needs --{_BACKEND} other than none")
         put_two_batches(reading, "enable-two-batch-overlap")
+    _put_one_batch(reading)
     copies = "ep-num-redundant-experts"
     if reading.has(copies) and ep > 1:
         reading.put("serving.parallel.redundant_experts", reading.count(copies), copies)
-    reading.say(copies, "no effect: experts are not spread")
+    say_else(reading, copies, "no effect: experts are not spread")
     reading.say("enable-eplb", "not modelled: loads of ranks stay those of the law")
+
+
+def _put_one_batch(reading: Reading) -> None:
+    """Shared experts beside the exchange; the combine beside experts' second product is left out.
+
+    docs/advanced_features/expert_parallelism.md, single-batch overlap: from memory, unchecked.
+    """
+    name, both = "enable-single-batch-overlap", "enable-two-batch-overlap"
+    ranks = reading.scenario.get("serving.parallel.dp")
+    if reading.has(both):
+        reading.say(name, f"not modelled: beside --{both}, which is taken")
+    elif reading.has(name) and ranks is not None and ranks.value > 1:
+        reading.put("serving.engine.overlap", "shared_expert", name,
+                    why="shared experts beside the exchange, no more of it")  # fmt: skip
+    else:
+        reading.say(name, "not modelled: without attention data parallel ranks nothing overlaps")
+
+
+def _read_prefixes(reading: Reading) -> None:
+    name, beside = "disable-radix-cache", "enable-hierarchical-cache"
+    if reading.has(name) and reading.has(beside):
+        reading.wrong(name, f"contradicts --{beside}")
+    put_caching(reading, name, on=False)
 
 
 def _read_exchange(reading: Reading, backend: str, *, deepep: bool) -> None:
@@ -115,7 +147,7 @@ def _read_limits(reading: Reading, shares: int) -> None:
               why="weights and cache")  # fmt: skip
     if reading.has("enable-mixed-chunk"):
         reading.put("serving.engine.batching", "mixed", "enable-mixed-chunk")
-    reading.say("context-length", "longest request; the cache is filled by what requests hold")
+    put_longest(reading, "context-length")
 
 
 def _read_chunk(reading: Reading, shares: int, page: int, why: str) -> None:
@@ -146,6 +178,6 @@ def _read_numbers(reading: Reading, facts: ModelFacts) -> None:
     if kind in ("half", "float16") and not facts.formats and not reading.has("quantization"):
         reading.put("serving.formats.weights", "fp16", "dtype")
         reading.put("serving.formats.head", "fp16", "dtype")
-    reading.say("dtype", "the type of what is not quantised")
+    say_else(reading, "dtype", "the type of what is not quantised")
     read_quantization(reading, facts, "quantization", _METHODS)
     read_cache(reading, "kv-cache-dtype")

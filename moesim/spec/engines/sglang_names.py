@@ -18,6 +18,8 @@ _ALIASES = aliases(
     ep-size: ep expert-parallel-size
     dist-init-addr: nccl-init-addr
     enable-torch-compile: torch-compile
+    speculative-algorithm: speculative-algo
+    speculative-draft-model-path: speculative-draft
     """
 )
 _DRAFTS = "several tokens per step of decoding, where drafts are accepted"
@@ -31,7 +33,8 @@ DIALECT = Dialect(
     mapped_flags=names(
         """
         enable-dp-attention enable-ep-moe enable-deepep-moe enable-mixed-chunk enable-eplb
-        enable-two-batch-overlap
+        enable-two-batch-overlap enable-single-batch-overlap disable-radix-cache
+        disable-cuda-graph enable-prefill-delayer
         """
     ),
     mapped_values=names(
@@ -39,7 +42,10 @@ DIALECT = Dialect(
         model-path tp-size pp-size dp-size ep-size ep-num-redundant-experts moe-a2a-backend
         deepep-mode
         max-running-requests chunked-prefill-size max-prefill-tokens mem-fraction-static page-size
-        context-length kv-cache-dtype dtype quantization
+        context-length kv-cache-dtype dtype quantization cuda-graph-max-bs cuda-graph-bs
+        speculative-algorithm speculative-num-steps speculative-eagle-topk
+        speculative-num-draft-tokens speculative-draft-model-path disaggregation-mode
+        load-balance-method prefill-delayer-max-delay-passes router-policy
         """
     ),
     silent_flags=names(
@@ -61,18 +67,13 @@ DIALECT = Dialect(
         decode-log-interval json-model-override-args model-loader-extra-config
         constrained-json-whitespace-pattern log-requests-level crash-dump-folder
         weight-version stream-interval preferred-sampling-params nccl-port model-impl
-        bucket-time-to-first-token collect-tokens-histogram load-balance-method config
+        bucket-time-to-first-token collect-tokens-histogram config
         """
     ),
     unmodelled_flags=MappingProxyType(
         {
-            "disable-radix-cache": "prompts of a workload without common prefixes find nothing "
-            "in it anyway",
-            "disable-cuda-graph": "each kernel of decoding would wait for its launch; CUDA graphs "
-            "are taken",
             "disable-cuda-graph-padding": _GRAPH,
             "disable-overlap-schedule": "the host's time per iteration would not be hidden",
-            "enable-single-batch-overlap": "experts and transfers of one batch would overlap",
             "enable-dp-lm-head": "the projection to the vocabulary per attention rank",
             "disable-custom-all-reduce": "small all-reduces would take NCCL's time",
             "enable-mscclpp": "small all-reduces in less time",
@@ -105,8 +106,6 @@ DIALECT = Dialect(
             "schedule-conservativeness": "how much room for outputs to come a request needs",
             "max-total-tokens": "another size of the cache than fits",
             "max-queued-requests": "requests that find too long a queue would be refused",
-            "cuda-graph-max-bs": _GRAPH,
-            "cuda-graph-bs": _GRAPH,
             "torch-compile-max-bs": "which kernels are fused",
             "attention-backend": "which kernel attends; times are those of the profile",
             "prefill-attention-backend": "which kernel attends; times are those of the profile",
@@ -124,16 +123,8 @@ DIALECT = Dialect(
             "expert-distribution-recorder-buffer-size": "counts of experts' tokens",
             "deepep-config": "which SMs transfers take",
             "tbo-token-distribution-threshold": "where a batch is cut in two",
-            "speculative-algorithm": _DRAFTS,
-            "speculative-algo": _DRAFTS,
-            "speculative-draft-model-path": _DRAFTS,
-            "speculative-draft": _DRAFTS,
-            "speculative-num-steps": _DRAFTS,
-            "speculative-eagle-topk": _DRAFTS,
-            "speculative-num-draft-tokens": _DRAFTS,
             "speculative-token-map": _DRAFTS,
             "speculative-attention-mode": _DRAFTS,
-            "disaggregation-mode": _DISAGGREGATED,
             "disaggregation-transfer-backend": _DISAGGREGATED,
             "disaggregation-bootstrap-port": _DISAGGREGATED,
             "disaggregation-ib-device": _DISAGGREGATED,
@@ -145,7 +136,6 @@ DIALECT = Dialect(
             "cpu-offload-gb": "weights that wait in the host's memory",
             "num-continuous-decode-steps": "several steps between two decisions",
             "swa-full-tokens-ratio": "room for layers with a window",
-            "prefill-delayer-max-delay-passes": "prompts would wait for others to come",
             "scheduler-recv-interval": "how often new requests are taken",
             "radix-eviction-policy": "which prefixes are forgotten",
             "max-loras-per-batch": "adapters' products and memory",

@@ -14,8 +14,12 @@ from moesim.spec.engines.facts import (
     put_formats,
     put_given,
     read_cache,
+    say_else,
     switched,
 )
+from moesim.spec.engines.features import put_caching, put_longest, read_trtllm_graphs
+from moesim.spec.engines.fleet import read_trtllm_fleet
+from moesim.spec.engines.guesses import read_trtllm_guesses
 from moesim.spec.megatron.reading import Reading
 
 _TP, _PP, _EP, _MOE_TP = "tp-size", "pp-size", "ep-size", "moe-tensor-parallel-size"
@@ -35,7 +39,12 @@ def read_trtllm(reading: Reading, facts: ModelFacts) -> int:
     reading.put("serving.parallel.pp", pp, _PP)
     _read_experts(reading, facts, tp, ep)
     _read_limits(reading)
+    put_longest(reading, "max-seq-len")
+    put_caching(reading, "kv-cache-config.enable-block-reuse", on=True)
+    read_trtllm_graphs(reading)
+    read_trtllm_guesses(reading, facts)
     _read_numbers(reading, facts)
+    read_trtllm_fleet(reading)
     return tp * pp
 
 
@@ -81,12 +90,11 @@ def _read_limits(reading: Reading) -> None:
     if reading.word("backend", "pytorch") not in ("pytorch", "tensorrt", "trt"):
         reading.wrong("backend", "modelled are pytorch and tensorrt (its batching is the same)")
     reading.say("backend", "kernels are those of the profile")
-    for name in ("max-seq-len", "streaming", "extra-llm-api-options"):
+    for name in ("streaming", "extra-llm-api-options"):
         reading.say(name, _SAID[name])
 
 
 _SAID = {
-    "max-seq-len": "longest request; the cache is filled by what requests hold",
     "streaming": "each token is sent by itself",
     "extra-llm-api-options": "its keys stand here where moesim gets it by --file",
 }
@@ -96,6 +104,6 @@ def _read_numbers(reading: Reading, facts: ModelFacts) -> None:
     put_formats(reading, facts.formats, why=f"{facts.checkpoint}, as published")
     if reading.has("dtype") and reading.word("dtype", "auto") in ("float16", "half"):
         put_formats(reading, {} if facts.formats else {"weights": "fp16", "head": "fp16"}, "dtype")
-    reading.say("dtype", "the type of what is not quantised")
+    say_else(reading, "dtype", "the type of what is not quantised")
     quantised = re.search(r"nvidia/.*(FP4|FP8)", facts.checkpoint, re.IGNORECASE)
     read_cache(reading, _CACHE, "fp8" if quantised else "bf16")

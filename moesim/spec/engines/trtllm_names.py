@@ -23,7 +23,6 @@ _ALIASES = aliases(
     extra-llm-api-options: config
     """  # noqa: E501
 )
-_GRAPH = "batches above the largest captured one would wait for launches"
 _DRAFTS = "several tokens per step of decoding, where drafts are accepted"
 _KERNEL = "which kernel is used; times are those of the profile"
 _WAIT = "prompts would wait for others to share an iteration"
@@ -32,13 +31,24 @@ DIALECT = Dialect(
     engine="tensorrt-llm",
     program="TensorRT-LLM",
     aliases=_ALIASES,
-    mapped_flags=names("enable-attention-dp enable-chunked-prefill streaming"),
+    mapped_flags=names(
+        """
+        enable-attention-dp enable-chunked-prefill streaming kv-cache-config.enable-block-reuse
+        use-cuda-graph cuda-graph-config.enable-padding cuda-graph-padding-enabled
+        attention-dp-config.enable-balance
+        """
+    ),
     mapped_values=names(
         """
         model tp-size pp-size ep-size moe-tensor-parallel-size max-batch-size max-num-tokens
         max-seq-len kv-cache-config.free-gpu-memory-fraction kv-cache-config.dtype
         kv-cache-config.tokens-per-block scheduler-config.capacity-scheduler-policy
-        concurrency num-requests dtype extra-llm-api-options backend
+        concurrency num-requests dtype extra-llm-api-options backend cuda-graph-config
+        cuda-graph-config.max-batch-size cuda-graph-config.batch-sizes cuda-graph-batch-sizes
+        cuda-graph-max-batch-size speculative-config.decoding-type
+        speculative-config.num-nextn-predict-layers speculative-config.max-draft-len
+        speculative-config.speculative-model speculative-config.speculative-model-dir
+        attention-dp-config.timeout-iters attention-dp-config.batching-wait-iters server-role
         """
     ),
     silent_flags=names(
@@ -51,7 +61,7 @@ DIALECT = Dialect(
     silent_values=names(
         """
         host port tokenizer log-level gpus-per-node num-postprocess-workers reasoning-parser
-        tool-parser metadata-server-config-file server-role served-model-name max-beam-width
+        tool-parser metadata-server-config-file served-model-name max-beam-width
         workspace dataset warmup report-json output-json iteration-log request-json modality
         seed revision stream-interval eos-id target-input-len target-output-len
         hf-revision custom-tokenizer num-warmup max-input-len scheduling-params sampler-type
@@ -61,13 +71,8 @@ DIALECT = Dialect(
     unmodelled_flags=MappingProxyType(
         {
             "disable-overlap-scheduler": "the host's time per iteration would not be hidden",
-            "use-cuda-graph": "CUDA graphs are taken",
-            "kv-cache-config.enable-block-reuse": "prompts of a workload without common prefixes "
-            "find nothing to reuse",
             "kv-cache-config.enable-partial-reuse": "prompts of a workload without common "
             "prefixes find nothing to reuse",
-            "cuda-graph-config.enable-padding": _GRAPH,
-            "attention-dp-config.enable-balance": _WAIT,
             "enable-autotuner": _KERNEL,
             "enable-min-latency": _KERNEL,
             "moe-config.use-low-precision-moe-combine": "half the bytes of the combine",
@@ -78,12 +83,6 @@ DIALECT = Dialect(
     ),
     unmodelled_values=MappingProxyType(
         {
-            "cuda-graph-config": _GRAPH,
-            "cuda-graph-config.max-batch-size": _GRAPH,
-            "cuda-graph-config.batch-sizes": _GRAPH,
-            "cuda-graph-batch-sizes": _GRAPH,
-            "cuda-graph-max-batch-size": _GRAPH,
-            "cuda-graph-padding-enabled": _GRAPH,
             "attn-backend": _KERNEL,
             "moe-backend": _KERNEL,
             "moe-config.backend": _KERNEL,
@@ -95,16 +94,8 @@ DIALECT = Dialect(
             "cluster-size": "how experts are cut",
             "allreduce-strategy": _KERNEL,
             "nvfp4-gemm-config.allowed-backends": _KERNEL,
-            "speculative-config": _DRAFTS,
-            "speculative-config.decoding-type": _DRAFTS,
-            "speculative-config.num-nextn-predict-layers": _DRAFTS,
-            "speculative-config.max-draft-len": _DRAFTS,
-            "speculative-config.speculative-model-dir": _DRAFTS,
-            "speculative-config.speculative-model": _DRAFTS,
             "speculative-config.relaxed-topk": _DRAFTS,
             "speculative-config.relaxed-delta": _DRAFTS,
-            "attention-dp-config.batching-wait-iters": _WAIT,
-            "attention-dp-config.timeout-iters": _WAIT,
             "batch-wait-timeout-ms": _WAIT,
             "batch-wait-timeout-iters": _WAIT,
             "batch-wait-max-tokens-ratio": _WAIT,
@@ -127,5 +118,6 @@ DIALECT = Dialect(
             "request-rate": "arrivals: see serving.workload",
         }
     ),
+    nulls=names("cuda-graph-config"),
 )
 """TensorRT-LLM's arguments."""

@@ -17,9 +17,13 @@ from moesim.spec.engines.facts import (
     put_two_batches,
     read_cache,
     read_quantization,
+    say_else,
     switched,
     tokens,
 )
+from moesim.spec.engines.features import put_caching, put_longest, read_vllm_graphs
+from moesim.spec.engines.fleet import read_vllm_fleet
+from moesim.spec.engines.guesses import read_vllm_guesses
 from moesim.spec.megatron.reading import Reading
 
 _TP, _PP, _DP = "tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size"
@@ -47,7 +51,11 @@ def read_vllm(reading: Reading, facts: ModelFacts) -> int:
     """Read all of it; return the devices that one deployment takes."""
     devices = _read_cut(reading, facts)
     _read_limits(reading)
+    put_caching(reading, "enable-prefix-caching", on=True)
+    read_vllm_graphs(reading)
+    read_vllm_guesses(reading, facts)
     _read_numbers(reading, facts)
+    read_vllm_fleet(reading)
     return devices
 
 
@@ -86,7 +94,7 @@ def _read_experts(reading: Reading, facts: ModelFacts, ranks: int) -> None:
             reading.wrong("enable-eplb", f"needs --{_EP} and more than one rank")
         _read_copies(reading)
     for name in ("eplb-config", "num-redundant-experts"):
-        reading.say(name, "no effect but for copies of experts with --enable-eplb")
+        say_else(reading, name, "no effect but for copies of experts with --enable-eplb")
     if switched(reading, "enable-dbo"):
         backend = reading.word("all2all-backend", "allgather_reducescatter")
         if not backend.startswith("deepep"):
@@ -134,8 +142,8 @@ def _read_limits(reading: Reading) -> None:
         if budget and longest and budget < longest:
             reading.wrong(_BUDGET, f"must be at least --max-model-len {longest} without chunks")
         reading.put("serving.engine.batching", "whole_prompts", "enable-chunked-prefill")
-    reading.say("enable-chunked-prefill", "as the engine does by itself")
-    reading.say("max-model-len", "longest request; the cache is filled by what requests hold")
+    say_else(reading, "enable-chunked-prefill", "as the engine does by itself")
+    put_longest(reading, "max-model-len")
     share = fraction(reading, "gpu-memory-utilization")
     put_given(reading, "serving.engine.memory_fraction", share, "gpu-memory-utilization")
     if reading.has("block-size"):
@@ -151,6 +159,6 @@ def _read_numbers(reading: Reading, facts: ModelFacts) -> None:
     if kind in ("half", "float16") and not facts.formats and not reading.has("quantization"):
         reading.put("serving.formats.weights", "fp16", "dtype")
         reading.put("serving.formats.head", "fp16", "dtype")
-    reading.say("dtype", "the type of what is not quantised")
+    say_else(reading, "dtype", "the type of what is not quantised")
     read_quantization(reading, facts, "quantization", _METHODS)
     read_cache(reading, "kv-cache-dtype")

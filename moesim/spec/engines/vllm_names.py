@@ -34,20 +34,22 @@ _ALIASES = aliases(
     """
 )
 
-_CACHE = "prompts of a workload without common prefixes find nothing in it"
 DIALECT = Dialect(
     engine="vllm",
     program="vLLM",
     aliases=_ALIASES,
     mapped_flags=names(
-        "enable-expert-parallel enable-chunked-prefill enable-eplb enable-dbo headless"
+        "enable-expert-parallel enable-chunked-prefill enable-eplb enable-dbo headless "
+        "enable-prefix-caching enforce-eager"
     ),
     mapped_values=names(
         """
         model tensor-parallel-size pipeline-parallel-size data-parallel-size
         decode-context-parallel-size prefill-context-parallel-size all2all-backend max-num-seqs
         max-num-batched-tokens max-model-len gpu-memory-utilization block-size kv-cache-dtype
-        dtype quantization eplb-config num-redundant-experts
+        dtype quantization eplb-config num-redundant-experts compilation-config
+        optimization-level cuda-graph-sizes cudagraph-capture-sizes max-cudagraph-capture-size
+        speculative-config num-speculative-tokens speculative-model kv-transfer-config
         """
     ),
     silent_flags=names(
@@ -87,9 +89,6 @@ DIALECT = Dialect(
     ),
     unmodelled_flags=MappingProxyType(
         {
-            "enable-prefix-caching": _CACHE,
-            "enforce-eager": "each kernel of decoding would wait for its launch; CUDA graphs are "
-            "taken",
             "async-scheduling": "the host's time per iteration would be hidden or not",
             "disable-custom-all-reduce": "small all-reduces would take NCCL's time",
             "disable-cascade-attention": "attention to a common prefix",
@@ -104,17 +103,7 @@ DIALECT = Dialect(
     ),
     unmodelled_values=MappingProxyType(
         {
-            "speculative-config": "several tokens per step of decoding, where drafts are accepted",
-            "num-speculative-tokens": "several tokens per step, where drafts are accepted",
-            "speculative-model": "several tokens per step, where drafts are accepted",
-            "compilation-config": "which kernels are fused or captured",
-            "optimization-level": "which kernels are fused or captured",
-            "cuda-graph-sizes": "batches above the largest captured one would wait for launches",
-            "cudagraph-capture-sizes": "batches above the largest captured one would wait for "
-            "launches",
-            "max-cudagraph-capture-size": "batches above it would wait for launches",
             "max-seq-len-to-capture": "longer requests would wait for launches",
-            "kv-transfer-config": "prompts and decoding on different machines, or a cache beside",
             "kv-events-config": "events for a router",
             "ec-transfer-config": "encoders on other machines",
             "cpu-offload-gb": "weights that wait in the host's memory",
@@ -150,6 +139,7 @@ DIALECT = Dialect(
             "prefill-schedule-interval": "when prompts are taken",
         }
     ),
+    glued=frozenset({"-O"}),
     several=names(
         """
         served-model-name middleware allowed-origins api-key cuda-graph-sizes

@@ -8,10 +8,10 @@ from moesim.cost.serving.deployment import Deployment, Drafting, Offload
 from moesim.cost.serving.residence import experts_of
 from moesim.hardware.device import host_link_bytes_per_s
 from moesim.model.named import load_model
+from moesim.spec.engines.graph_sizes import captured
 from moesim.spec.serving.scenario import ServingScenario
 from moesim.spec.serving.speculative import SpeculativeSpec
 from moesim.study.serving.engines import Preset
-from moesim.study.serving.presets.graphs import captured
 
 _FINE = 10**6
 """Largest denominator of the tokens that a step yields."""

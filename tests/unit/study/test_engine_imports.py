@@ -74,7 +74,7 @@ def test_limits_of_vllm() -> None:
     data = serving("vllm", text, version="0.10.2")["serving"]
     assert data["engine"] == {
         "name": "vllm", "version": "0.10.2", "max_sequences": 64, "token_budget": 8192,
-        "memory_fraction": 0.85, "block_tokens": 32,
+        "memory_fraction": 0.85, "block_tokens": 32, "max_model_tokens": 1000,
     }  # fmt: skip
     assert data["formats"] == {"experts": "w4a16_mxfp4", "cache": "fp8"}
     assert (data["workload"]["prompt"], data["workload"]["output"]) == (500, 500)
@@ -114,7 +114,7 @@ def test_llm_api_options_stand_beside_the_command_line() -> None:
     assert data["parallel"] == {"tp": 1, "dp": 8, "ep": 8}
     assert data["engine"] == {
         "name": "tensorrt-llm", "max_sequences": 512, "memory_fraction": 0.8,
-        "batching": "mixed", "reserve_output": False,
+        "batching": "mixed", "reserve_output": False, "prefix_caching": False,
     }  # fmt: skip
     assert data["formats"] == {"weights": "nvfp4", "attention": "bf16", "cache": "fp8"}
 
@@ -173,7 +173,7 @@ def test_what_became_of_each_argument() -> None:
         "--tensor-parallel-size 1": "mapped",
         "--data-parallel-size 8": "mapped",
         "--enable-expert-parallel": "mapped",
-        "--enable-prefix-caching false": "not modelled",
+        "--enable-prefix-caching false": "mapped",
         '--speculative-config {"num_speculative_tokens": 3}': "not modelled",
         "--host x": "no effect",
         "--nonsense 1": "unknown",

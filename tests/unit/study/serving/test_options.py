@@ -10,7 +10,7 @@ from moesim.cost.serving.drafts import times_of
 from moesim.cost.serving.launches import padded
 from moesim.cost.serving.table import HostTime, iteration_times
 from moesim.errors import ScenarioError
-from moesim.study.serving.presets.graphs import captured
+from moesim.spec.engines.graph_sizes import captured
 from moesim.study.serving.resolve import Serving
 from moesim.study.serving.simulate import simulate
 from tests.unit.study.serving.served import served
