@@ -147,6 +147,9 @@ def _content(file: Path) -> str:
     return file.read_text(encoding="utf-8", errors="replace")
 
 
+_IN_WORDS = {"scheduler": "Its scheduler", "habit": "Its habit that is not modelled"}
+
+
 def _explain(found: "EngineImport") -> None:
     from moesim.spec.engines.read import engine_fates
 
@@ -155,9 +158,10 @@ def _explain(found: "EngineImport") -> None:
     if found.resolved:
         typer.echo("\nSettings of the engine as they run")
         print_table([{"setting": one.name, "value": str(one.value), "source": one.source}
-                     for one in found.resolved if one.name != "habit"])  # fmt: skip
-        habits = [str(one.value) for one in found.resolved if one.name == "habit"]
-        typer.echo(f"Its scheduler: {'; '.join(habits)}")
+                     for one in found.resolved if one.name not in _IN_WORDS])  # fmt: skip
+        for one in found.resolved:
+            if one.name in _IN_WORDS:
+                typer.echo(f"{_IN_WORDS[one.name]}: {one.value}")
     notes = found.read.reading.notes
     if notes:
         typer.echo("\nNotes")

@@ -25,8 +25,9 @@ from moesim.spec.serving.scenario import ServingScenario
 from moesim.spec.validate import build
 from moesim.spec.yaml_text import Document
 from moesim.study.imports import cluster_of
-from moesim.study.serving.engines import Resolved, resolved_values
+from moesim.study.serving.engines import Resolved
 from moesim.study.serving.resolve import resolve
+from moesim.study.serving.settings import resolved_values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,11 @@ from typing import Literal, cast
 from moesim.cost.serving.capacity import MemoryOf
 from moesim.hardware.device import Device
 from moesim.sim.serving.rules import Batching
-from moesim.spec.serving.engine import EngineSpec
 from moesim.spec.serving.parallel import ServingParallelSpec
 from moesim.study.serving.presets.lookup import ENGINES, Found, defaults, known_version
 from moesim.study.serving.presets.table import Setting, Value
+
+THE_SCENARIO = "the scenario"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +43,9 @@ class Preset:
     """What `memory_fraction` is a share of."""
     reserve_output: bool
     exchange: Literal["allgather_reducescatter", "deepep"]
-    chunked_prefill: bool = True
-    prefix_cache: bool = False
+    prefix_caching: bool = False
     graph_batch: int = 0
     """Largest batch with a captured CUDA graph; 0: none."""
-    async_scheduling: bool = False
-    """Whether the host prepares an iteration beside the one before it."""
-    habit: str = ""
-    """How its scheduler goes about it, in words."""
     resolved: tuple[Resolved, ...] = ()
     """Each default with its source."""
 
@@ -76,7 +72,8 @@ def preset_at(
                       dp=cut.dp, pp=cut.pp)  # fmt: skip
     table = defaults(name, found.version)
     values = {key: one.at(setting) for key, one in table.items()}
-    resolved = tuple(Resolved(key, values[key], one.source) for key, one in table.items())
+    rows = {key: Resolved(key, values[key], one.source) for key, one in table.items()}
+    resolved = (rows | {"exchange": _exchange(rows["exchange"], cut)}).values()
     return Preset(
         name=name, version=found.version, note=found.note, software=name,
         batching=cast("Batching", values["batching"]),
@@ -86,26 +83,16 @@ def preset_at(
         memory_of=cast("MemoryOf", values["memory_of"]),
         reserve_output=bool(values["reserve_output"]),
         exchange=cast("Literal['allgather_reducescatter', 'deepep']", values["exchange"]),
-        chunked_prefill=bool(values["chunked_prefill"]),
-        prefix_cache=bool(values["prefix_cache"]), graph_batch=int(values["graph_batch"]),
-        async_scheduling=bool(values["async_scheduling"]), habit=str(values["habit"]),
-        resolved=resolved,
+        prefix_caching=bool(values["prefix_caching"]), graph_batch=int(values["graph_batch"]),
+        resolved=tuple(resolved),
     )  # fmt: skip
 
 
-def resolved_values(preset: Preset, asked: EngineSpec) -> dict[str, Resolved]:
-    """Return every setting as the engine runs: what the scenario says, else the default.
-
-    Each with its source, in the order of the tables.
-    """
-    found = {one.name: one for one in preset.resolved}
-    for key in found:
-        given = getattr(asked, key, None)
-        if given is not None:
-            found[key] = Resolved(key, given, "the scenario")
-    version = preset.version if not preset.note else f"{preset.version} ({preset.note})"
-    head = {"engine": Resolved("engine", f"{preset.name} {version}", "the scenario")}
-    return head | found
+def _exchange(default: Resolved, cut: ServingParallelSpec) -> Resolved:
+    """Return how tokens reach experts, which serving.parallel may say."""
+    if cut.dp == 1:
+        return Resolved(default.name, "none", "no effect with dp 1")
+    return default if cut.exchange is None else Resolved(default.name, cut.exchange, THE_SCENARIO)
 
 
 NAMES = tuple(ENGINES)

@@ -155,7 +155,7 @@ def rules_of(scenario: ServingScenario, preset: Preset, blocks: int) -> EngineRu
     """Return the engine's rules where the cache has so many blocks."""
     asked = scenario.serving.engine
     reserve = preset.reserve_output if asked.reserve_output is None else asked.reserve_output
-    caching = preset.prefix_cache if asked.prefix_caching is None else asked.prefix_caching
+    caching = preset.prefix_caching if asked.prefix_caching is None else asked.prefix_caching
     return EngineRules(
         batching=asked.batching or preset.batching,
         max_sequences=asked.max_sequences or preset.max_sequences,

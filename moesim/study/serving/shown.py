@@ -2,8 +2,8 @@
 
 from dataclasses import asdict
 
-from moesim.study.serving.engines import resolved_values
 from moesim.study.serving.resolve import Serving
+from moesim.study.serving.settings import resolved_values
 
 
 def kernels(run: Serving) -> list[dict[str, str]]:

@@ -75,14 +75,13 @@ VERSIONS = {
             "memory_of": Default("static", "weights and cache; activations come on top"),
             "chunked_prefill": Default(True),
             "reserve_output": Default(False),
-            "prefix_cache": Default(True, f"radix cache; {UNCHECKED}"),
+            "prefix_caching": Default(True, f"radix cache; {UNCHECKED}"),
             "graph_batch": Default(160, f"cuda_graph_max_bs; {UNCHECKED}"),
             "exchange": Default("allgather_reducescatter"),
             "async_scheduling": Default(True, f"overlap schedule; {UNCHECKED}"),
             "habit": Default(
-                "prompts alone before decoding, while a share of the outputs still to come is "
-                "expected to fit (new_token_ratio 0.7, falling); else the longest waiting are "
-                "retracted"
+                "a prompt is taken while a share of the outputs still to come is expected to fit "
+                "(new_token_ratio 0.7, falling); who has put out the least is retracted first"
             ),
         },
     ),
@@ -95,12 +94,6 @@ VERSIONS = {
         },
     ),
     "0.5.9": Version(released="2026-02", changes={}),
-    "0.5.23": Version(
-        released="2026-11",
-        changes={
-            "block_tokens": Default(1, "sglang 0.5.23, server_args.py, page_size"),
-            "token_budget": Default(_chunk, "sglang 0.5.23, server_args.py, chunked_prefill_size"),
-        },
-    ),
+    "0.5.23": Version(released="2026-11", changes={}),
 }
 """Releases, oldest first."""

@@ -41,16 +41,13 @@ VERSIONS = {
             "memory_of": Default("all"),
             "chunked_prefill": Default(False, f"on only above 32k of model length; {UNCHECKED}"),
             "reserve_output": Default(False),
-            "prefix_cache": Default(False),
+            "prefix_caching": Default(False),
             "graph_batch": Default(256, f"captured: 1, 2, 4, 8, then every 8 to 256; {UNCHECKED}"),
             "exchange": Default(
                 "allgather_reducescatter", f"naive broadcasts: near it; {UNCHECKED}"
             ),
             "async_scheduling": Default(False),
-            "habit": Default(
-                "prompts whole and before decoding; who finds no block is preempted, the last "
-                "first, and computed again"
-            ),
+            "habit": Default("a prompt longer than the token budget is refused, not cut"),
         },
     ),
     "0.8": Version(
@@ -60,12 +57,9 @@ VERSIONS = {
             "max_sequences": Default(256),
             "token_budget": Default(_budget),
             "chunked_prefill": Default(True),
-            "prefix_cache": Default(True),
+            "prefix_caching": Default(True),
             "graph_batch": Default(512, f"captured: 1, 2, 4, then every 8 to 512; {UNCHECKED}"),
-            "habit": Default(
-                "decoding first, prompts in what is left of the budget, in order of arrival; who "
-                "finds no block is preempted, the last first, and computed again"
-            ),
+            "habit": Default(""),
         },
     ),
     "0.10": Version(
@@ -79,7 +73,11 @@ VERSIONS = {
     "0.12": Version(
         released="2025-12",
         changes={
-            "graph_batch": Default(512, f"min(2 * max_num_seqs, 512); {UNCHECKED}"),
+            "graph_batch": Default(
+                512,
+                f"512 at most; the engine stops at 2 * max_num_seqs, which is beyond any batch; "
+                f"{UNCHECKED}",
+            ),
         },
     ),
     "0.15": Version(
@@ -93,7 +91,7 @@ VERSIONS = {
             "token_budget": Default(_budget_tiers, _CITED),
             "max_sequences": Default(_sequences, _CITED),
             "memory_fraction": Default(0.92, "vllm 0.33.0, vllm/engine/arg_utils.py"),
-            "prefix_cache": Default(True, "vllm 0.33.0, vllm/engine/arg_utils.py"),
+            "prefix_caching": Default(True, "vllm 0.33.0, vllm/engine/arg_utils.py"),
             "exchange": Default(
                 "allgather_reducescatter", "vllm 0.33.0, --all2all-backend's default"
             ),

@@ -6,10 +6,9 @@ import pytest
 
 from moesim.hardware.device import Device, device
 from moesim.hardware.profiles import load_accelerator
-from moesim.spec.serving.engine import EngineSpec
 from moesim.spec.serving.parallel import ServingParallelSpec
 from moesim.spec.validate import read_document
-from moesim.study.serving.engines import preset_of, resolved_values
+from moesim.study.serving.engines import preset_of
 from moesim.study.serving.presets.lookup import ENGINES, known_version, published_engine
 from tests.shared_files import shared
 
@@ -39,7 +38,7 @@ def test_vllm_by_memory(gib: float, name: str, budget: int, sequences: int) -> N
 def test_versions_differ_where_the_engine_changed() -> None:
     v0, v1 = preset_of("vllm", H100, "0.6.3"), preset_of("vllm", H100, "0.8.4")
     assert (v0.batching, v1.batching) == ("prefill_first", "mixed")
-    assert (v0.prefix_cache, v1.prefix_cache) == (False, True)
+    assert (v0.prefix_caching, v1.prefix_caching) == (False, True)
     assert preset_of("vllm", H100, "0.8.4").max_sequences == 256
     assert preset_of("vllm", H100, "0.10.2").max_sequences == 1024
     assert preset_of("vllm", H100, "0.15.1").memory_fraction == 0.9
@@ -122,13 +121,3 @@ def test_every_release_has_every_default_with_a_source() -> None:
             found = preset_of(name, H100, version)
             assert found.resolved
             assert all(one.source for one in found.resolved), (name, version)
-
-
-def test_resolved_values_say_what_the_scenario_changed() -> None:
-    asked = EngineSpec(name="vllm", version="0.19.0", max_sequences=7)
-    found = resolved_values(preset_of("vllm", H100, "0.19.0"), asked)
-    assert (found["max_sequences"].value, found["max_sequences"].source) == (7, "the scenario")
-    assert found["token_budget"].value == 8192
-    assert found["engine"].value == (
-        "vllm 0.17 (vllm 0.19.0: defaults of 0.17, the last known release before it)"
-    )
