@@ -26,6 +26,7 @@ from moesim.spec.validate import build
 from moesim.spec.yaml_text import Document
 from moesim.study.imports import cluster_of
 from moesim.study.serving.engines import Resolved
+from moesim.study.serving.presets.lookup import known_version
 from moesim.study.serving.resolve import resolve
 from moesim.study.serving.settings import resolved_values
 
@@ -67,6 +68,7 @@ def import_engine(source: EngineSource, wanted: Wanted) -> EngineImport:
     """Return the command line in `source` as a serving scenario. Raises ScenarioError."""
     cluster = cluster_of(wanted.accelerator)
     read = read_engine(source)
+    _check_version(read.dialect.engine, wanted.version)
     model, found = _model(read, wanted, source.file)
     facts = replace(
         _facts(load_model(model), found, read.model), acceptance=_acceptance(wanted, read.reading)
@@ -92,6 +94,13 @@ def import_engine(source: EngineSource, wanted: Wanted) -> EngineImport:
         read=read, scenario=scenario_text(entries, _comment(read, source.engine)),
         resolved=resolved, trouble=trouble,
     )  # fmt: skip
+
+
+def _check_version(engine: str, version: str | None) -> None:
+    try:
+        known_version(engine, version)
+    except ValueError as error:
+        raise ScenarioError([Problem("--engine-version", str(error))]) from None
 
 
 def _copies(count: int) -> str:

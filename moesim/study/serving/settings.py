@@ -55,6 +55,15 @@ def resolved_values(preset: Preset, asked: EngineSpec) -> dict[str, Resolved]:
     return {one.name: one for one in rows}
 
 
+def not_modelled(found: Mapping[str, Resolved]) -> list[str]:
+    """Return the settings that are not simulated, in words."""
+    return [
+        f"{one.name}, {'yes' if one.value is True else 'no' if one.value is False else one.value}"
+        for one in found.values()
+        if one.source.startswith(NOT_MODELLED)
+    ]
+
+
 def _engine(preset: Preset, asked: EngineSpec) -> Resolved:
     version = preset.version if not preset.note else f"{preset.version} ({preset.note})"
     newest = asked.version is None

@@ -193,7 +193,9 @@ def test_a_model_by_another_name() -> None:
 
 
 def test_an_unknown_version_is_told() -> None:
-    assert "no version" in imported("vllm", DEEPSEEK, version="latest").trouble
+    message = refused("vllm", DEEPSEEK, version="latest")
+    assert "--engine-version: 'latest' is no version of vllm such as 0.33" in message
+    assert "older than all known: 0.6" in refused("vllm", DEEPSEEK, version="0.2.7")
 
 
 def test_no_argument_is_in_two_classes() -> None:
