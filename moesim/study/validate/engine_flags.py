@@ -22,8 +22,8 @@ class FlagsRead:
     formats: dict[str, str] = field(default_factory=dict)
     """Keys of FormatsSpec."""
     features: dict[str, Any] = field(default_factory=dict)
-    """Understood, without a key of EngineSpec: prefix_cache, max_model_tokens, cache_blocks,
-    graph_batch, stream_interval, draft_tokens, async_scheduling."""
+    """Understood, without a key of EngineSpec: cache_blocks, and graph_batch, whose sizes are the
+    engine's own."""
     assumed: list[str] = field(default_factory=list)
     """What was not understood or not used, a sentence each."""
 
@@ -137,12 +137,15 @@ def _real(key: str) -> Rule:
     return rule
 
 
-def _feature(name: str, value: Any = None) -> Rule:
-    """A feature with a number in the text, or with a value of its own."""
+def _graph_batch(found: "re.Match[str]", read: FlagsRead, known: _Known) -> None:
+    del known
+    read.features["graph_batch"] = int(found[1])
 
+
+def _caching(*, on: bool) -> Rule:
     def rule(found: "re.Match[str]", read: FlagsRead, known: _Known) -> None:
-        del known
-        read.features[name] = int(found[1]) if value is None else value
+        del found, known
+        read.engine["prefix_caching"] = on
 
     return rule
 
@@ -206,6 +209,9 @@ def _blocks(found: "re.Match[str]", read: FlagsRead, known: _Known) -> None:
 
 
 _KERNELS = "which kernel is used; times are those of the profile"
+_HOST = "not modelled: the host's time per iteration is that of the software profile"
+_ALONE = "not modelled: each token is sent alone"
+_PLAIN = "how many are accepted is not stated: plain decoding"
 _RULES: tuple[tuple[str, Rule], ...] = (
     (r"max_num_seqs ?=? ?(\d+)", _whole("max_sequences")),
     (r"max_num_seqs ?=? ?concurrency", _sequences_as_load),
@@ -223,22 +229,22 @@ _RULES: tuple[tuple[str, Rule], ...] = (
     (r"free_gpu_mem(?:ory)?_fraction ?=? ?([01]?\.\d+)", _real("memory_fraction")),
     (r"block_size ?=? ?(\d+)", _whole("block_tokens")),
     (r"(\d+) KV blocks of (\d+)", _blocks),
-    (r"max_model_len ?=? ?(\d+)", _feature("max_model_tokens")),
-    (r"max_concurrency (\d+)", _feature("max_concurrency")),
+    (r"max_model_len ?=? ?(\d+)", _whole("max_model_tokens")),
+    (r"max_concurrency (\d+)", _noted("not used: the row says what is in flight")),
     (r"KV (?:fp8|fp8_e4m3)", _formats(cache="fp8")),
     (r"KV (?:bf16|fp16|auto ?(?:\((?:bf16|fp16)\))?)", _formats(cache="bf16")),
     (r"MXFP4 via Marlin \(w4a16\)", _formats(experts="w4a16_mxfp4")),
     (r"MXFP4 weights x MXFP8 activations(?: \(.*\))?", _formats(experts="w4a8_mxfp4_mxfp8")),
-    (r"(?:prefix cach(?:e|ing)|radix cache|block reuse) off", _feature("prefix_cache", False)),
-    (r"(?:prefix cach(?:e|ing)|radix cache|block reuse) on", _feature("prefix_cache", True)),
+    (r"(?:prefix cach(?:e|ing)|radix cache|block reuse) off", _caching(on=False)),
+    (r"(?:prefix cach(?:e|ing)|radix cache|block reuse) on", _caching(on=True)),
     (r"chunked prefill on", _nothing),
     (r"other defaults", _nothing),
-    (r"defaults \(radix cache on", _feature("prefix_cache", True)),
+    (r"defaults \(radix cache on", _caching(on=True)),
     (r"random prompts\)?", _nothing),
-    (r"cuda-graph batch (\d+)", _feature("graph_batch")),
-    (r"async scheduling", _feature("async_scheduling", True)),
-    (r"stream_interval (\d+)(?: \(fp4\) / \d+ \(fp8\))?", _feature("stream_interval")),
-    (r"MTP (\d+) speculative tokens", _feature("draft_tokens")),
+    (r"cuda-graph batch (\d+)", _graph_batch),
+    (r"async scheduling", _noted(_HOST)),
+    (r"stream_interval (\d+)(?: \(fp4\) / \d+ \(fp8\))?", _noted(_ALONE)),
+    (r"MTP (\d+) speculative tokens", _noted(_PLAIN)),
     (r"trtllm-bench throughput", _nothing),
     (r"fused allreduce\+rmsnorm", _noted(_KERNELS)),
     (r"(?:trtllm_mla|flashinfer) attention", _noted(_KERNELS)),

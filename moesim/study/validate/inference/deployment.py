@@ -12,6 +12,7 @@ from moesim.errors import ProfileError, ScenarioError
 from moesim.model.architecture import Architecture
 from moesim.sim.serving.rules import EngineRules
 from moesim.spec.cases import CaseFile
+from moesim.spec.engines.graph_sizes import captured
 from moesim.spec.serving.scenario import ServingScenario
 from moesim.spec.validate import build
 from moesim.spec.yaml_text import Document
@@ -122,6 +123,8 @@ def scenario_of(said: Said, architecture: Architecture, cut: dict[str, int]) -> 
     for one in flags.assumed:
         said.assume(one)
     version = _version(said, name)
+    if (largest := flags.features.get("graph_batch")) is not None:
+        flags.engine["graph_sizes"] = list(captured(name, largest))
     return {
         "model": _STAND_IN,
         "cluster": {"profile": profile, "devices": cut["tp"] * cut["dp"] * cut["pp"]},

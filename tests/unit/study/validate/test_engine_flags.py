@@ -14,27 +14,38 @@ TEXTS: list[tuple[str, dict[str, Any], dict[str, str], dict[str, Any]]] = [
     (
         "max_num_batched_tokens 8192, max_num_seqs=concurrency, gpu_mem_util 0.9, prefix cache "
         "off, MXFP4 via Marlin (w4a16), KV auto(bf16)",
-        {"token_budget": 8192, "max_sequences": 64, "memory_fraction": 0.9},
+        {
+            "token_budget": 8192,
+            "max_sequences": 64,
+            "memory_fraction": 0.9,
+            "prefix_caching": False,
+        },
         {"experts": "w4a16_mxfp4", "cache": "bf16"},
-        {"prefix_cache": False},
+        {},
     ),
     (
-        "radix cache off, chunked prefill 32768, mem_fraction 0.82, stream_interval 10",
-        {"token_budget": 32768, "memory_fraction": 0.82},
+        "radix cache off, chunked prefill 32768, mem_fraction 0.82",
+        {"token_budget": 32768, "memory_fraction": 0.82, "prefix_caching": False},
         {},
-        {"prefix_cache": False, "stream_interval": 10},
+        {},
     ),
     (
         f"max_num_seqs 128, max_num_batched_tokens 2048, {_AT_WORK}",
-        {"max_sequences": 128, "token_budget": 2048, "memory_fraction": 0.9},
+        {
+            "max_sequences": 128,
+            "token_budget": 2048,
+            "memory_fraction": 0.9,
+            "max_model_tokens": 4096,
+            "prefix_caching": True,
+        },
         {},
-        {"max_model_tokens": 4096, "prefix_cache": True},
+        {},
     ),
     (
         "2588 KV blocks of 16, max_num_seqs 256, max_model_len 32768",
-        {"block_tokens": 16, "max_sequences": 256},
+        {"block_tokens": 16, "max_sequences": 256, "max_model_tokens": 32768},
         {},
-        {"cache_blocks": 2588, "max_model_tokens": 32768},
+        {"cache_blocks": 2588},
     ),
     (
         "KV fp8, max_num_batched_tokens 2*ISL, gpu_mem_util 0.90",
@@ -48,8 +59,7 @@ TEXTS: list[tuple[str, dict[str, Any], dict[str, str], dict[str, Any]]] = [
         {"cache": "fp8"},
         {"graph_batch": 128},
     ),
-    ("MTP 3 speculative tokens", {}, {}, {"draft_tokens": 3}),
-    ("defaults (radix cache on, random prompts)", {}, {}, {"prefix_cache": True}),
+    ("defaults (radix cache on, random prompts)", {"prefix_caching": True}, {}, {}),
 ]
 
 
@@ -73,6 +83,21 @@ def test_what_has_no_effect_is_an_assumption() -> None:
         "TRTLLM MoE backend: which kernel is used; times are those of the profile",
         "engine flag not understood, default taken: frobnicate 3",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("MTP 3 speculative tokens", "how many are accepted is not stated: plain decoding"),
+        ("async scheduling", "not modelled: the host's time per iteration"),
+        ("stream_interval 10 (fp4) / 30 (fp8)", "not modelled: each token is sent alone"),
+        ("max_concurrency 5120", "not used: the row says what is in flight"),
+    ],
+)
+def test_what_is_known_and_has_no_key_is_an_assumption(text: str, words: str) -> None:
+    read = read_flags(text)
+    assert (read.engine, read.features) == ({}, {})
+    assert read.assumed[0].startswith(f"{text}: {words}")
 
 
 def test_missing_row_values_are_assumptions() -> None:
