@@ -147,22 +147,24 @@ def _content(file: Path) -> str:
     return file.read_text(encoding="utf-8", errors="replace")
 
 
-_IN_WORDS = {"scheduler": "Its scheduler", "habit": "Its habit that is not modelled"}
+_IN_WORDS = ("scheduler", "habit")
+"""Settings that are sentences: below the table."""
 
 
 def _explain(found: "EngineImport") -> None:
     from moesim.spec.engines.read import engine_fates
 
     print_table([{"argument": one.argument, "effect": one.kind, "became": one.became}
-                 for one in engine_fates(found.read)])  # fmt: skip
+                 for read in found.reads for one in engine_fates(read)])  # fmt: skip
     if found.resolved:
         typer.echo("\nSettings of the engine as they run")
         print_table([{"setting": one.name, "value": str(one.value), "source": one.source}
-                     for one in found.resolved if one.name not in _IN_WORDS])  # fmt: skip
+                     for one in found.resolved if not one.name.endswith(_IN_WORDS)])  # fmt: skip
         for one in found.resolved:
-            if one.name in _IN_WORDS:
-                typer.echo(f"{_IN_WORDS[one.name]}: {one.value}")
-    notes = found.read.reading.notes
+            if one.name.endswith(_IN_WORDS):
+                left = " (not modelled)" if one.source.startswith("not modelled") else ""
+                typer.echo(f"{one.name}{left}: {one.value}")
+    notes = [note for read in found.reads for note in read.reading.notes]
     if notes:
         typer.echo("\nNotes")
     for note in notes:

@@ -25,6 +25,8 @@ class ModelFacts:
     acceptance: tuple[float, ...] | None = None
     """Shares of guesses that are accepted, as who imports says: one, or one by place; empty for
     plain decoding, None where nothing is said."""
+    both_sides: bool = False
+    """Whether prefill and decode have a command each, of which this is one."""
 
 
 def switched(reading: Reading, name: str, default: bool | None = None) -> bool | None:

@@ -4,7 +4,9 @@ A command line starts one side, prefill or decode; the other has its own. What t
 written as a pool to paste, and the scenario itself is of replicas that do both.
 """
 
-from moesim.spec.engines.facts import object_of, say_else, switched
+import re
+
+from moesim.spec.engines.facts import ModelFacts, object_of, say_else, switched
 from moesim.spec.megatron.reading import Reading, yaml_value
 
 _ROUTER = "serving.cluster.router"
@@ -26,7 +28,7 @@ def _ranks(reading: Reading) -> int:
     return 1 if found is None else int(found.value)
 
 
-def read_vllm_fleet(reading: Reading) -> None:
+def read_vllm_fleet(reading: Reading, facts: ModelFacts) -> None:
     """Dense replicas of vLLM get requests by their load; a KV connector may make one side."""
     name = "data-parallel-size"
     if reading.count(name, 1) > 1 and _ranks(reading) == 1 and not reading.has(
@@ -43,7 +45,7 @@ def read_vllm_fleet(reading: Reading) -> None:
         reading.wrong(transfer, "kv_role must be kv_producer, kv_consumer or kv_both, "
                       f"not '{role}'")  # fmt: skip
     elif role in _SIDES:
-        _one_side(reading, transfer, _SIDES[role])
+        _one_side(reading, facts, transfer, _SIDES[role])
     elif connector in ("NixlConnector", "P2pNcclConnector", "MooncakeConnector"):
         reading.say(transfer, f"not modelled: {_ELSEWHERE}; which side this is the proxy decides: "
                     "see serving.cluster.disaggregation")  # fmt: skip
@@ -51,7 +53,7 @@ def read_vllm_fleet(reading: Reading) -> None:
         reading.say(transfer, "not modelled: a cache beside the devices' own")
 
 
-def read_sglang_fleet(reading: Reading) -> None:
+def read_sglang_fleet(reading: Reading, facts: ModelFacts) -> None:
     """Which of the data parallel replicas a request goes to, and which side this is."""
     method = "load-balance-method"
     word = reading.word(method, "auto")
@@ -71,7 +73,7 @@ def read_sglang_fleet(reading: Reading) -> None:
     if side is None:
         reading.say(mode, "no effect: null, replicas do both")
     else:
-        _one_side(reading, mode, side)
+        _one_side(reading, facts, mode, side)
 
 
 def _read_router(reading: Reading) -> None:
@@ -97,7 +99,7 @@ def _read_delay(reading: Reading) -> None:
         say_else(reading, one, f"no effect without --{name} and attention data parallel ranks")
 
 
-def read_trtllm_fleet(reading: Reading) -> None:
+def read_trtllm_fleet(reading: Reading, facts: ModelFacts) -> None:
     """attention_dp_config and the side of a disaggregated server."""
     if switched(reading, _ENABLED) and _ranks(reading) > 1:
         steps = reading.count(_TIMEOUT, 50)
@@ -114,10 +116,26 @@ def read_trtllm_fleet(reading: Reading) -> None:
     role = "server-role"
     side = _SIDES.get(reading.word(role, "").lower())
     if side is not None:
-        _one_side(reading, role, side)
+        _one_side(reading, facts, role, side)
 
 
-def _one_side(reading: Reading, name: str, side: str) -> None:
+def side_of(command: str) -> str:
+    """Return which side a command line is; empty for one that does both."""
+    found = _SIDE.search(command)
+    return "" if found is None else _SIDES[found[1].lower()]
+
+
+_SIDE = re.compile(
+    r"(?:--disaggregation[-_]mode[= ]|--server[-_]role[= ]|kv[-_]role\W+)"
+    rf"({'|'.join(_SIDES)})\b", re.IGNORECASE,
+)  # fmt: skip
+
+
+def _one_side(reading: Reading, facts: ModelFacts, name: str, side: str) -> None:
+    if facts.both_sides:
+        reading.mapped.add(name)
+        reading.say(name, f"serving.cluster.{side}")
+        return
     reading.say(name, f"not modelled: this is the {side} side alone, {_ELSEWHERE}; the notes say "
                 "how to put both sides together")  # fmt: skip
     other = "decode" if side == "prefill" else "prefill"
@@ -131,7 +149,9 @@ def _one_side(reading: Reading, name: str, side: str) -> None:
     ]
 
 
-_NO_PREFILL = ("balance_steps", "graphs", "graph_sizes", "speculative")
+NOT_OF = {"prefill": ("balance_steps", "graphs", "graph_sizes", "speculative"),
+          "decode": ("prefix_caching",)}  # fmt: skip
+"""Keys of an engine that have no effect on one side."""
 
 
 def _pool(reading: Reading, side: str) -> list[str]:
@@ -144,8 +164,8 @@ def _pool(reading: Reading, side: str) -> list[str]:
             key.removeprefix(start): entry.value
             for key, entry in reading.scenario.items() if key.startswith(start)
         }  # fmt: skip
-        left = _NO_PREFILL if side == "prefill" else ("prefix_caching",)
-        keys = {key: value for key, value in keys.items() if key.partition(".")[0] not in left}
+        keys = {key: value for key, value in keys.items()
+                if key.partition(".")[0] not in NOT_OF[side]}  # fmt: skip
         if part == "engine":
             keys = {"name": name} | keys
         plain = {key: value for key, value in keys.items() if "." not in key}

@@ -1,13 +1,14 @@
 """From the text of an engine's command line to the keys of a serving scenario."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from moesim.errors import Problem, ScenarioError
 from moesim.spec.engines import sglang_names, trtllm_names, vllm_names
 from moesim.spec.engines.dialect import Dialect, Words, read_words, unknown_problem
 from moesim.spec.engines.facts import ModelFacts, switched
+from moesim.spec.engines.fleet import side_of
 from moesim.spec.engines.options import add_options
 from moesim.spec.engines.sglang import read_sglang
 from moesim.spec.engines.trtllm import read_trtllm
@@ -54,6 +55,8 @@ class EngineSource:
     options: tuple[str, str] | None = None
     """A YAML of arguments beside the command line, and its file's name."""
     allow_unknown: bool = False
+    side: str = ""
+    """prefill or decode: the last command of that side; left out, the last command."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +113,7 @@ def _command(source: EngineSource, dialect: Dialect) -> tuple[Word, ...]:
     commands = read_commands(source.text, source.file, source.variables)
     for words in reversed(commands):
         start = _start(words, _PROGRAMS[source.engine])
-        if start is not None:
+        if start is not None and source.side in ("", side_of(_said(words))):
             return settled(words[start:], source.file, dialect.silent_values)
     for words in commands:
         other = next((name for name, programs in _PROGRAMS.items()
@@ -120,6 +123,21 @@ def _command(source: EngineSource, dialect: Dialect) -> tuple[Word, ...]:
             raise ScenarioError([Problem("", message, source.file, words[0].line, 1)])
     loose = tuple(word for words in commands for word in words)
     return settled(loose, source.file, dialect.silent_values)
+
+
+def sides_of(source: EngineSource) -> tuple[EngineSource, ...]:
+    """Return a source for prefill and one for decode where the text has commands of both."""
+    commands = read_commands(source.text, source.file, source.variables)
+    found = {
+        side_of(_said(words)) for words in commands
+        if _start(words, _PROGRAMS[source.engine]) is not None
+    }  # fmt: skip
+    sides = ("prefill", "decode")
+    return tuple(replace(source, side=one) for one in sides) if found >= set(sides) else ()
+
+
+def _said(words: Sequence[Word]) -> str:
+    return " ".join(word.text for word in words)
 
 
 def _start(words: Sequence[Word], programs: Sequence[tuple[str, ...]]) -> int | None:

@@ -64,7 +64,7 @@ def read_sglang(reading: Reading, facts: ModelFacts) -> int:
     read_sglang_graphs(reading)
     read_sglang_guesses(reading, facts)
     _read_numbers(reading, facts)
-    read_sglang_fleet(reading)
+    read_sglang_fleet(reading, facts)
     return tp * pp * (1 if attention else dp)
 
 

@@ -44,7 +44,7 @@ def read_trtllm(reading: Reading, facts: ModelFacts) -> int:
     read_trtllm_graphs(reading)
     read_trtllm_guesses(reading, facts)
     _read_numbers(reading, facts)
-    read_trtllm_fleet(reading)
+    read_trtllm_fleet(reading, facts)
     return tp * pp
 
 

@@ -55,7 +55,7 @@ def read_vllm(reading: Reading, facts: ModelFacts) -> int:
     read_vllm_graphs(reading)
     read_vllm_guesses(reading, facts)
     _read_numbers(reading, facts)
-    read_vllm_fleet(reading)
+    read_vllm_fleet(reading, facts)
     return devices
 
 

@@ -1,7 +1,7 @@
 """What a serving run takes for granted, in sentences."""
 
 from moesim.study.serving.resolve import Serving
-from moesim.study.serving.settings import not_modelled, resolved_values
+from moesim.study.serving.settings import not_modelled, pool_settings
 
 
 def assumptions(run: Serving) -> list[str]:
@@ -13,7 +13,7 @@ def assumptions(run: Serving) -> list[str]:
         "Iterations with prompts are launched kernel by kernel, without CUDA graphs.",
         "Norms, rope and activations stream at an assumed share of the memory bandwidth.",
     ]
-    if left := not_modelled(resolved_values(engine, run.scenario.serving.engine)):
+    if left := not_modelled(pool_settings(run.scenario, run.pools[-1])):
         found.append(f"Not modelled of {engine.name} {engine.version}: {'; '.join(left)}.")
     if engine.note:
         found.append(f"{engine.name} {engine.version}: {engine.note}.")

@@ -8,7 +8,9 @@ from types import MappingProxyType
 
 from moesim.spec.engines.graph_sizes import captured
 from moesim.spec.serving.engine import EngineSpec
+from moesim.spec.serving.scenario import ServingScenario
 from moesim.study.serving.engines import THE_SCENARIO, Preset, Resolved
+from moesim.study.serving.pools import PoolRun
 from moesim.study.serving.presets.table import Value
 
 NOT_MODELLED = "not modelled"
@@ -55,13 +57,33 @@ def resolved_values(preset: Preset, asked: EngineSpec) -> dict[str, Resolved]:
     return {one.name: one for one in rows}
 
 
+def asked_of(scenario: ServingScenario, pool: str) -> EngineSpec:
+    """Return the engine that a scenario asks for in a pool, by the pool's name."""
+    own = getattr(scenario.serving.cluster, pool, None)
+    return scenario.serving.engine if own is None or own.engine is None else own.engine
+
+
+def pool_settings(scenario: ServingScenario, pool: PoolRun) -> dict[str, Resolved]:
+    """Return the settings of a pool's engine; what has no effect on one side says so."""
+    found = resolved_values(pool.engine.preset, asked_of(scenario, pool.name))
+    if pool.name == "decode":
+        found["prefix_caching"] = Resolved(
+            "prefix_caching", False, "replicas that only decode keep no prefixes of their own"
+        )
+    if pool.name == "prefill":
+        for key in ("balance_steps", "graphs", "graph_sizes", "speculative"):
+            found[key] = Resolved(key, "none", "no effect: nobody decodes here")
+    return found
+
+
 def not_modelled(found: Mapping[str, Resolved]) -> list[str]:
     """Return the settings that are not simulated, in words."""
     return [
-        f"{one.name}, {'yes' if one.value is True else 'no' if one.value is False else one.value}"
+        str(one.value) if isinstance(one.value, str)
+        else f"{one.name} ({'yes' if one.value else 'no'})"
         for one in found.values()
         if one.source.startswith(NOT_MODELLED)
-    ]
+    ]  # fmt: skip
 
 
 def _engine(preset: Preset, asked: EngineSpec) -> Resolved:

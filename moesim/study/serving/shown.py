@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from moesim.study.serving.resolve import Serving
-from moesim.study.serving.settings import resolved_values
+from moesim.study.serving.settings import pool_settings
 
 
 def kernels(run: Serving) -> list[dict[str, str]]:
@@ -42,7 +42,8 @@ def engine_values(run: Serving) -> dict[str, object]:
 
 def engine_defaults(run: Serving) -> list[dict[str, object]]:
     """Return every setting of the engine as it runs, and where that comes from."""
-    found = resolved_values(run.preset, run.scenario.serving.engine)
     return [
-        {"setting": name, "value": one.value, "source": one.source} for name, one in found.items()
+        {"pool": pool.name, "setting": name, "value": one.value, "source": one.source}
+        for pool in run.pools
+        for name, one in pool_settings(run.scenario, pool).items()
     ]

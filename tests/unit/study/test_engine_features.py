@@ -9,6 +9,7 @@ import pytest
 
 from moesim.errors import ScenarioError
 from moesim.spec.engines.read import EngineSource, engine_fates
+from moesim.spec.serving.cluster import ServingClusterSpec
 from moesim.spec.yaml_text import read_yaml
 from moesim.study.engine_imports import EngineImport, Wanted, import_engine
 
@@ -232,6 +233,8 @@ def test_one_side_says_how_to_put_both_together() -> None:
         "    parallel: {tp: 1, dp: 8}",
         "    engine: {name: sglang}",
     ]
+    text = "\n".join(["disaggregation: prefill_decode", *(line[2:] for line in pools)])
+    ServingClusterSpec.model_validate(read_yaml(text, "s.yaml").data)
 
 
 @pytest.mark.parametrize(
@@ -252,3 +255,51 @@ def test_a_cache_beside_is_no_side() -> None:
     config = '{"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"}'
     text = f"{SMALL} --kv-transfer-config '{config}'"
     assert "a cache beside" in fates("vllm", text)[f"--kv-transfer-config {config}"][1]
+
+
+BOTH = f"""
+{RANKS} --disaggregation-mode prefill --chunked-prefill-size 65536 --host a &
+{SGLANG} --disaggregation-mode=decode --disable-cuda-graph --max-running-requests 64
+"""
+
+
+def test_both_sides_of_a_script_are_pools() -> None:
+    """A prefill replica of 8 ranks (65,536 / 8 tokens each) beside a decode replica of tp 8."""
+    found = imported("sglang", BOTH, devices=32)
+    data = read_yaml(found.scenario, "s.yaml").data
+    assert data["cluster"]["devices"] == 32
+    assert data["serving"]["cluster"] == {
+        "disaggregation": "prefill_decode",
+        "prefill": {
+            "replicas": 2,
+            "engine": {"name": "sglang", "token_budget": 8192},
+            "parallel": {"tp": 1, "dp": 8},
+        },
+        "decode": {
+            "replicas": 2,
+            "engine": {"name": "sglang", "max_sequences": 64, "graphs": False},
+            "parallel": {"tp": 8},
+        },
+    }
+    assert data["serving"]["formats"] == {"weights": "fp8_block128"}
+    assert found.trouble == ""
+    said = {one.name: one.value for one in found.resolved}
+    assert (said["prefill token_budget"], said["decode max_sequences"]) == (8192, 64)
+    assert (said["prefill prefix_caching"], said["decode prefix_caching"]) == (True, False)
+    assert said["prefill graphs"] == "none"
+    became = {fate.argument: fate.became for fate in engine_fates(found.reads[0])}
+    assert became["--tp-size 8"] == "serving.cluster.prefill.parallel.tp: 1"
+    assert [read.reading.notes for read in found.reads] == [[], []]
+    assert "not modelled" not in {fate.kind for read in found.reads for fate in engine_fates(read)}
+
+
+def test_both_sides_serve_one_model() -> None:
+    other = BOTH.replace("DeepSeek-R1 --tp 8 --disaggregation-mode=d", "DeepSeek-V3.2 --tp 8 "
+                         "--disaggregation-mode=d")  # fmt: skip
+    assert other != BOTH
+    assert "must have one model" in refused("sglang", other)
+
+
+def test_of_two_commands_of_one_side_the_last_counts() -> None:
+    text = BOTH.replace("=decode", "=prefill")
+    assert "serving.cluster" in " ".join(imported("sglang", text).read.reading.notes)
