@@ -111,7 +111,8 @@ def _run(options: Options, engine: str) -> None:
 def _import(options: Options, engine: str) -> "EngineImport":
     from moesim.cli.import_megatron import read_variables
     from moesim.spec.engines.read import EngineSource
-    from moesim.study.engine_imports import Wanted, import_engine
+    from moesim.study.engine_imports import import_engine
+    from moesim.study.engine_workload import Wanted
 
     text, file, beside = _texts(options)
     source = EngineSource(

@@ -12,7 +12,7 @@ from moesim.errors import MoesimError, Problem, ScenarioError, nearest
 from moesim.model.architecture import Architecture, LinearAttention, MoeFfn
 from moesim.model.named import load_model, named_models
 from moesim.spec.engines.checkpoints import Checkpoint, checkpoint
-from moesim.spec.engines.facts import ModelFacts, tokens
+from moesim.spec.engines.facts import ModelFacts
 from moesim.spec.engines.fleet import NOT_OF
 from moesim.spec.engines.guesses import guesses_anything
 from moesim.spec.engines.read import (
@@ -29,31 +29,12 @@ from moesim.spec.megatron.write import plain, scenario_text
 from moesim.spec.serving.scenario import ServingScenario
 from moesim.spec.validate import build
 from moesim.spec.yaml_text import Document
+from moesim.study.engine_workload import Wanted, imported_workload
 from moesim.study.imports import cluster_of
 from moesim.study.serving.engines import Resolved
 from moesim.study.serving.presets.lookup import known_version
 from moesim.study.serving.resolve import resolve
 from moesim.study.serving.settings import pool_settings
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What the command line of moesim adds."""
-
-    accelerator: str
-    """An accelerator or a cluster profile."""
-    name: str = "imported"
-    devices: int | None = None
-    """Left out: one deployment."""
-    version: str | None = None
-    """Of the engine; left out, the newest known."""
-    model: str | None = None
-    """The model in place of the checkpoint that is named: of the catalogue, or a file."""
-    prompt_tokens: int = 1024
-    output_tokens: int = 1024
-    in_flight: int = 64
-    acceptance: str | None = None
-    """Shares of guesses that are accepted: one, one by place with commas, or `none`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +74,7 @@ def import_engine(source: EngineSource, wanted: Wanted) -> EngineImport:
         **_engine(first.read, wanted, "serving.engine"),
     }
     entries |= _both(parts, devices // own, wanted) or first.read.reading.scenario
-    entries |= _workload(first.read.reading, wanted)
+    entries |= imported_workload(first.read.reading, wanted)
     resolved, trouble = _resolved(build(ServingScenario, Document(plain(entries))))
     reads = tuple(part.read for part in parts)
     return EngineImport(
@@ -245,39 +226,6 @@ def _head(wanted: Wanted, model: str, said: str, cluster: str) -> dict[str, Entr
         "model": Entry(value=model, why=f"{said}, by --as-model" if wanted.model else said),
         "cluster.profile": Entry(value=cluster, why=""),
     }
-
-
-_LONGEST = ("max-model-len", "context-length", "max-seq-len")
-
-
-def _workload(reading: Reading, wanted: Wanted) -> dict[str, Entry]:
-    """Write a closed loop; shorter where the engine's longest request is."""
-    names = [one for one in _LONGEST if reading.has(one)]
-    longest = tokens(reading, names[0]) if names else None
-    prompt, output = wanted.prompt_tokens, wanted.output_tokens
-    why = "moesim's choice, not of the command line: change it"
-    if longest is not None and prompt + output > longest:
-        prompt, output = max(1, longest // 2), max(1, longest - longest // 2)
-        why = f"both together the longest request, {longest} tokens"
-    in_flight = _given(reading, "concurrency", wanted.in_flight)
-    requests = _given(reading, "num-requests", 10 * in_flight)
-    return {
-        "serving.workload.arrivals": Entry(value="closed", why=why),
-        "serving.workload.in_flight": Entry(value=in_flight, why=_said(reading, "concurrency")),
-        "serving.workload.requests": Entry(value=requests, why=_said(reading, "num-requests")),
-        "serving.workload.prompt": Entry(value=prompt, why="tokens"),
-        "serving.workload.output": Entry(value=output, why="tokens"),
-    }
-
-
-def _given(reading: Reading, name: str, default: int) -> int:
-    if reading.has(name):
-        reading.mapped.add(name)
-    return max(1, reading.count(name, default))
-
-
-def _said(reading: Reading, name: str) -> str:
-    return str(reading.given[name]) if reading.has(name) else ""
 
 
 def _resolved(scenario: ServingScenario) -> tuple[tuple[Resolved, ...], str]:

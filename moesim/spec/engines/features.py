@@ -115,8 +115,11 @@ def _read_vllm_sizes(reading: Reading, config: dict[str, object]) -> None:
     inner, largest = config.get("cudagraph_capture_sizes"), config.get("max_cudagraph_capture_size")
     name = new if reading.has(new) else old if reading.has(old) else ""
     sizes = whole_numbers(reading, name) if name else []
-    if isinstance(inner, list) and not sizes:
-        name, sizes = whole, [one for one in inner if isinstance(one, int)]
+    if inner is not None and not name:
+        listed = inner if isinstance(inner, list) else [inner]
+        name, sizes = whole, [one for one in listed if isinstance(one, int)]
+        if len(sizes) < len(listed):
+            reading.wrong(whole, "cudagraph_capture_sizes must be a list of whole numbers")
     limit = reading.count(most) if reading.has(most) else None
     if limit is None and isinstance(largest, int):
         limit, most = largest, whole

@@ -68,6 +68,7 @@ DIALECT = Dialect(
         constrained-json-whitespace-pattern log-requests-level crash-dump-folder
         weight-version stream-interval preferred-sampling-params nccl-port model-impl
         bucket-time-to-first-token collect-tokens-histogram config
+        router-host router-port router-log-level router-worker-startup-timeout-secs
         """
     ),
     unmodelled_flags=MappingProxyType(
@@ -115,6 +116,9 @@ DIALECT = Dialect(
             "fp8-gemm-backend": "which kernel multiplies; times are those of the profile",
             "fp4-gemm-backend": "which kernel multiplies; times are those of the profile",
             "moe-dense-tp-size": "how dense layers are cut",
+            "router-cache-threshold": "how the router weighs prefixes",
+            "router-balance-abs-threshold": "how the router weighs prefixes",
+            "router-balance-rel-threshold": "how the router weighs prefixes",
             "ep-dispatch-algorithm": "which copy of an expert a token goes to",
             "init-expert-location": "which experts lie on a rank",
             "eplb-algorithm": "how experts are copied: loads stay those of the law",

@@ -11,7 +11,8 @@ from moesim.errors import ScenarioError
 from moesim.spec.engines.read import EngineSource, engine_fates
 from moesim.spec.serving.cluster import ServingClusterSpec
 from moesim.spec.yaml_text import read_yaml
-from moesim.study.engine_imports import EngineImport, Wanted, import_engine
+from moesim.study.engine_imports import EngineImport, import_engine
+from moesim.study.engine_workload import Wanted
 
 SMALL = "vllm serve Qwen/Qwen3-8B"
 DEEPSEEK = "vllm serve deepseek-ai/DeepSeek-V3 -tp 8"
@@ -184,6 +185,8 @@ def test_none_leaves_guesses_out() -> None:
          "contradicts --enable-hierarchical-cache"),
         ("vllm", f"{SMALL} --cudagraph-capture-sizes 1 2 --max-cudagraph-capture-size 4", None,
          "must be the largest of the sizes captured, 2, not 4"),
+        ("vllm", f"""{SMALL} -cc '{{"cudagraph_capture_sizes": [1, "a"]}}'""", None,
+         "must be a list of whole numbers"),
         ("vllm", f"{SMALL} --cuda-graph-sizes a", None, "must be whole numbers such as 1 2 4 8"),
         ("sglang", f"{SGLANG} --cuda-graph-max-bs 0", None, "must be at least 1, not 0"),
         ("vllm", f"{SMALL} --max-model-len x", None, "must be a whole number such as 8192"),

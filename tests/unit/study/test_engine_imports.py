@@ -7,7 +7,8 @@ import pytest
 from moesim.errors import ScenarioError
 from moesim.spec.engines.read import DIALECTS, EngineSource, engine_fates
 from moesim.spec.yaml_text import read_yaml
-from moesim.study.engine_imports import EngineImport, Wanted, import_engine
+from moesim.study.engine_imports import EngineImport, import_engine
+from moesim.study.engine_workload import Wanted
 
 DEEPSEEK = "vllm serve deepseek-ai/DeepSeek-V3 -tp 1 -dp 8 --enable-expert-parallel"
 SGLANG = "python3 -m sglang.launch_server --model-path deepseek-ai/DeepSeek-R1 --tp 8"
