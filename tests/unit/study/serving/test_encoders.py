@@ -13,6 +13,7 @@ from moesim.model.parameters import total_params
 from moesim.sim.serving.open_loop import serve as serve_open
 from moesim.sim.serving.replica import Replica
 from moesim.sim.serving.requests import Requests, requests
+from moesim.spec.cases import Case
 from moesim.spec.load import load_serving
 from moesim.study.serving.assumptions import assumptions
 from moesim.study.serving.refused import refuse
@@ -20,7 +21,11 @@ from moesim.study.serving.resolve import Serving
 from moesim.study.serving.run import serve
 from moesim.study.serving.shown import engine_defaults
 from moesim.study.serving.simulate import simulate, times_of
+from moesim.study.validate.inference.deployment import Deployments
+from moesim.study.validate.inference.words import Said
+from moesim.study.validate.skipped import SkippedError
 from tests.unit.study.serving.served import served
+from tests.unit.study.validate.inference.test_any_words import CASE, no_file
 
 ONE = "workload: {arrivals: at_once, requests: 1, prompt: 100, output: 5}"
 
@@ -194,3 +199,9 @@ def test_the_shipped_translation_runs() -> None:
     assert gaps is not None
     least = int(gaps.first.min()) / PS_PER_S
     assert least > 2 * params / 4 / run.deployment.chip.memory_bandwidth_bytes_per_s
+
+
+def test_measured_curves_of_encoders_are_skipped_with_a_reason() -> None:
+    case = Case("curve", "serving_curve", {**CASE, "model": "t5-base"})
+    with pytest.raises(SkippedError, match="by memory alone"):
+        Deployments(no_file()).of(Said(case, {"isl": 64, "osl": 8, "tp": 1}))
