@@ -12,8 +12,9 @@ _WHY = "an encoder reads a prompt whole, to both sides"
 _KEPT = "the cache of a prompt cannot be grown by what was put out: nobody is preempted"
 
 ASSUMED = (
-    "A prompt passes the encoder whole in the iteration that also gives its first output token: "
-    "the decoder begins with one start token; a forced language tag is the first of the output.",
+    "A prompt passes the encoder whole in the iteration that also gives its first output token, "
+    "and those that decode wait for it; the decoder begins with one start token, and a forced "
+    "language tag is the first of the output.",
     "Keys and values of cross-attention, projected once from the encoder's output, take a token's "
     "place in the cache for each token of the prompt, in the same blocks as those of the output.",
     "Self-attention and cross-attention of a decode step are priced as one kernel over the tokens "

@@ -90,6 +90,10 @@ def test_memory_of_nllb_by_hand(tmp_path: Path) -> None:
     assert 4 * held.total == pytest.approx(2 * total_params(on.architecture), rel=0.01)
     assert run.memory.blocks > 0
     assert stage_cache_bytes(on) == [24 * 2 * 4 * 128 * 2]
+    # and a single one with 288 of 1,536 experts: 2 * 2048 * 8192 weights and 10,240 biases each
+    left = total_params(on.architecture) - (1536 - 288) * (2 * 2048 * 8192 + 10240)
+    assert left == pytest.approx(12.6e9, rel=0.01)
+    assert 2 * left < 32e9
 
 
 def test_nllb_does_not_fit_one_device_of_32_gb(tmp_path: Path) -> None:
