@@ -3,10 +3,12 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from moesim.cost.iteration import PS_PER_S, step_ps
 from moesim.cost.serving.encoder import EncoderTimes
+from moesim.cost.serving.exchange import all_reduce_s
 from moesim.cost.serving.memory import stage_cache_bytes, weights
 from moesim.errors import ScenarioError
 from moesim.model.parameters import total_params
@@ -16,6 +18,7 @@ from moesim.sim.serving.requests import Requests, requests
 from moesim.spec.cases import Case
 from moesim.spec.load import load_serving
 from moesim.study.serving.assumptions import assumptions
+from moesim.study.serving.groups import groups
 from moesim.study.serving.refused import refuse
 from moesim.study.serving.resolve import Serving
 from moesim.study.serving.run import serve
@@ -209,3 +212,15 @@ def test_measured_curves_of_encoders_are_skipped_with_a_reason() -> None:
     case = Case("curve", "serving_curve", {**CASE, "model": "t5-base"})
     with pytest.raises(SkippedError, match="by memory alone"):
         Deployments(no_file()).of(Said(case, {"isl": 64, "osl": 8, "tp": 1}))
+
+
+def test_groups_of_a_decode_step_with_cross_attention(tmp_path: Path) -> None:
+    """Together they are the step; three sums over ranks in a dense layer, two beside experts."""
+    keys = "parallel: {tp: 2}\n" + ONE
+    run = served(tmp_path, "switch-base-8", devices=2, serving=keys)
+    on, times = run.deployment, times_of(run.pools[0].engine)
+    for batch, parts in groups(on, times, 100).items():
+        step = step_ps(times.lines(batch), 100 * batch) / PS_PER_S
+        assert sum(parts.values()) == pytest.approx(step, rel=1e-3)
+        once = float(all_reduce_s(np.array([float(batch)]), on)[0])
+        assert parts["all-reduce"] == pytest.approx(6 * 3 * once + 6 * 2 * once)
