@@ -224,3 +224,11 @@ def test_groups_of_a_decode_step_with_cross_attention(tmp_path: Path) -> None:
         assert sum(parts.values()) == pytest.approx(step, rel=1e-3)
         once = float(all_reduce_s(np.array([float(batch)]), on)[0])
         assert parts["all-reduce"] == pytest.approx(6 * 3 * once + 6 * 2 * once)
+
+
+def test_the_shipped_switch_c_runs() -> None:
+    """158.6 GB published for the whole model, on six devices of 48 GB."""
+    found = serve(load_serving(Path("scenarios/serving-qmoe-switch-c.yaml"))).model
+    assert found.memory.fits
+    assert 6 * weights(found.outcome.run.deployment).total == pytest.approx(158.6e9, rel=0.02)
+    assert min(found.outcome.requests.finish) > 0
