@@ -55,7 +55,7 @@ def _layer(layer: Layer, tokens: Array, on: Deployment) -> dict[str, Array]:
     routed, sent = routed_s(layer, everyone, on), exchanged_s(layer, tokens, on)
     whole = bare_s + routed + sent
     ffn = layer.ffn
-    reduced = all_reduce_s(tokens, on)
+    reduced, crossed = all_reduce_s(tokens, on), int(layer.cross_attention is not None)
     if isinstance(ffn, MoeFfn):
         bare = replace(ffn, shared_width=0, parallel_dense_width=0)
         beside = bare_s - layer_s(replace(layer, ffn=bare), tokens, on)
@@ -64,10 +64,12 @@ def _layer(layer: Layer, tokens: Array, on: Deployment) -> dict[str, Array]:
             "experts": routed,
             "exchange of tokens": sent,
             "dense FFN": beside,
-            "all-reduce": reduced,
+            "all-reduce": (1 + crossed) * reduced,
         }
     else:
-        parts = {"dense FFN": _dense(layer, ffn, tokens, on), "all-reduce": 2 * reduced}
+        parts = {
+            "dense FFN": _dense(layer, ffn, tokens, on), "all-reduce": (2 + crossed) * reduced,
+        }  # fmt: skip
     rest = whole - sum(parts.values(), np.zeros_like(tokens))
     found = {"projections and norms": np.maximum(0.0, rest), **parts}
     if on.offload is not None:
