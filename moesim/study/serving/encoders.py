@@ -35,17 +35,16 @@ def for_encoder(preset: Preset, architecture: Architecture) -> Preset:
         return preset
     forced: dict[str, tuple[str | bool, str]] = {
         "batching": ("whole_prompts", _WHY), "chunked_prefill": (False, _WHY),
-        "prefix_cache": (False, _WHY), "reserve_output": (True, _KEPT),
-        "habit": ("decoding first, prompts whole through the encoder; nobody is preempted", _WHY),
+        "prefix_caching": (False, _WHY), "reserve_output": (True, _KEPT),
+        "habit": ("", _WHY),
     }  # fmt: skip
     shown = tuple(
         Resolved(one.name, *forced[one.name]) if one.name in forced else one
         for one in preset.resolved
     )
     return replace(
-        preset, batching="whole_prompts", chunked_prefill=False, prefix_cache=False,
-        reserve_output=True, habit=str(forced["habit"][0]), resolved=shown,
-    )  # fmt: skip
+        preset, batching="whole_prompts", prefix_caching=False, reserve_output=True, resolved=shown
+    )
 
 
 def refuse_encoder(scenario: ServingScenario, architecture: Architecture) -> None:
