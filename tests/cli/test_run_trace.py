@@ -9,6 +9,7 @@ from pyarrow import parquet
 from typer.testing import CliRunner
 
 from moesim.cli.main import app
+from moesim.spec.shipped import shipped
 
 HEAD = """
 name: one
@@ -108,3 +109,19 @@ def test_what_has_no_requests_or_no_place_is_said(tmp_path: Path) -> None:
     assert f"cannot write {nowhere}: No such file or directory" in lost.stderr
     told = moesim("run", str(file), "--out", str(tmp_path / "r"), "--trace", str(tmp_path / "a.b"))
     assert "serving.workload.trace replays them" in told.replace("\n", " ")
+
+
+def test_a_trace_that_is_not_there_is_named_where_it_stands(tmp_path: Path) -> None:
+    file = tmp_path / "one.yaml"
+    file.write_text(HEAD.format(devices=1, more="", workload="{trace: azure.csv}"))
+    done = CliRunner().invoke(app, ["run", str(file), "-q"])
+    assert done.exit_code == 2
+    where = f"{file}:8:14: serving.workload.trace.file: {tmp_path / 'azure.csv'}: no such file; "
+    assert done.stderr.replace("\n", " ").startswith(where)
+
+
+def test_init_brings_the_trace_of_a_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    moesim("init", "serving-mooncake-conversation-replay")
+    name = "traces/mooncake-like-conversation.jsonl"
+    assert (tmp_path / name).read_bytes() == (shipped("scenarios") / name).read_bytes()

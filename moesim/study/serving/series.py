@@ -16,6 +16,12 @@ from moesim.study.serving.simulate import ServingOutcome
 MOST = 2000
 """Points of a replica's series at most."""
 
+ALL = 20_000
+"""Points of all series together, of which each replica has its part where they are many."""
+
+LEAST = 60
+"""Points that a replica has in any case, however many there are."""
+
 
 def series(outcome: ServingOutcome) -> list[dict[str, Any]]:
     """Return the state of each replica at the ends of its iterations, thinned where they are many.
@@ -24,16 +30,19 @@ def series(outcome: ServingOutcome) -> list[dict[str, Any]]:
     """
     hits = _prefix_hits(outcome.requests)
     blocks = outcome.run.rules.blocks
+    most = max(LEAST, min(MOST, ALL // max(1, len(outcome.logs))))
     return [
-        row for number, log in enumerate(outcome.logs) for row in _of_log(number, log, blocks, hits)
+        row
+        for number, log in enumerate(outcome.logs)
+        for row in _of_log(number, log, blocks, hits, most)
     ]
 
 
 def _of_log(
-    number: int, log: Log, blocks: int, hits: tuple[Ints, Ints]
+    number: int, log: Log, blocks: int, hits: tuple[Ints, Ints], most: int
 ) -> Iterator[dict[str, Any]]:
     rows = columns(log)
-    kept = _thinned(rows)
+    kept = _thinned(rows, most)
     ends = rows["ends"]
     prompts = np.cumsum(rows["prompt_tokens"])
     outputs = np.cumsum(rows["yielded"] * rows["sequences"])
@@ -54,12 +63,12 @@ def _of_log(
         }
 
 
-def _thinned(rows: dict[str, Ints]) -> NDArray[np.int64]:
+def _thinned(rows: dict[str, Ints], most: int) -> NDArray[np.int64]:
     """Return the rows to keep: of each stretch the last, the longest queue, the fullest cache."""
     count = len(rows["ends"])
-    if count <= MOST:
+    if count <= most:
         return np.arange(count)
-    edges = np.linspace(0, count, MOST // 3 + 1).astype(int)
+    edges = np.linspace(0, count, most // 3 + 1).astype(int)
     kept = set()
     for low, high in pairwise(edges.tolist()):
         kept |= {

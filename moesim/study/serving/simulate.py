@@ -40,6 +40,7 @@ def simulate(run: Serving) -> ServingOutcome:
     can ever be served by the engine's own limits.
     """
     workload, seed = run.scenario.serving.workload, run.scenario.seed
+    _check_file(run)
     asked = drawn(workload, seed, run.scenario.file_of)
     _check_blocks(run, asked)
     asked.logs = []
@@ -75,6 +76,17 @@ def outcome(run: Serving, asked: Requests, whole: Fleet | None = None) -> Servin
 def times_of(one: Engine) -> IterationTimes:
     """Return what iterations of an engine take."""
     return iteration_times(one.deployment, host_time(one.deployment.software))
+
+
+def _check_file(run: Serving) -> None:
+    """Raise ScenarioError where the trace is not there."""
+    trace = run.scenario.serving.workload.trace
+    if trace is not None and not run.scenario.file_of(trace.file).exists():
+        raise run.scenario.error(
+            "serving.workload.trace.file",
+            f"{run.scenario.file_of(trace.file)}: no such file; a name that is no whole path is "
+            "looked for in the folder of the scenario",
+        )
 
 
 def _check_blocks(run: Serving, asked: Requests) -> None:
