@@ -1,5 +1,6 @@
 """What a serving run takes for granted, in sentences."""
 
+from moesim.study.serving.encoders import ASSUMED as ENCODER
 from moesim.study.serving.resolve import Serving
 
 
@@ -14,6 +15,8 @@ def assumptions(run: Serving) -> list[str]:
     ]
     if engine.note:
         found.append(f"{engine.name} {engine.version}: {engine.note}.")
+    if on.architecture.encoder:
+        found += ENCODER
     if on.architecture.is_moe:
         found.append(f"Experts are loaded unevenly: shares with a CV of {on.load.cv:.2g}.")
     if on.cut.redundant_experts:

@@ -8,8 +8,9 @@ import numpy as np
 from moesim.cost.curves import Array
 from moesim.cost.iteration import PS_PER_S, IterationTimes, step_ps
 from moesim.cost.serving.deployment import Deployment
-from moesim.cost.serving.exchange import all_reduce_s, brought_s
-from moesim.cost.serving.layer import embedding_s, head_s, layer_s, routed_s
+from moesim.cost.serving.exchange import all_reduce_s
+from moesim.cost.serving.layer import embedding_s, exchanged_s, head_s, layer_s, routed_s
+from moesim.cost.serving.offload import offload_s
 from moesim.cost.serving.products import gemm_s
 from moesim.model.architecture import DenseFfn, Layer, MoeFfn
 
@@ -26,7 +27,7 @@ def groups(
     """Return seconds by group of a decode iteration, for each number of BATCHES.
 
     As many decode on each attention data parallel rank, with `context_tokens` in the cache each.
-    What no group explains of an iteration is the host's.
+    What no group explains of an iteration is the host's, and what guesses add.
     """
     tokens = np.array(BATCHES, dtype=np.float64)
     parts: dict[str, Array] = {}
@@ -40,7 +41,8 @@ def groups(
         attention = step_ps(times.attention(batch), batch * context_tokens) / PS_PER_S
         own = {name: float(seconds[place]) for name, seconds in parts.items()}
         whole = times.common_ps(batch, batch, batch * on.cut.dp) / PS_PER_S
-        parts_of = {"attention": attention, **own, "host": whole - sum(own.values())}
+        rest = "host" if on.drafting is None else "guesses and host"
+        parts_of = {"attention": attention, **own, rest: whole - sum(own.values())}
         least = _ROUNDING * (whole + attention)
         found[batch] = {name: s if s > least else 0.0 for name, s in parts_of.items()}
     return found
@@ -49,24 +51,30 @@ def groups(
 def _layer(layer: Layer, tokens: Array, on: Deployment) -> dict[str, Array]:
     """Return a layer without its attention kernel by group; together they are the whole layer."""
     bare_s = layer_s(layer, tokens, on)
-    routed = routed_s(layer, tokens * on.cut.dp, on)
-    whole = bare_s + routed
+    everyone = tokens * on.cut.dp
+    routed, sent = routed_s(layer, everyone, on), exchanged_s(layer, tokens, on)
+    whole = bare_s + routed + sent
     ffn = layer.ffn
-    reduced = all_reduce_s(tokens, on)
+    reduced, crossed = all_reduce_s(tokens, on), int(layer.cross_attention is not None)
     if isinstance(ffn, MoeFfn):
         bare = replace(ffn, shared_width=0, parallel_dense_width=0)
         beside = bare_s - layer_s(replace(layer, ffn=bare), tokens, on)
         parts = {
             "router": gemm_s(tokens, ffn.num_experts, on.architecture.hidden, "bf16", on),
             "experts": routed,
-            "exchange of tokens": brought_s(tokens, ffn, on),
+            "exchange of tokens": sent,
             "dense FFN": beside,
-            "all-reduce": reduced,
+            "all-reduce": (1 + crossed) * reduced,
         }
     else:
-        parts = {"dense FFN": _dense(layer, ffn, tokens, on), "all-reduce": 2 * reduced}
+        parts = {
+            "dense FFN": _dense(layer, ffn, tokens, on), "all-reduce": (2 + crossed) * reduced,
+        }  # fmt: skip
     rest = whole - sum(parts.values(), np.zeros_like(tokens))
-    return {"projections and norms": np.maximum(0.0, rest), **parts}
+    found = {"projections and norms": np.maximum(0.0, rest), **parts}
+    if on.offload is not None:
+        found["missing experts"] = offload_s(layer, everyone, bare_s + routed, on)
+    return found
 
 
 def _dense(layer: Layer, ffn: DenseFfn, tokens: Array, on: Deployment) -> Array:

@@ -21,11 +21,13 @@ _GROUPS = {
     "dense FFN": "#2a9d8f",
     "experts": "#1f7a53",
     "router": "#8ab17d",
+    "missing experts": "#9c6644",
     "exchange of tokens": "#d1495b",
     "all-reduce": "#f28482",
     "embedding": "#9aa5b1",
     "head": "#5c677d",
     "host": "#e9c46a",
+    "guesses and host": "#e9c46a",
 }
 """Blue and green compute, red communication, yellow the device waits for the host."""
 
