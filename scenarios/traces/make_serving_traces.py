@@ -3,21 +3,23 @@
 Stand-ins, so that the replay scenarios run on any machine; the public traces are not copied here.
 Put the real files in their place:
 
-azure-like-conversation.csv, azure-like-code.csv
-    Azure/AzurePublicDataset, data/AzureLLMInferenceTrace_conv.csv and ..._code.csv (Patel et al.,
-    Splitwise, ISCA 2024). Counted in those files, of conv and code: prompts of 1155 and 2048 tokens
-    on average, median 1020 and 1469; outputs 211 and 28, median 129 and 13; 5.53 and 2.57 requests
-    a second with a CV of the gaps of 1.09 and 13.15; no prompt above 14050 and 7437, no output
-    above 1000 and 1899.
+azure-like-conversation.csv
+    Azure/AzurePublicDataset, data/AzureLLMInferenceTrace_conv.csv (Patel et al., Splitwise, ISCA
+    2024). Counted in that file: prompts of 1155 tokens on average, median 1020, 14050 at most;
+    outputs 211, 129 and 1000; 5.53 requests a second with gaps of a CV of 1.09.
 mooncake-like-conversation.jsonl
     kvcache-ai/Mooncake, FAST25-release/traces/conversation_trace.jsonl (Qin et al., FAST 2025).
-    Counted there: prompts of 12035 tokens on average, p90 over median 3.96; outputs 343; 3.40
-    requests a second; a cache without bounds finds 37.4 % of the prompt tokens; the longest prompt
-    has 126195.
+    Counted there: prompts of 12035 tokens on average, p90 over median 3.96, 126195 at most; outputs
+    343; 3.40 requests a second; all begin with the same block of 512 tokens, and 39 % of them with
+    a second block that was there before; a cache without bounds finds 37.4 % of the prompt tokens.
+    The real file does not say which requests are of one conversation; this one does.
 
 Laws: lengths are lognormal with those means and with cv^2 = (mean / median)^2 - 1, cut at the
-longest; gaps are gamma with shape 1 / CV^2. What the laws leave out: daily and hourly drift, bursts
-that last, and that long prompts come in groups. Needs moesim. Run: python make_serving_traces.py
+longest; gaps are gamma with shape 1 / CV^2. What the laws leave out: drift by the hour, bursts that
+last, that long prompts come in groups, conversations of many turns. Azure's trace of code
+completion has no stand-in, as its gaps follow no such law: their CV of 13 is of a few pauses of
+minutes.
+Needs moesim. Run: python make_serving_traces.py
 """
 
 from collections.abc import Sequence
@@ -34,10 +36,7 @@ from moesim.study.serving.workload import column, drawn
 
 Ints = NDArray[np.int64]
 
-AZURE = {
-    "conversation": ((1155, 1020, 14050), (211, 129, 1000), "5.53 /s", 1.09),
-    "code": ((2048, 1469, 7437), (28, 13, 1899), "2.57 /s", 13.15),
-}
+AZURE = ((1155, 1020, 14050), (211, 129, 1000), "5.53 /s", 1.09)
 """Mean, median and most tokens of prompts and outputs; rate; CV of the gaps."""
 
 ROWS, TALKS = 1500, 700
@@ -46,10 +45,10 @@ TURNS = [1, 1, 2, 3]
 """Turns of a conversation, each as likely. Assumed: with turns that add n tokens each, turn t finds
 (t - 1) n of its t n, so that these find 4 n of 11 n = 36 %, the answers on top."""
 
-ADDED, ADDED_CV, LONGEST = 7534, 1.47, 126195
-"""Tokens that a turn adds: 7 turns of 4 conversations have 11 ADDED + 4 * 343 of 7 * 12035 prompt
-tokens. The CV gives p90 over median as counted: sigma = ln(3.96) / 1.2816, cv^2 = exp(sigma^2) - 1.
-"""
+SYSTEM, ADDED, ADDED_CV, LONGEST = 512, 7208, 1.47, 126195
+"""Tokens of the beginning that all have, and that a turn adds: 7 turns of 4 conversations have
+7 SYSTEM + 11 ADDED + 4 * 343 of 7 * 12035 prompt tokens. The CV gives p90 over median as counted:
+sigma = ln(3.96) / 1.2816 and cv^2 = exp(sigma^2) - 1."""
 
 TALKS_PER_S = "1.94 /s"
 """3.40 requests a second, 7 in 4 conversations."""
@@ -64,9 +63,9 @@ def law(mean: float, median: float) -> dict[str, object]:
     return {"law": "lognormal", "mean": mean, "cv": round(((mean / median) ** 2 - 1) ** 0.5, 4)}
 
 
-def azure(name: str) -> str:
+def azure() -> str:
     """Return a trace as Azure writes it."""
-    prompt, output, rate, gap_cv = AZURE[name]
+    prompt, output, rate, gap_cv = AZURE
     asked = drawn(
         WorkloadSpec.model_validate({
             "arrivals": "gamma", "rate": rate, "burstiness": round(gap_cv**-2, 6),
@@ -94,11 +93,12 @@ def mooncake() -> Requests:
     workload = WorkloadSpec.model_validate({
         "rate": TALKS_PER_S, "requests": TALKS * 7 // 4,
         "prompt": {"law": "lognormal", "mean": ADDED, "cv": ADDED_CV},
-        "output": law(343, 300), "sessions": {"turns": TURNS, "longest": LONGEST},
+        "output": law(343, 300),
+        "sessions": {"turns": TURNS, "longest": LONGEST, "shared_prefix": SYSTEM},
     })  # fmt: skip
     asked = drawn(workload, seed=1)
     think = np.random.default_rng(1).exponential(THINK_S, len(asked))
-    assert asked.turn is not None and asked.prefix is not None
+    assert asked.turn is not None and asked.session is not None
     at = list(asked.arrival)
     for n in range(len(asked)):
         if asked.turn[n]:
@@ -111,6 +111,7 @@ def mooncake() -> Requests:
     return Requests(
         column(np.array(asked.prompt)[order]), column(np.array(asked.output)[order]),
         column(np.array(at)[order]), prefix=blocks(asked, order),
+        session=column(np.array(asked.session)[order]), turn=column(np.array(asked.turn)[order]),
     )  # fmt: skip
 
 
@@ -133,8 +134,7 @@ def blocks(asked: Requests, order: Ints) -> list[tuple[int, ...]]:
 def main() -> None:
     """Write the files beside this one."""
     folder = Path(__file__).parent
-    for name in AZURE:
-        (folder / f"azure-like-{name}.csv").write_bytes(azure(name).encode())
+    (folder / "azure-like-conversation.csv").write_bytes(azure().encode())
     write_trace(mooncake(), folder / "mooncake-like-conversation.jsonl")
 
 
