@@ -8,6 +8,7 @@ from moesim.sim.serving.cluster import serve_blind
 from moesim.sim.serving.log import Log
 from moesim.sim.serving.requests import NEVER, Requests
 from moesim.sim.serving.rules import limits
+from moesim.sim.serving.servers import mark
 from moesim.study.serving.build import engine
 from moesim.study.serving.fleet import ClusterFigures, Fleet, fleet, is_plain
 from moesim.study.serving.gaps import Gaps, gaps
@@ -46,7 +47,9 @@ def simulate(run: Serving) -> ServingOutcome:
     whole: Fleet | None = None
     if is_plain(run):
         one = run.pools[0].engine
-        serve_workload(engine(one, times_of(one), asked), asked, workload, seed)
+        server = engine(one, times_of(one), asked)
+        mark(server, 0, 0)
+        serve_workload(server, asked, workload, seed)
     else:
         whole = fleet(run, asked, times_of)
         if whole.is_blind and workload.sessions is None and workload.in_flight is None:
