@@ -33,7 +33,7 @@ class Change:
     settings: tuple[str, ...]
     """What is set, as --set takes it."""
     saved_bytes: float
-    """What lacks less on the fullest device."""
+    """What is free on the fullest device that was not, or lacks less; beyond what is enough."""
     missing_bytes: float
     """What still lacks."""
     cache_tokens: int
@@ -67,17 +67,23 @@ def advice(run: Serving, longest_tokens: int) -> tuple[Change, ...]:
     singles = list(_tried(before))
     enough = any(one.memory.fits for one in singles)
     found = singles if enough else [*_together(singles), *singles]
-    changes = [_change(one, before.memory) for one in found]
+    changes = [_change(one, before) for one in found]
     return tuple(sorted(changes, key=lambda one: (not one.fits, one.decode_s if one.fits else 0.0,
                                                   one.missing_bytes)))  # fmt: skip
 
 
-def _change(tried: _Tried, before: DeviceMemory) -> Change:
+def _room(run: Serving, name: str) -> float:
+    return next(pool for pool in run.pools if pool.name == name).engine.memory.room
+
+
+def _change(tried: _Tried, before: _Tried) -> Change:
     pool = tried.run.pools[-1].engine
     context = SEQUENCES * tried.memory.longest_tokens
     ps = step_ps(times_of(pool).lines(SEQUENCES), context)
+    lacks = before.memory.missing_bytes - tried.memory.missing_bytes
+    room = _room(tried.run, before.memory.pool) - _room(before.run, before.memory.pool)
     return Change(
-        settings=tried.settings, saved_bytes=before.missing_bytes - tried.memory.missing_bytes,
+        settings=tried.settings, saved_bytes=max(lacks, room),
         missing_bytes=tried.memory.missing_bytes, cache_tokens=tried.memory.cache_tokens,
         devices=tried.run.cluster.topology.devices, decode_s=ps / PS_PER_S, together=tried.changes,
     )  # fmt: skip

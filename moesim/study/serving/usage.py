@@ -97,5 +97,3 @@ def _busy(rows: list[dict[str, Ints]], engines: int) -> float:
     span = max(int(one["ends"][-1]) for one in rows) - min(int(one["start"][0]) for one in rows)
     busy = sum(int((one["ends"] - one["start"]).sum()) for one in rows)
     return busy / (span * engines) if span else 0.0
-
-
