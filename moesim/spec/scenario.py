@@ -2,12 +2,13 @@
 
 from copy import deepcopy
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from moesim.errors import Problem, ScenarioError
 from moesim.spec.base import Listed, Spec, or_one
+from moesim.spec.baseline import ComparedSpec, as_list
 from moesim.spec.campaign import CampaignSpec
 from moesim.spec.parallel import ParallelSpec
 from moesim.spec.quantities import UsdPerDeviceHour
@@ -60,34 +61,17 @@ class ClusterChoice(Spec):
         return self
 
 
-class BaselineSpec(Spec):
+class BaselineSpec(ComparedSpec):
     """The model that runs on the same devices, to compare with: mostly a dense one."""
 
-    equal: Literal["active_params", "flop", "total_params"] | None = None
-    """Derive a dense twin that is equal in this respect."""
-    model: str | None = None
-    """Or take this model: a name or a path, as for `model`."""
     parallel: ParallelSpec | None = None
     """Its layout; left out, the fastest one that fits among the usual ones is taken."""
-
-    @model_validator(mode="after")
-    def _check(self) -> "BaselineSpec":
-        if (self.equal is None) == (self.model is None):
-            raise ValueError("give exactly one of equal and model")
-        return self
-
-
-def _as_list(value: Any) -> Any:
-    """Read one baseline as a list of one."""
-    if isinstance(value, dict):
-        return (value,)
-    return tuple(value) if isinstance(value, list) else value
 
 
 Baselines = Annotated[
     tuple[BaselineSpec, ...],
     Field(max_length=8, json_schema_extra=or_one),
-    BeforeValidator(_as_list),
+    BeforeValidator(as_list),
 ]
 
 

@@ -49,6 +49,11 @@ FAMILIES: tuple[tuple[str, str, Mapping[str, str]], ...] = (
     (r"openmoe-base", "openmoe-base-16e", _EMPTY),
     (r"Phi-mini-MoE-instruct", "phi-mini-moe", _EMPTY),
     (r"Qwen2-57B-A14B(-Instruct)?", "qwen2-57b-a14b", _EMPTY),
+    (r"Qwen2(\.5)?-72B(-Instruct)?", "qwen2-72b", _EMPTY),
+    (r"Qwen2(\.5)?-7B(-Instruct)?", "qwen2-7b", _EMPTY),
+    (r"gemma-4-26B-A4B(-it)?", "gemma-4-26b-a4b", _EMPTY),
+    (r"Ministral-3-14B(-(Base|Instruct|Reasoning)-\d+)?", "ministral-3-14b", _EMPTY),
+    (r"Step-3\.5-Flash", "step-3.5-flash", _EMPTY),
     (r"Qwen3-235B-A22B(-Instruct-2507|-Thinking-2507)?", "qwen3-235b-a22b", _EMPTY),
     (
         r"Qwen3-(Coder-30B-A3B-Instruct|30B-A3B(-Base|-Instruct-2507|-Thinking-2507)?)",
