@@ -33,8 +33,8 @@ def _listed(enough: list[Change]) -> str:
 
 
 HEADS = (
-    "set", "missing then", "frees", "cache of a replica", "devices",
-    f"decode iteration of {SEQUENCES}",
+    "set", "missing", "frees", "cache of a replica", "devices",
+    f"{SEQUENCES} requests decode",
 )  # fmt: skip
 """Heads of the rows below."""
 

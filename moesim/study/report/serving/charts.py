@@ -9,6 +9,7 @@ from moesim.study.report.serving.over_time import over_time
 from moesim.study.report.words import binary, percent
 from moesim.study.serving.findings import Served, ServingFindings
 from moesim.study.serving.gaps import percentile_s, shares_up_to
+from moesim.study.serving.groups import Groups
 from moesim.study.serving.metrics import counted
 from moesim.study.serving.pool_findings import PoolServed
 from moesim.units import readable
@@ -122,35 +123,51 @@ def _digits(values: list[float]) -> list[float]:
 
 def iterations(result: ServingFindings) -> Chart:
     """Return a decode iteration by group of operators at a few numbers of sequences."""
-    bars = [
-        (pool_name(run, pool), f"<b>{batch}</b>" if batch == pool.usage.sequences else f"{batch}",
-         parts)
-        for run in result.runs for pool in run.pools for batch, parts in pool.decode.items()
-    ]  # fmt: skip
+    blocks = [(pool_name(run, pool), pool) for run in result.runs for pool in run.pools
+              if pool.decode]  # fmt: skip
+    places: list[float] = []
+    labels, names, parts_of = [], [], []
+    for number, (name, pool) in enumerate(blocks):
+        first = len(places) + number * _BETWEEN
+        names.append({**_NAMED, "x": first + (len(pool.decode) - 1) / 2, "text": name})
+        for place, (batch, parts) in enumerate(pool.decode.items()):
+            places.append(first + place)
+            labels.append(f"<b>{batch}</b>" if batch == pool.usage.sequences else f"{batch}")
+            parts_of.append(parts)
+    layout = plain_layout(
+        470,
+        barmode="stack",
+        xaxis={"tickvals": places, "ticktext": labels},
+        yaxis={"title": {"text": "ms per iteration"}, "gridcolor": _GRID, "automargin": True},
+        legend={"orientation": "h", "y": -0.24, "traceorder": "normal"},
+        annotations=names,
+    )
+    return {"data": _stacked(parts_of, places), "layout": layout}
+
+
+_BETWEEN = 0.8
+"""Bars of room between two models."""
+_NAMED = {"yref": "paper", "y": -0.07, "yanchor": "top", "showarrow": False}
+
+
+def _stacked(parts_of: list[Groups], places: list[float]) -> list[Chart]:
     data = []
     for name, colour in _GROUPS.items():
-        values = [parts.get(name, 0.0) for _, _, parts in bars]
+        values = [parts.get(name, 0.0) for parts in parts_of]
         if not any(values):
             continue
         shown = [
             f"{name}: {readable(s, 's')}, {percent(s / sum(parts.values()))}"
-            for s, (_, _, parts) in zip(values, bars, strict=True)
+            for s, parts in zip(values, parts_of, strict=True)
         ]
         data.append(
             {
-                "type": "bar", "name": name, "x": [[b[0] for b in bars], [b[1] for b in bars]],
+                "type": "bar", "name": name, "x": places, "width": 0.8,
                 "y": _digits([1e3 * s for s in values]),
                 "hovertext": shown, "hoverinfo": "text", "marker": {"color": colour},
             }
         )  # fmt: skip
-    layout = plain_layout(
-        470,
-        barmode="stack",
-        xaxis={"automargin": True},
-        yaxis={"title": {"text": "ms per iteration"}, "gridcolor": _GRID, "automargin": True},
-        legend={"orientation": "h", "y": -0.3, "traceorder": "normal"},
-    )
-    return {"data": data, "layout": layout}
+    return data
 
 
 def pool_name(run: Served, pool: PoolServed) -> str:

@@ -105,6 +105,8 @@ def _summed(outcome: ServingOutcome, places: list[EnginePlace]) -> Rows:
         for rows in each:
             ends = np.array([row["time_s"] for row in rows])
             values = np.array([0.0, *(row[name] for row in rows)])
+            if name in ("preemptions", "prefix_hit_tokens"):  # an engine begins anew from 0
+                values = np.concatenate([[0.0], np.cumsum(np.maximum(0.0, np.diff(values)))])
             added += values[np.searchsorted(ends, times, side="right")]
         share = len(places) if name == "cache_fraction" else 1
         for row, value in zip(total, added / share, strict=True):

@@ -25,7 +25,7 @@ EXPLAINED = {
     "arrival to last token.",
     "over_time": "Requests that run and that wait, and the share of the cache's blocks in use; "
     "with many engines their sum in each pool, and of the cache the mean. timeline.csv has the "
-    "figures of each engine, events.csv what came and went.",
+    "figures of each engine.",
     "iterations": "One iteration in which so many sequences decode on a rank, each with the run's "
     "mean context in the cache, by group of operators. Bold: what the run had on average.",
     "memory": "Bytes on the fullest device; the cache is as large as the engine makes it. The "
@@ -118,7 +118,7 @@ def _picture(name: str, result: ServingFindings) -> str:
 def _advice(result: ServingFindings) -> list[str]:
     if not result.model.changes:
         return []
-    table = _table(advice_words.HEADS, advice_words.rows(result.model))
+    table = _table(advice_words.HEADS, advice_words.rows(result.model), "figures latencies")
     return [
         "<section><h2>What would make it fit</h2><p class='note'>Each change as <code>--set</code> "
         "takes it, and what it leaves missing on the fullest device. A narrower format changes "

@@ -97,7 +97,8 @@ def _column(pool: PoolServed, each: str) -> dict[str, str]:
     decode = pool.decode.get(used.sequences) if used.sequences else None
     return {
         "layout": _pool_layout(pool.run),
-        "time in which it computes": percent(used.busy_fraction) if used.iterations else "",
+        "share of the time in which it computes": percent(used.busy_fraction)
+        if used.iterations else "",
         f"requests that decode together {each}, mean": f"{used.sequences:,}"
         if used.sequences else "",
         "decode iteration of so many": seconds(sum(decode.values())) if decode else "",
@@ -116,9 +117,9 @@ def iteration_heads(pool: PoolServed) -> list[str]:
     ranks = " on each rank" if pool.run.engine.deployment.cut.dp > 1 else ""
     heads = []
     if pool.decode:
-        heads.append(f"{pool.shown_sequences} decode{ranks}")
+        heads.append(f"{pool.shown_sequences} requests decode{ranks}")
     if pool.prompts:
-        heads.append(f"{pool.usage.prompt_tokens:,} prompt tokens{ranks}")
+        heads.append(f"{pool.usage.prompt_tokens:,} tokens of a prompt{ranks}")
     return heads
 
 

@@ -110,7 +110,7 @@ def comparison_rows(result: ServingFindings) -> list[Row]:
     """Return the figures of model and baselines side by side; the first cell names the figure."""
     columns = [_column(run) for run in result.runs]
     rows = [(name, *(column[name] for column in columns)) for name in columns[0]]
-    return [row for row in rows if any(cell != "" for cell in row[1:])]
+    return [row for row in rows if any(cell not in ("", "-") for cell in row[1:])]
 
 
 def _column(run: Served) -> dict[str, str]:
@@ -183,10 +183,15 @@ def assumptions(result: ServingFindings) -> list[str]:
         "A decode step's attention follows the tokens in the cache of all sequences together, as "
         "if they were equally long.",
         "Gaps between tokens (ITL) are those of all iterations from the arrival of the first "
-        "request that counts on.",
+        "request after the warm-up on.",
         "Energy is that of the devices at their thermal design power; hosts and cooling are left "
         "out. Prices are those of all devices over the whole run, divided by the tokens named.",
     ]
+    if result.model.outcome.metrics.finished:
+        said.append(
+            "Throughput is over the time from the first arrival that counts to the last finish, so "
+            "a short run has less of it than of requests offered."
+        )
     if result.model.curve:
         said.append(
             "The curve is a closed loop of requests as long as the mean prompt and output, three "

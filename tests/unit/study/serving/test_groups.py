@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from moesim.cost.iteration import PS_PER_S, step_ps
+from moesim.cost.serving.launches import host_s
+from moesim.cost.serving.table import alike
 from moesim.study.serving.groups import BATCHES, decode_groups, prompt_groups
 from moesim.study.serving.host import host_time
 from moesim.study.serving.simulate import times_of
@@ -40,8 +42,13 @@ def test_prompts_run_without_graphs_so_the_host_is_there_where_it_is_slower(tmp_
     whole = (times.common_ps(2048, 1) + times.chunks_ps([(2048, 0)])) / PS_PER_S
     assert sum(parts.values()) == pytest.approx(whole, rel=1e-5)
     assert parts["host"] <= host_time(on.software).iteration_s + 1e-5 * whole
+    small = served(tmp_path, "olmoe-1b-7b")
+    on, times = small.deployment, times_of(small.pools[0].engine)
     few = prompt_groups(on, times, 2)
-    assert few["host"] > 0  # 32 layers of more than 18 kernels, 10 us each, beside two tokens
+    device = sum(few.values()) - few["host"] - few["attention"]
+    launches = host_s(alike(on.architecture), on, host_time(on.software).layer_s)
+    own = host_time(on.software).iteration_s
+    assert few["host"] == pytest.approx(max(0.0, launches - device) + own, abs=1e-9)
 
 
 GUESSES = "engine: {name: sglang, speculative: {draft_tokens: 2, acceptance: 0.7, mtp: true}}"
