@@ -41,6 +41,14 @@ def _own(model: Served) -> list[str]:
             f"beside them has room for {memory.cache_tokens:,} tokens of cache, not for the "
             f"{memory.longest_tokens:,} of the longest request; {binary(memory.missing_bytes)} "
             "per device are missing.",
+            *(
+                [
+                    f"{found.finished:,} of {found.finished + found.unfinished:,} requests were short "
+                    "enough to be served all the same."
+                ]
+                if found.finished
+                else []
+            ),
             *advice_words.sentences(model),
         ]
     said = [
