@@ -58,16 +58,17 @@ class _Tried:
     changes: int
 
 
-def advice(run: Serving, longest_tokens: int) -> tuple[Change, ...]:
+def advice(run: Serving, longest_tokens: int, context_tokens: int) -> tuple[Change, ...]:
     """Return the changes that make a difference: what fits, the fastest first, then the rest.
 
-    Where no single one is enough, several together come first that are.
+    Where no single one is enough, several together come first that are. The decode iteration that
+    tells what each costs has `context_tokens` in the cache of each sequence.
     """
     before = _Tried((), run, device_memory(run, longest_tokens), 0)
     singles = list(_tried(before))
     enough = any(one.memory.fits for one in singles)
     found = singles if enough else [*_together(singles), *singles]
-    changes = [_change(one, before) for one in found]
+    changes = [_change(one, before, context_tokens) for one in found]
     return tuple(sorted(changes, key=lambda one: (not one.fits, one.decode_s if one.fits else 0.0,
                                                   one.missing_bytes)))  # fmt: skip
 
@@ -76,10 +77,9 @@ def _room(run: Serving, name: str) -> float:
     return next(pool for pool in run.pools if pool.name == name).engine.memory.room
 
 
-def _change(tried: _Tried, before: _Tried) -> Change:
+def _change(tried: _Tried, before: _Tried, context_tokens: int) -> Change:
     pool = tried.run.pools[-1].engine
-    context = SEQUENCES * tried.memory.longest_tokens
-    ps = step_ps(times_of(pool).lines(SEQUENCES), context)
+    ps = step_ps(times_of(pool).lines(SEQUENCES), SEQUENCES * context_tokens)
     lacks = before.memory.missing_bytes - tried.memory.missing_bytes
     room = _room(tried.run, before.memory.pool) - _room(before.run, before.memory.pool)
     return Change(

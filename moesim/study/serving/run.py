@@ -43,7 +43,7 @@ def _served(run: Serving, relation: str) -> Served:
     return Served(
         relation=relation, outcome=outcome, memory=memory, curve=curve(outcome),
         context_tokens=context, pools=pools_served(outcome, longest, context),
-        changes=() if memory.fits or relation else advice(run, longest),
+        changes=() if memory.fits or relation else advice(run, longest, context),
     )  # fmt: skip
 
 

@@ -18,6 +18,8 @@ class EnginePlace:
     """Its number in the pool."""
     rank: int
     """Of several engines of a replica: attention data parallel ranks, batches of a pipeline."""
+    word: str
+    """What that number is: rank, or batch where there are pipeline stages."""
     alone: bool
     """Whether it is its replica's only engine."""
     logs: tuple[Log, ...]
@@ -27,7 +29,7 @@ class EnginePlace:
     def name(self) -> str:
         """What reports call it."""
         pool = "" if self.pool == "all" else f"{self.pool} "
-        return f"{pool}replica {self.replica}" + ("" if self.alone else f" rank {self.rank}")
+        return f"{pool}replica {self.replica}" + ("" if self.alone else f" {self.word} {self.rank}")
 
 
 def engine_places(pools: tuple[PoolRun, ...], logs: tuple[Log, ...]) -> list[EnginePlace]:
@@ -39,6 +41,7 @@ def engine_places(pools: tuple[PoolRun, ...], logs: tuple[Log, ...]) -> list[Eng
     return [
         EnginePlace(
             pool=pools[place[0]].name, replica=place[1], rank=place[2],
+            word="batch" if pools[place[0]].engine.deployment.cut.pp > 1 else "rank",
             alone=place[:2] not in several, logs=tuple(sorted(found[place], key=_start)),
         )
         for place in sorted(found)

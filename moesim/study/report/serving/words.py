@@ -15,7 +15,7 @@ from moesim.study.serving.assumptions import assumptions as of_run
 from moesim.study.serving.dialects import Measure, measures
 from moesim.study.serving.extras import extras
 from moesim.study.serving.findings import Served, ServingFindings
-from moesim.study.serving.metrics import Quantiles, counted
+from moesim.study.serving.metrics import Metrics, Quantiles, counted
 from moesim.study.serving.shown import kernels
 from moesim.units import readable, three_digits
 
@@ -41,14 +41,7 @@ def _own(model: Served) -> list[str]:
             f"beside them has room for {memory.cache_tokens:,} tokens of cache, not for the "
             f"{memory.longest_tokens:,} of the longest request; {binary(memory.missing_bytes)} "
             "per device are missing.",
-            *(
-                [
-                    f"{found.finished:,} of {found.finished + found.unfinished:,} requests were short "
-                    "enough to be served all the same."
-                ]
-                if found.finished
-                else []
-            ),
+            *_served_all_the_same(found),
             *advice_words.sentences(model),
         ]
     said = [
@@ -60,6 +53,15 @@ def _own(model: Served) -> list[str]:
     if found.unfinished:
         said.append(f"{found.unfinished:,} requests never got all of their tokens.")
     return said
+
+
+def _served_all_the_same(found: Metrics) -> list[str]:
+    if not found.finished:
+        return []
+    asked = found.finished + found.unfinished
+    return [
+        f"{found.finished:,} of {asked:,} requests were short enough to be served all the same."
+    ]
 
 
 def _objective(model: Served, slo: SloSpec | None) -> list[str]:
