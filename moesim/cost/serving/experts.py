@@ -46,7 +46,7 @@ def experts_s(tokens: Array, ffn: MoeFfn, on: Deployment) -> Array:
     weights = (2.0 + ffn.gated) * on.architecture.hidden * width
     rate = peak_flop_per_s(on.chip, on.formats.experts) * on.software.grouped_gemm_fraction
     bandwidth = on.chip.memory_bandwidth_bytes_per_s * on.software.memory_fraction
-    streamed = columns["active"] * weights * NUMBER_TYPES[on.formats.experts].weight_bytes
+    streamed = columns["active"] * weights * NUMBER_TYPES[on.formats.experts].read_bytes
     compute = 2.0 * columns["routed"] * weights / rate
     return np.maximum(compute, streamed / bandwidth) + 4 * on.software.kernel_launch_s
 

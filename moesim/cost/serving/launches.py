@@ -13,6 +13,9 @@ takes 5 to 10 us until its kernel is queued, from memory, unchecked)."""
 _AROUND = 6
 """Kernels of a layer beside products and sums: two norms, rotation, write into the cache,
 attention, activation."""
+_CROSS = 5
+"""More kernels of a layer with cross-attention: norm, attention, projections of queries, of keys
+and values from new prompts, and of the output."""
 _EXPERTS = 5
 """More kernels of a layer of experts: choice of experts, sort, quantisation, sum, router."""
 
@@ -51,6 +54,8 @@ def layer_kernels(layer: Layer, on: Deployment) -> int:
     """Return the kernels of a layer: products of attention and of the network, sums over ranks."""
     sums = 2 if on.cut.tp > 1 else 0
     count = _AROUND + 4 + sums
+    if layer.cross_attention is not None:
+        count += _CROSS + sums // 2
     if isinstance(layer.ffn, MoeFfn):
         count += _EXPERTS + (3 if layer.ffn.shared_width else 0)
     return count

@@ -25,7 +25,36 @@ def layer_s(layer: Layer, tokens: Array, on: Deployment) -> Array:
     """Return a layer without attention, routed experts and exchange, for one attention group."""
     hidden = on.architecture.hidden
     norms = 2 * passes_s(tokens, 4 * _WIDE * hidden, on)
-    return norms + _projections_s(layer, tokens, on) + _ffn_s(layer.ffn, tokens, on)
+    around = _projections_s(layer, tokens, on) + cross_s(layer, tokens, on)
+    return norms + around + _ffn_s(layer.ffn, tokens, on)
+
+
+def cross_s(layer: Layer, tokens: Array, on: Deployment) -> Array:
+    """Return what a decoder's tokens take around attention over the encoder's output.
+
+    Norm, query and output projection, and the sum over tensor parallel ranks; keys and values are
+    projected once, from the prompt: `memory_projection_s`.
+    """
+    cross, hidden = layer.cross_attention, on.architecture.hidden
+    if cross is None:
+        return np.zeros_like(tokens)
+    width = max(1, cross.heads // on.cut.tp) * cross.head_dim
+    number = on.formats.attention
+    return (
+        passes_s(tokens, 4 * _WIDE * hidden, on)
+        + gemm_s(tokens, width, hidden, number, on)
+        + gemm_s(tokens, hidden, width, number, on)
+        + all_reduce_s(tokens, on)
+    )
+
+
+def memory_projection_s(layer: Layer, tokens: Array, on: Deployment) -> Array:
+    """Return the keys and values of cross-attention from so many tokens of encoders' output."""
+    cross = layer.cross_attention
+    if cross is None:
+        return np.zeros_like(tokens)
+    width = 2 * max(1, cross.kv_heads // on.cut.tp) * cross.head_dim
+    return gemm_s(tokens, width, on.architecture.hidden, on.formats.attention, on)
 
 
 def _projections_s(layer: Layer, tokens: Array, on: Deployment) -> Array:

@@ -1,6 +1,6 @@
 """Iteration times of a deployment, from its operators priced at places and lines between them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -90,6 +90,21 @@ def alike(architecture: Architecture) -> list[tuple[Layer, int]]:
     return list(found.items())
 
 
+def on_grid(priced: Callable[[Array], Array]) -> Callable[[float], float]:
+    """Return a price by tokens: asked once at places, straight lines between."""
+    values = priced(_TOKENS)
+    return lambda tokens: float(np.interp(tokens, _TOKENS, values))
+
+
+def pass_s(layers: list[tuple[Layer, int]], on: Deployment) -> Callable[[int], float]:
+    """Return what a number of tokens takes through these layers, without attention and head.
+
+    Of one attention group: nobody else has tokens.
+    """
+    rest = _Rest.of(layers, on)
+    return lambda tokens: rest.seconds(tokens, tokens)
+
+
 @dataclass(frozen=True, slots=True)
 class _Rest:
     """Everything but attention and the head, priced at numbers of tokens, lines between them."""
@@ -172,12 +187,20 @@ class _Chunks:
 def _decode_s(layer: Layer, sequences: int, on: Deployment) -> Array:
     match layer.attention:
         case GroupedQueryAttention():
-            return attend.decode_s(layer.attention, sequences, _CACHED, on)
+            own = attend.decode_s(layer.attention, sequences, _CACHED, on)
+            return own + _second_s(layer, sequences, on)
         case LatentAttention():
             heads = max(1, layer.attention.heads // on.cut.tp)
             return attend.latent_decode_s(layer.attention, sequences, _CACHED, heads, on=on)
         case LinearAttention():
             return np.full_like(_CACHED, scan_s(layer.attention, sequences, sequences, on))
+
+
+def _second_s(layer: Layer, sequences: int, on: Deployment) -> float:
+    """Return the cross-attention of a step but for its bytes, which are among the cached tokens."""
+    if layer.cross_attention is None:
+        return 0.0
+    return float(attend.decode_s(layer.cross_attention, sequences, np.ones(1), on)[0])
 
 
 def _prefill_s(layer: Layer, tokens: Array, past: Array, on: Deployment) -> Array:

@@ -48,7 +48,7 @@ class EngineSpec(Spec):
     batching: Literal["mixed", "prefill_first", "whole_prompts", "static"] | None = None
     """mixed: decoding first, chunks of prompts in what is left of the token budget; prefill_first:
     chunks of prompts alone first; whole_prompts: prompts only whole; static: the next batch when
-    all of the last have finished."""
+    all of the last have finished. With a model that has an encoder whole_prompts, or static."""
     max_sequences: Annotated[int, Field(ge=1, le=10**6)] | None = None
     """Requests that run at the same time."""
     token_budget: Annotated[int, Field(ge=1, le=10**7)] | None = None

@@ -1,5 +1,6 @@
 """What a serving run takes for granted, in sentences."""
 
+from moesim.study.serving.encoders import ASSUMED as ENCODER
 from moesim.study.serving.resolve import Serving
 from moesim.units import readable
 
@@ -20,6 +21,8 @@ def assumptions(run: Serving) -> list[str]:
         )
     if engine.note:
         found.append(f"{engine.name} {engine.version}: {engine.note}.")
+    if on.architecture.encoder:
+        found += ENCODER
     if on.architecture.is_moe:
         found.append(
             "Experts are asked for unevenly: the standard deviation of their shares is "

@@ -49,11 +49,19 @@ def decode_groups(
 
 
 def prompt_groups(on: Deployment, times: IterationTimes, tokens: int) -> Groups:
-    """Return seconds by group of an iteration that computes `tokens` of one prompt on each rank."""
+    """Return seconds by group of an iteration that computes `tokens` of one prompt on each rank.
+
+    With an encoder these are the groups of the decoder's first token; what the encoder takes beside
+    attention, with keys and values for the decoder, is not told from the host that launches it.
+    """
     whole = times.common_ps(tokens, 1, tokens * on.cut.dp) / PS_PER_S
     attention = times.chunks_ps([(tokens, 0)]) / PS_PER_S
     guesses = 0 if on.drafting is None else on.drafting.tokens
     priced = _Priced.of(on)
+    if on.architecture.encoder:
+        begun = _told(priced.parts(1, 1), whole, attention)
+        encoder = begun.pop("host")
+        return {**begun, "encoder and host": encoder}
     parts = priced.parts(tokens + guesses, 1 + guesses)
     if guesses:
         checked = iteration_times(replace(on, drafting=None), host_time(on.software))
@@ -138,15 +146,15 @@ def _layer(layer: Layer, tokens: Array, on: Deployment) -> dict[str, Array]:
     """Return a layer without its attention kernel by group; together they are the whole layer."""
     own = layer_s(layer, tokens, on)
     ffn = layer.ffn
-    reduced = all_reduce_s(tokens, on)
+    reduced, crossed = all_reduce_s(tokens, on), int(layer.cross_attention is not None)
     if not isinstance(ffn, MoeFfn):
-        parts = {"dense FFN": _dense(layer, ffn, tokens, on), "all-reduce": 2 * reduced}
+        parts = {"dense FFN": _dense(layer, ffn, tokens, on), "all-reduce": (2 + crossed) * reduced}
         return {"projections and norms": _rest(own, parts), **parts}
     bare = replace(ffn, shared_width=0, parallel_dense_width=0)
     parts = {
         "router": gemm_s(tokens, ffn.num_experts, on.architecture.hidden, "bf16", on),
         "dense FFN": own - layer_s(replace(layer, ffn=bare), tokens, on),
-        "all-reduce": reduced,
+        "all-reduce": (1 + crossed) * reduced,
     }
     experts = routed_s(layer, tokens, on)
     beside = layer_s(layer, np.maximum(1.0, tokens / on.cut.dp), on)

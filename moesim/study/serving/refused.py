@@ -2,16 +2,19 @@
 
 from moesim.errors import ScenarioError
 from moesim.model.architecture import GroupedQueryAttention, LatentAttention, MoeFfn
+from moesim.study.serving.encoders import refuse_encoder
 from moesim.study.serving.pools import Engine
 from moesim.study.serving.resolve import Serving
 
 
 def refuse(run: Serving) -> None:
     """Raise ScenarioError for what this run asks for and would not get."""
-    scenario, on = run.scenario, run.deployment
-    if on.architecture.encoder:
-        raise scenario.error(
-            "model", f"{on.architecture.name} has an encoder: serving it is not modelled yet"
+    refuse_encoder(run.scenario, run.deployment.architecture)
+    drafting = run.deployment.drafting
+    if drafting is not None and drafting.model is not None and drafting.model.architecture.encoder:
+        raise run.scenario.error(
+            "serving.engine.speculative.draft_model",
+            f"{drafting.model.architecture.name} has an encoder: guessing with it is not modelled",
         )
     for pool in run.pools:
         _refuse_cut(run, pool.engine)
@@ -20,7 +23,7 @@ def refuse(run: Serving) -> None:
 def _refuse_cut(run: Serving, engine: Engine) -> None:
     """Raise ScenarioError where heads or experts cannot be spread evenly."""
     cut, architecture = engine.deployment.cut, engine.deployment.architecture
-    for layer in (one.layer for one in architecture.decoder):
+    for layer in (one.layer for one in (*architecture.encoder, *architecture.decoder)):
         attention, ffn = layer.attention, layer.ffn
         if isinstance(attention, GroupedQueryAttention | LatentAttention) and (
             attention.heads % cut.tp

@@ -16,6 +16,7 @@ from moesim.sim.serving.rules import EngineRules
 from moesim.spec.serving.engine import EngineSpec, FormatsSpec
 from moesim.spec.serving.scenario import ServingScenario
 from moesim.study.resolve import baseline_model, chosen_machines, placed
+from moesim.study.serving.encoders import for_encoder
 from moesim.study.serving.engines import Preset, preset_of
 from moesim.study.serving.options import pace, with_options
 from moesim.study.serving.pools import Engine, PoolRun, check_failures, pools
@@ -61,6 +62,7 @@ def resolve(scenario: ServingScenario, model: Architecture | None = None) -> Ser
 def _engine(scenario: ServingScenario, machines: Cluster, model: Architecture | None) -> Engine:
     preset = _preset(scenario, machines)
     on = _deployment(scenario, machines, preset, model)
+    preset = for_encoder(preset, on.architecture)
     held = memory(on, limits(preset, scenario.serving.engine))
     rules = rules_of(scenario, preset, held.blocks)
     return Engine(deployment=on, preset=preset, rules=rules, memory=held)
@@ -128,7 +130,7 @@ def _software(scenario: ServingScenario, preset: Preset) -> Software:
 
 def natural_load(architecture: Architecture) -> LoadLaw:
     """Return the load of experts that a finished model shows where nothing else is known."""
-    kinds = (run.layer.ffn for run in architecture.decoder)
+    kinds = (run.layer.ffn for run in (*architecture.decoder, *architecture.encoder))
     experts = next((ffn.num_experts for ffn in kinds if isinstance(ffn, MoeFfn)), 1)
     return LoadLaw(law="dirichlet", cv=natural_cv(experts)) if experts > 1 else LoadLaw()
 

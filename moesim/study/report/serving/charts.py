@@ -30,6 +30,7 @@ _GROUPS = {
     "embedding": "#9aa5b1",
     "head": "#5c677d",
     "host": "#e9c46a",
+    "encoder and host": "#e9c46a",
 }
 """Blue and green compute, red communication and fetching, yellow the device waits for the host."""
 

@@ -145,16 +145,16 @@ def _column(run: Served) -> dict[str, str]:
         "prompt tokens/s": rate(m.prompt_tokens_per_s),
         "output tokens/s": rate(m.output_tokens_per_s),
         "output tokens/s per device": rate(m.output_tokens_per_s_per_device),
-        "tokens/s per user (1 / median TPOT)": rate(m.output_tokens_per_s_per_user),
+        "tokens/s per user, 1 / median TPOT": rate(m.output_tokens_per_s_per_user),
         "good requests/s": rate(m.goodput_requests_per_s)
         if m.goodput_requests_per_s is not None else "",
         "requests that keep the objective": percent(m.good_fraction)
         if m.good_fraction is not None else "",
-        "preemptions (lost their place in a full cache)": f"{m.preemptions:,}",
+        "preemptions": f"{m.preemptions:,}",
         "weights per device": binary(weight_bytes(run.memory.parts_bytes)),
         "cache of a replica": f"{run.memory.cache_tokens:,} tokens",
-        "all devices' price per million output tokens": usd_of["output"],
-        "all devices' price per million prompt tokens": usd_of["prompt"],
+        "price per million output tokens": usd_of["output"],
+        "price per million prompt tokens": usd_of["prompt"],
         "energy per output token at TDP": readable(energy, "j") if energy is not None else "",
         **cluster_cells(run),
     }  # fmt: skip
@@ -194,6 +194,7 @@ def assumptions(result: ServingFindings) -> list[str]:
         "if they were equally long.",
         "Gaps between tokens (ITL) are those of all iterations from the arrival of the first "
         "request after the warm-up on.",
+        "A preemption: a request lost its place in a full cache, and was computed again.",
         "Energy is that of the devices at their thermal design power; hosts and cooling are left "
         "out. Prices are those of all devices over the whole run, divided by the tokens named.",
     ]

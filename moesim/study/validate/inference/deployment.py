@@ -64,6 +64,8 @@ class Deployments:
     def of(self, said: Said, model: str = "") -> Served:
         """Return the deployment of a case and row; SkippedError where it cannot be mapped."""
         architecture = model_of(model or said.case.text("model"), self.file)
+        if architecture.encoder and said.case.kind != "memory":
+            raise SkippedError("models with an encoder are compared by memory alone")
         cut = read_cut(said)
         data = scenario_of(said, architecture, cut)
         key = repr((model, data["cluster"], data["serving"]["parallel"],

@@ -33,7 +33,7 @@ def _serve(file: Path) -> ServingFindings:
 @pytest.mark.parametrize(
     ("model", "devices", "parallel", "says"),
     [
-        ("t5-base", 1, "{}", "has an encoder"),
+        ("t5-base", 2, "{pp: 2}", "pp: t5-base has an encoder"),
         ("qwen2-57b-a14b", 8, "{tp: 8}", "tp: must divide the 28 attention heads"),
         ("dbrx", 6, "{tp: 6, ep: 3}", "tp: must divide the 48|ep: must divide the 16 experts"),
         ("llama-3.1-8b", 2, "{tp: 2, ep: 2}", "has no experts"),
