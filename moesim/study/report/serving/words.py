@@ -145,7 +145,7 @@ def _column(run: Served) -> dict[str, str]:
         "prompt tokens/s": rate(m.prompt_tokens_per_s),
         "output tokens/s": rate(m.output_tokens_per_s),
         "output tokens/s per device": rate(m.output_tokens_per_s_per_device),
-        "tokens/s per user, 1 / median TPOT": rate(m.output_tokens_per_s_per_user),
+        "tokens/s per user (1/TPOT p50)": rate(m.output_tokens_per_s_per_user),
         "good requests/s": rate(m.goodput_requests_per_s)
         if m.goodput_requests_per_s is not None else "",
         "requests that keep the objective": percent(m.good_fraction)
