@@ -33,8 +33,8 @@ def _listed(enough: list[Change]) -> str:
 
 
 HEADS = (
-    "set", "missing", "frees", "cache of a replica", "devices",
-    f"{SEQUENCES} requests decode",
+    "set", "missing", "frees", "cache tokens", "devices",
+    f"{SEQUENCES} decode in",
 )  # fmt: skip
 """Heads of the rows below."""
 
@@ -44,7 +44,7 @@ def rows(model: Served) -> list[Row]:
     return [
         (
             " ".join(one.settings), "fits" if one.fits else binary(one.missing_bytes),
-            binary(one.saved_bytes), f"{one.cache_tokens:,} tokens" if one.fits else "",
+            binary(one.saved_bytes), f"{one.cache_tokens:,}" if one.fits else "",
             f"{one.devices:,}", readable(one.decode_s, "s"),
         )
         for one in model.changes

@@ -138,7 +138,9 @@ def _pools(result: ServingFindings) -> str:
     return (
         f"<section><h2>What replicas do</h2>{table}{''.join(parts)}<p class='note'>Sequences that "
         f"decode have {run.context_tokens:,} tokens of context each; a prompt is computed alone, "
-        "from its beginning. The projections of latent attention are in attention.</p></section>"
+        "from its beginning. The projections of latent attention are in attention. Exchange of "
+        "tokens: to their experts and back; with dp 1 all ranks have them, and it is the sum of "
+        "what experts put out.</p></section>"
     )
 
 

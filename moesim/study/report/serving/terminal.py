@@ -84,7 +84,7 @@ def _plain(
     """Return a table of texts: the first column to the left, the others to one side."""
     table = _titled(title)
     for number, head in enumerate(heads):
-        table.add_column(head, justify=side if number else "left")
+        table.add_column(head, justify=side if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table

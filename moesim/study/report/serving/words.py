@@ -66,7 +66,7 @@ def _served_all_the_same(found: Metrics) -> list[str]:
 
 def _objective(model: Served, slo: SloSpec | None) -> list[str]:
     found = model.outcome.metrics
-    if slo is None or found.good_fraction is None:
+    if slo is None or found.good_fraction is None or not (found.finished or model.fits):
         return []
     limits = ", ".join(
         f"{name.upper()} {seconds(limit)}"

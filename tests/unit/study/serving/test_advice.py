@@ -104,5 +104,5 @@ def test_what_fits_gets_no_advice(tmp_path: Path) -> None:
     result = _served(tmp_path, UNFIT, "cluster.profile=hgx-h200")
     assert result.fits
     assert result.model.changes == ()
-    assert f"{SEQUENCES} requests decode" not in result.html()
+    assert f"{SEQUENCES} decode in" not in result.html()
     assert "changes" not in result.tables()
