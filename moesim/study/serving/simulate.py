@@ -8,8 +8,9 @@ from moesim.sim.serving.cluster import serve_blind
 from moesim.sim.serving.log import Log
 from moesim.sim.serving.requests import NEVER, Requests
 from moesim.sim.serving.rules import limits
+from moesim.sim.serving.servers import mark
 from moesim.study.serving.build import engine
-from moesim.study.serving.fleet import ClusterFigures, Fleet, fleet, is_plain
+from moesim.study.serving.fleet import ClusterEvent, ClusterFigures, Fleet, fleet, is_plain
 from moesim.study.serving.gaps import Gaps, gaps
 from moesim.study.serving.host import as_clients_see, host_time
 from moesim.study.serving.metrics import Metrics, metrics
@@ -29,6 +30,8 @@ class ServingOutcome:
     """What happened between replicas, where there are several or they change."""
     logs: tuple[Log, ...] = ()
     """What each replica noted; attention data parallel ranks each for themselves."""
+    events: tuple[ClusterEvent, ...] = ()
+    """What came and went of replicas."""
     gaps: Gaps | None = None
     """Gaps between tokens of the same request."""
 
@@ -47,7 +50,9 @@ def simulate(run: Serving) -> ServingOutcome:
     whole: Fleet | None = None
     if is_plain(run):
         one = run.pools[0].engine
-        serve_workload(engine(one, times_of(one), asked), asked, workload, seed)
+        server = engine(one, times_of(one), asked)
+        mark(server, 0, 0)
+        serve_workload(server, asked, workload, seed)
     else:
         whole = fleet(run, asked, times_of)
         if whole.is_blind and workload.sessions is None and workload.in_flight is None:
@@ -65,7 +70,9 @@ def outcome(run: Serving, asked: Requests, whole: Fleet | None = None) -> Servin
     warm_up = run.scenario.serving.workload.warm_up
     found = gaps(logs, asked.arrival[warm_up] if warm_up else 0)
     return ServingOutcome(
-        run=run, requests=asked, logs=logs, gaps=found, cluster=whole.figures() if whole else None,
+        run=run, requests=asked, logs=logs, gaps=found,
+        cluster=whole.figures(run.pools) if whole else None,
+        events=whole.events(run.pools) if whole else (),
         metrics=metrics(
             asked, warm_up, run.cluster.topology.devices, found, run.cluster.device,
             run.scenario.serving.slo,
