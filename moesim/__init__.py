@@ -9,6 +9,8 @@ load_model      an architecture by name, from a config.json or from moesim's own
 run             simulate a scenario
 bounds          least step time and peak memory of many layouts (LayoutChoice): Bounds
 Result          what came of it: summary, tables, data frames, figures, files
+load_serving    a serving scenario, from a file or a shipped name
+serve           simulate a serving scenario: ServingResult, with the same as Result
 errors          MoesimError and its children, see moesim.errors
 """
 
@@ -27,10 +29,12 @@ if TYPE_CHECKING:
         SimulationError,
     )
     from moesim.model.named import load_model
-    from moesim.spec.load import load_scenario
+    from moesim.spec.load import load_scenario, load_serving
     from moesim.study.bounds import Bounds, LayoutChoice, bounds
     from moesim.study.result import Result
     from moesim.study.run import run
+    from moesim.study.serving.result import ServingResult
+    from moesim.study.serving.run import serve
 
 _HOMES = {
     "Bounds": "moesim.study.bounds",
@@ -41,11 +45,14 @@ _HOMES = {
     "ProfileError": "moesim.errors",
     "Result": "moesim.study.result",
     "ScenarioError": "moesim.errors",
+    "ServingResult": "moesim.study.serving.result",
     "SimulationError": "moesim.errors",
     "bounds": "moesim.study.bounds",
     "load_model": "moesim.model.named",
     "load_scenario": "moesim.spec.load",
+    "load_serving": "moesim.spec.load",
     "run": "moesim.study.run",
+    "serve": "moesim.study.serving.run",
 }
 
 __all__ = [
@@ -57,12 +64,15 @@ __all__ = [
     "ProfileError",
     "Result",
     "ScenarioError",
+    "ServingResult",
     "SimulationError",
     "__version__",
     "bounds",
     "load_model",
     "load_scenario",
+    "load_serving",
     "run",
+    "serve",
 ]
 
 

@@ -70,12 +70,15 @@ def _copy(name: str, target: Path, *, force: bool) -> None:
 
 
 def _companions(text: str) -> list[str]:
-    """Return the files that a shipped scenario reads from beside itself: a model, a trace."""
+    """Return the files that a shipped scenario reads from beside itself: a model, traces."""
     from moesim.spec.yaml_text import read_yaml
 
     data = read_yaml(text, "scenario").data
     load = data.get("routing", {}).get("load", {})
-    named = (data.get("model"), data.get("software"), load.get("trace"))
+    requests = data.get("serving", {}).get("workload", {}).get("trace")
+    if isinstance(requests, dict):
+        requests = requests.get("file")
+    named = (data.get("model"), data.get("software"), load.get("trace"), requests)
     return [name for name in named if isinstance(name, str) and "/" in name]
 
 

@@ -24,6 +24,7 @@ class _Wish:
     out: Path | None
     quiet: bool
     as_json: bool
+    trace: Path | None = None
 
 
 def run(
@@ -48,15 +49,24 @@ def run(
             help="Whose definitions of latencies: vllm, guidellm, aiperf, mlperf (serving).",
         ),
     ] = "vllm",
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the requests as a trace that serving.workload.trace replays (serving).",
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Simulate a scenario and show what it comes to."""
     with guard(debug=debug):
+        wish = _Wish(scenario, tuple(settings or ()), out, quiet, as_json, trace)
         if _serves(scenario, settings):
-            wish = _Wish(scenario, tuple(settings or ()), out, quiet, as_json)
             _serve(wish, dialect, check=check)
             return
-        result = _run(_Wish(scenario, tuple(settings or ()), out, quiet, as_json))
+        if trace is not None:
+            raise _no_requests()
+        result = _run(wish)
         if check and not result.fits:
             typer.echo("moesim: the model does not fit into the devices' memory", err=True)
             raise typer.Exit(DOES_NOT_FIT)
@@ -67,6 +77,14 @@ def _serves(scenario: str, settings: list[str] | None) -> bool:
     from moesim.spec.load import is_serving
 
     return is_serving(scenario, tuple(settings or ()))
+
+
+def _no_requests() -> Exception:
+    """Return the error that a step of training has no requests to write."""
+    from moesim.errors import Problem, ScenarioError
+
+    message = "--trace writes the requests of a serving scenario; this one trains"
+    return ScenarioError([Problem("", message)])
 
 
 def _serve(wish: _Wish, dialect: str, *, check: bool) -> None:
@@ -80,6 +98,10 @@ def _serve(wish: _Wish, dialect: str, *, check: bool) -> None:
         raise ScenarioError([Problem("", f"unknown metric dialect '{dialect}'.{hint}")])
     result = serve(load_serving(wish.scenario, wish.settings), dialect)
     _show(result, wish)
+    if wish.trace is not None:
+        result.save_trace(wish.trace)
+        if not (wish.as_json or wish.quiet):
+            typer.echo(f"Requests saved in {wish.trace}; serving.workload.trace replays them")
     if check and not (result.fits and result.meets_slo):
         what = "objective is missed" if result.fits else "model does not fit into memory"
         typer.echo(f"moesim: the {what}", err=True)

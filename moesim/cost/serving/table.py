@@ -29,6 +29,9 @@ _TOKENS = np.array(
 )  # fmt: skip
 """Numbers of tokens at which a layer is priced."""
 
+PRICED_AT = tuple(float(count) for count in _TOKENS)
+"""The same, for who takes an iteration apart."""
+
 _CACHED = np.array([1, *(2**p for p in range(4, 21))], dtype=np.float64)
 """Cached tokens per sequence at which a step is priced."""
 

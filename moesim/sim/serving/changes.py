@@ -73,6 +73,8 @@ class Changes:
             for member in self.pool.members[scaling.minimum :]:
                 member.state = "off"
             self.pool.renew()
+            for member in self.pool.members[scaling.minimum :]:
+                self.pool.note(0, member.number, "off")
             self.loop.push(scaling.interval_ps, CONTROL, lambda at, _: self._scale(scaling, at))
         for drain in drains:
             member = self.pool.members[drain.replica]
@@ -87,13 +89,13 @@ class Changes:
             if member.state == "up":
                 member.state = "draining"
                 self.pool.renew()
+                self.pool.note(at, member.number, "drains")
                 life = member.life
                 self.loop.push(at + drain.duration_ps, CONTROL, reopen, version=life)
 
         def reopen(at: int, life: int) -> None:
             if member.life == life and member.state == "draining":
-                member.state = "up"
-                self._released(at)
+                self._ready(member, at)
 
         self.loop.push(drain.at_ps, CONTROL, close)
 
@@ -120,13 +122,14 @@ class Changes:
         assert self.failures is not None
         lost = lost_requests(member)
         self.failed += 1
-        member.state, member.server = "down", self.pool.build()
+        member.state, member.server = "down", self.pool.built(member.number)
         member.life += 1
         member.version += 1
         member.waiting.clear()
         self.loop.dirty.pop(member, None)
         self.pool.outstanding[member.number] = 0
         self.pool.renew()
+        self.pool.note(at, member.number, "fails")
         if self.fallen is not None:
             self.fallen(self.pool, member, at)
         for request, out in lost:
@@ -145,13 +148,14 @@ class Changes:
     def _up(self, member: Member, at: int, life: int) -> None:
         """Let a replica that was starting or away take requests."""
         if life == member.life:
-            member.state = "up"
             member.life += 1
             self._plan_failure(member, at)
-            self._released(at)
+            self._ready(member, at)
 
-    def _released(self, at: int) -> None:
+    def _ready(self, member: Member, at: int) -> None:
+        member.state = "up"
         self.pool.renew()
+        self.pool.note(at, member.number, "takes requests")
         kept = list(self.pool.stranded)
         self.pool.stranded.clear()
         for request, out in kept:
@@ -182,23 +186,28 @@ class Changes:
 
     def _begin(self, member: Member, rules: ScaleRules, at: int) -> None:
         if member.state == "draining":
-            member.state, member.leaving = "up", False
-            self._released(at)
+            member.leaving = False
+            self._ready(member, at)
             return
         member.state, member.since = "starting", at
+        self.pool.note(at, member.number, "starts")
         member.life += 1
         self._come_up(member, at + rules.start_up_ps)
 
     def _fewer(self, count: int, at: int) -> None:
         """Let the last replicas finish what they have and go; those that only start, at once."""
+        going = []
         for state in ("starting", "up"):
             for member in reversed(self.pool.members):
                 if count and member.state == state:
                     count -= 1
                     member.state = "draining"
                     member.leaving = True
-                    self._drained(self.pool, member, at)
+                    going.append(member)
         self.pool.renew()
+        for member in going:
+            self.pool.note(at, member.number, "drains")
+            self._drained(self.pool, member, at)
 
     def _drained(self, pool: Pool, member: Member, at: int) -> None:
         """Give back the devices of a replica that leaves once it has nothing left to do."""
@@ -207,6 +216,7 @@ class Changes:
             member.state, member.leaving = "off", False
             member.life += 1
             pool.busy_ps += at - member.since
+            pool.note(at, member.number, "off")
 
 
 def lost_requests(member: Member) -> list[tuple[int, int]]:

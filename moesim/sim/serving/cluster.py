@@ -24,6 +24,7 @@ from moesim.sim.serving.servers import (
     Server,
     ends_prompts,
     free_blocks,
+    mark,
     parts_of,
     ranks_of,
     waiting,
@@ -86,13 +87,27 @@ class Pool:
     draws: Iterator[list[float]] = field(init=False)
     by_key: bool = False
     """Whether the router looks at conversations or beginnings of prompts."""
+    events: list[tuple[int, int, str, int]] = field(default_factory=list)
+    """What came and went: when, which replica, what happened, and how many take requests then."""
 
     def __post_init__(self) -> None:
-        self.members = [Member(number, self.build(), pool=self) for number in range(self.count)]
+        self.members = [
+            Member(number, self.built(number), pool=self) for number in range(self.count)
+        ]
         self.outstanding = [0] * self.count
         self.draws = _pairs(self.draw)
         self.by_key = self.policy in ("session_affinity", "prefix_affinity")
         self.renew()
+
+    def built(self, number: int) -> Server:
+        """Return a replica for a place, empty."""
+        server = self.build()
+        mark(server, self.index, number)
+        return server
+
+    def note(self, at: int, number: int, what: str) -> None:
+        """Note what happened to a replica, after `renew`."""
+        self.events.append((at, number, what, len(self.ready)))
 
     def renew(self) -> None:
         """Note which replicas take requests, after one came or went."""

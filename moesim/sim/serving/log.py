@@ -37,6 +37,15 @@ class Log:
     """When requests got their first token after they had lost their place."""
     arrived: list[tuple[int, int, int]] = field(default_factory=list)
     """Requests that got their last token elsewhere, when they came, and when they had got it."""
+    firsts: "array[int]" = field(default_factory=lambda: array("q"))
+    """When requests got their first token of all."""
+    hits: "array[int]" = field(default_factory=lambda: array("q"))
+    """In turn, when a request began whose prompt was found in part, and how many tokens of it."""
+    place: tuple[int, int, int] = (0, 0, 0)
+    """Number of the pool, of the replica in it, and of the engine in that: its rank, or its batch
+    and rank."""
+    blocks: int = 0
+    """Of the engine's cache."""
     decoded: int = 0
     """When the last iteration ended in which anybody decoded."""
 

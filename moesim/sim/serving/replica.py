@@ -98,6 +98,7 @@ class Replica:
         if asked.logs is not None:
             seen = asked.logs
             self.log = seen[0].beside(self.times) if seen else Log(self.times)
+            self.log.blocks = rules.blocks
             seen.append(self.log)
         if rules.prefix_caching and asked.prefix is not None:
             self.prefix = prefix_cache(
@@ -303,6 +304,8 @@ class Replica:
                 self.blocks.used += prefix.enter(request, past)
                 if self.asked.scheduled[request] == NEVER:
                     self.asked.cached[request] = past
+                    if past and self.log is not None:
+                        self.log.hits.extend((self.now, past))
 
     def _hold(self, request: int, tokens: int, past: int, *, first: bool) -> None:
         blocks = self.blocks
@@ -325,6 +328,8 @@ class Replica:
         asked = self.asked
         if asked.first[request] == NEVER:
             asked.first[request] = self.now
+            if self.log is not None:
+                self.log.firsts.append(self.now)
         out = self.put_out.pop(request, 0) + 1
         if out > 1 and self.log is not None:
             self.log.token_again(request, self.now)

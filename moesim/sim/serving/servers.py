@@ -53,6 +53,13 @@ def ranks_of(server: Server) -> Sequence[Replica]:
     return [rank for part in parts_of(server) for rank in ranks_of(part)]
 
 
+def mark(server: Server, pool: int, replica: int) -> None:
+    """Note in the logs of a replica's engines whose they are."""
+    for rank, one in enumerate(ranks_of(server)):
+        if one.log is not None:
+            one.log.place = (pool, replica, rank)
+
+
 def ends_prompts(server: Server, at: int) -> bool:
     """Tell whether an iteration with prompts ends by `at`, as planned."""
     return any(

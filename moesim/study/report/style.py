@@ -5,6 +5,7 @@ body { margin: 0; background: #f5f7fa; color: #1f2933; font: 16px/1.5 system-ui,
 main { max-width: 1040px; margin: 0 auto; padding: 24px 20px 60px; }
 h1 { margin: 0 0 4px; font-size: 28px; }
 h2 { margin: 0 0 8px; font-size: 19px; }
+h3 { margin: 16px 0 4px; font-size: 16px; }
 section, header { margin-bottom: 18px; }
 section { background: white; border: 1px solid #e4e7eb; border-radius: 8px; padding: 16px 20px; }
 .lead { margin: 0; color: #52606d; }

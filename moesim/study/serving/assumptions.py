@@ -3,25 +3,34 @@
 from moesim.study.serving.encoders import ASSUMED as ENCODER
 from moesim.study.serving.resolve import Serving
 from moesim.study.serving.settings import not_modelled, pool_settings
+from moesim.units import readable
 
 
 def assumptions(run: Serving) -> list[str]:
     """Return what a reader of the figures should know is not modelled or guessed."""
     on, engine = run.deployment, run.preset
     found = [
-        f"Where the scenario is silent the engine does as {engine.name} {engine.version} does; the "
-        "table of the engine's settings has the source of each.",
+        f"Where the scenario is silent the engine does as {engine.name} {engine.version} does; "
+        "engine.csv has the source of each setting.",
         "Iterations with prompts are launched kernel by kernel, without CUDA graphs.",
         "Norms, rope and activations stream at an assumed share of the memory bandwidth.",
     ]
     if left := not_modelled(pool_settings(run.scenario, run.pools[-1])):
         found.append(f"Not modelled of {engine.name} {engine.version}: {'; '.join(left)}.")
+    if on.software.host_per_request_s:
+        found.append(
+            f"A request leaves its client {readable(on.software.host_per_request_s, 's')} before "
+            "the engine has it as tokens: in TTFT, and in the times before 0."
+        )
     if engine.note:
         found.append(f"{engine.name} {engine.version}: {engine.note}.")
     if on.architecture.encoder:
         found += ENCODER
     if on.architecture.is_moe:
-        found.append(f"Experts are loaded unevenly: shares with a CV of {on.load.cv:.2g}.")
+        found.append(
+            "Experts are asked for unevenly: the standard deviation of their shares is "
+            f"{on.load.cv:.2g} of the mean."
+        )
     if on.cut.redundant_experts:
         found.append("Copies of experts level the ranks.")
     if on.cut.pp > 1:

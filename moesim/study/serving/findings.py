@@ -1,10 +1,14 @@
 """What a serving scenario came to, as one record that every report is made from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from moesim.spec.serving.scenario import ServingScenario
+from moesim.study.serving.advice import Change
 from moesim.study.serving.curve import Point
+from moesim.study.serving.groups import Groups
 from moesim.study.serving.memory import DeviceMemory
+from moesim.study.serving.pool_findings import PoolServed
 from moesim.study.serving.simulate import ServingOutcome
 
 
@@ -18,15 +22,22 @@ class Served:
     memory: DeviceMemory
     curve: tuple[Point, ...]
     """Throughput against interactivity."""
-    groups: dict[int, dict[str, float]]
-    """Seconds of a decode iteration by group of operators, by sequences."""
+    pools: tuple[PoolServed, ...]
+    """What each pool of replicas comes to, the last one that decodes."""
     context_tokens: int
-    """Tokens in the cache of each sequence there."""
+    """Tokens in the cache of each sequence of the iterations that are taken apart."""
+    changes: tuple[Change, ...] = ()
+    """What would make it fit, where it does not."""
 
     @property
     def name(self) -> str:
         """Name of the model."""
         return self.outcome.run.deployment.architecture.name
+
+    @property
+    def groups(self) -> Mapping[int, Groups]:
+        """Seconds of a decode iteration by group of operators, by sequences."""
+        return self.pools[-1].decode
 
     @property
     def fits(self) -> bool:

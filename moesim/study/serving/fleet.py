@@ -35,6 +35,21 @@ class ClusterFigures:
     """From the first token to the arrival of the cache, on average; waiting for room included."""
     replica_s: float
     """Time for which replicas had their devices, all together."""
+    held_fraction: float
+    """Device time that replicas had, over that of all devices from 0 to the last finish."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterEvent:
+    """Something that came or went."""
+
+    time_s: float
+    pool: str
+    replica: int
+    event: str
+    """starts, takes requests, drains, fails or off."""
+    ready: int
+    """Replicas of the pool that take requests from then on."""
 
 
 def is_plain(run: Serving) -> bool:
@@ -59,17 +74,31 @@ class Fleet:
         alone = self.joined is None and not any(change.some for change in self.changes)
         return alone and self.pools[0].policy in BLIND
 
-    def figures(self) -> ClusterFigures:
+    def events(self, pools: tuple[PoolRun, ...]) -> tuple[ClusterEvent, ...]:
+        """Return what came and went, in order."""
+        found = [
+            ClusterEvent(time_s=at / PS_PER_S, pool=run.name, replica=replica, event=what,
+                         ready=ready)
+            for run, pool in zip(pools, self.pools, strict=True)
+            for at, replica, what, ready in pool.events
+        ]  # fmt: skip
+        return tuple(sorted(found, key=lambda one: one.time_s))
+
+    def figures(self, pools: tuple[PoolRun, ...]) -> ClusterFigures:
         """Return what happened so far."""
         joined = self.joined
         last = max(self.loop.asked.finish)
         now = max(self.loop.now, last)
         taken_ps = sum(pool.time_ps(now) for pool in self.pools)
+        widths = [run.engine.width for run in pools]
+        devices = sum(run.replicas * run.engine.width for run in pools)
+        held = sum(w * pool.time_ps(now) for w, pool in zip(widths, self.pools, strict=True))
         return ClusterFigures(
             failures=sum(change.failed for change in self.changes),
             recomputed=self.loop.recomputed, transfers=joined.moved if joined else 0,
             transfer_s=joined.moving_ps / max(1, joined.moved) / PS_PER_S if joined else 0.0,
             replica_s=taken_ps / PS_PER_S,
+            held_fraction=held / (devices * now) if now > 0 else 1.0,
         )  # fmt: skip
 
 

@@ -182,6 +182,24 @@ def mean_s(found: Gaps) -> float:
     return found.total_ps / found.count / PS_PER_S if found.count else float("nan")
 
 
+def std_s(found: Gaps) -> float:
+    """Return the standard deviation in seconds, NaN of none.
+
+    Of n gaps evenly spaced from a to b the mean square is
+    ((a + b) / 2)^2 + ((b - a)^2 / 12) (n + 1) / (n - 1); of one, a^2.
+    """
+    if not found.count:
+        return float("nan")
+    first, last = found.first / PS_PER_S, found.last / PS_PER_S
+    spread = np.where(
+        found.steps > 1, (last - first) ** 2 / 12 * (found.steps + 1)
+        / np.maximum(1, found.steps - 1), 0.0,
+    )  # fmt: skip
+    counts = found.steps * found.weight
+    middle = (first + last) / 2 - mean_s(found)
+    return float(np.sqrt(np.dot(middle**2 + spread, counts) / found.count))
+
+
 def percentile_s(found: Gaps, percent: float) -> float:
     """Return a percentile in seconds, linear between ranks as numpy's."""
     if not found.count:

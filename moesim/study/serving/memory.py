@@ -34,11 +34,12 @@ def device_memory(run: Serving, longest_tokens: int) -> DeviceMemory:
 
     Of several pools, of the one that lacks the most, else of the one with the smallest cache.
     """
-    found = [_of_pool(pool, longest_tokens) for pool in run.pools]
+    found = [pool_memory(pool, longest_tokens) for pool in run.pools]
     return min(found, key=lambda one: (-one.missing_bytes, one.cache_tokens))
 
 
-def _of_pool(pool: PoolRun, longest_tokens: int) -> DeviceMemory:
+def pool_memory(pool: PoolRun, longest_tokens: int) -> DeviceMemory:
+    """Return the memory of a device of one pool."""
     held, size = pool.engine.memory, pool.engine.rules.block_tokens
     lacking = max(0, -(-longest_tokens // size) - max(1, held.blocks))
     return DeviceMemory(

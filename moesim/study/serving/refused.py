@@ -29,8 +29,9 @@ def _refuse_cut(run: Serving, engine: Engine) -> None:
             attention.heads % cut.tp
         ):
             raise _uneven(run, "tp", f"the {attention.heads} attention heads")
-        if isinstance(ffn, MoeFfn) and ffn.num_experts % cut.ep:
-            raise _uneven(run, "ep", f"the {ffn.num_experts} experts of a layer")
+        if isinstance(ffn, MoeFfn) and (ffn.num_experts + cut.redundant_experts) % cut.ep:
+            copies = f" and {cut.redundant_experts} copies" if cut.redundant_experts else ""
+            raise _uneven(run, "ep", f"the {ffn.num_experts} experts{copies} of a layer")
     if cut.ep > 1 and not architecture.is_moe:
         raise run.scenario.error("serving.parallel.ep", f"{architecture.name} has no experts")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from moesim.study.report.serving import charts, files, page, summary, tables
 from moesim.study.serving.findings import ServingFindings
+from moesim.study.serving.traces.export import export
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,3 +52,12 @@ class ServingResult(ServingFindings):
         else is left alone. Raises ScenarioError where it cannot be written.
         """
         return files.save(self, Path(directory))
+
+    def save_trace(self, file: str | Path) -> Path:
+        """Write the requests of the model's run to `file` as a trace; return it.
+
+        With `serving.workload: {trace: FILE}`, and the same warm_up, they give the same run again:
+        also those of closed loops and conversations, which come as they came in this run. Raises
+        ScenarioError where it cannot be written.
+        """
+        return export(self.model.outcome, Path(file))

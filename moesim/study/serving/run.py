@@ -6,14 +6,15 @@ from moesim.model.architecture import Architecture
 from moesim.spec.serving.scenario import ServingScenario
 from moesim.study.baseline import EQUAL, dense_twin
 from moesim.study.resolve import baseline_model
+from moesim.study.serving.advice import advice
 from moesim.study.serving.curve import curve
 from moesim.study.serving.findings import Served
-from moesim.study.serving.groups import groups
 from moesim.study.serving.memory import device_memory
+from moesim.study.serving.pool_findings import pools_served
 from moesim.study.serving.refused import refuse
 from moesim.study.serving.resolve import Serving, resolve
 from moesim.study.serving.result import ServingResult
-from moesim.study.serving.simulate import simulate, times_of
+from moesim.study.serving.simulate import simulate
 
 
 def serve(scenario: ServingScenario, dialect: str = "vllm") -> ServingResult:
@@ -38,10 +39,11 @@ def _served(run: Serving, relation: str) -> Served:
     asked = outcome.requests
     longest = max(p + o for p, o in zip(asked.prompt, asked.output, strict=True))
     context = round(float(np.mean(asked.prompt) + np.mean(asked.output) / 2))
+    memory = device_memory(run, longest)
     return Served(
-        relation=relation, outcome=outcome, memory=device_memory(run, longest),
-        curve=curve(outcome), context_tokens=context,
-        groups=dict(groups(run.deployment, times_of(run.pools[-1].engine), context)),
+        relation=relation, outcome=outcome, memory=memory, curve=curve(outcome),
+        context_tokens=context, pools=pools_served(outcome, longest, context),
+        changes=() if memory.fits or relation else advice(run, longest, context),
     )  # fmt: skip
 
 

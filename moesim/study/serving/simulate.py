@@ -8,8 +8,9 @@ from moesim.sim.serving.cluster import serve_blind
 from moesim.sim.serving.log import Log
 from moesim.sim.serving.requests import NEVER, Requests
 from moesim.sim.serving.rules import limits
+from moesim.sim.serving.servers import mark
 from moesim.study.serving.build import engine
-from moesim.study.serving.fleet import ClusterFigures, Fleet, fleet, is_plain
+from moesim.study.serving.fleet import ClusterEvent, ClusterFigures, Fleet, fleet, is_plain
 from moesim.study.serving.gaps import Gaps, gaps
 from moesim.study.serving.host import as_clients_see, host_time
 from moesim.study.serving.metrics import Metrics, metrics
@@ -29,6 +30,8 @@ class ServingOutcome:
     """What happened between replicas, where there are several or they change."""
     logs: tuple[Log, ...] = ()
     """What each replica noted; attention data parallel ranks each for themselves."""
+    events: tuple[ClusterEvent, ...] = ()
+    """What came and went of replicas."""
     gaps: Gaps | None = None
     """Gaps between tokens of the same request."""
 
@@ -40,13 +43,16 @@ def simulate(run: Serving) -> ServingOutcome:
     can ever be served by the engine's own limits.
     """
     workload, seed = run.scenario.serving.workload, run.scenario.seed
+    _check_file(run)
     asked = drawn(workload, seed, run.scenario.file_of)
     _check_blocks(run, asked)
     asked.logs = []
     whole: Fleet | None = None
     if is_plain(run):
         one = run.pools[0].engine
-        serve_workload(engine(one, times_of(one), asked), asked, workload, seed)
+        server = engine(one, times_of(one), asked)
+        mark(server, 0, 0)
+        serve_workload(server, asked, workload, seed)
     else:
         whole = fleet(run, asked, times_of)
         if whole.is_blind and workload.sessions is None and workload.in_flight is None:
@@ -64,7 +70,9 @@ def outcome(run: Serving, asked: Requests, whole: Fleet | None = None) -> Servin
     warm_up = run.scenario.serving.workload.warm_up
     found = gaps(logs, asked.arrival[warm_up] if warm_up else 0)
     return ServingOutcome(
-        run=run, requests=asked, logs=logs, gaps=found, cluster=whole.figures() if whole else None,
+        run=run, requests=asked, logs=logs, gaps=found,
+        cluster=whole.figures(run.pools) if whole else None,
+        events=whole.events(run.pools) if whole else (),
         metrics=metrics(
             asked, warm_up, run.cluster.topology.devices, found, run.cluster.device,
             run.scenario.serving.slo,
@@ -75,6 +83,17 @@ def outcome(run: Serving, asked: Requests, whole: Fleet | None = None) -> Servin
 def times_of(one: Engine) -> IterationTimes:
     """Return what iterations of an engine take."""
     return iteration_times(one.deployment, host_time(one.deployment.software))
+
+
+def _check_file(run: Serving) -> None:
+    """Raise ScenarioError where the trace is not there."""
+    trace = run.scenario.serving.workload.trace
+    if trace is not None and not run.scenario.file_of(trace.file).exists():
+        raise run.scenario.error(
+            "serving.workload.trace.file",
+            f"{run.scenario.file_of(trace.file)}: no such file; a name that is no whole path is "
+            "looked for in the folder of the scenario",
+        )
 
 
 def _check_blocks(run: Serving, asked: Requests) -> None:

@@ -57,3 +57,31 @@ def inter_token_s(outcome: ServingOutcome) -> list[list[float]]:
         tokens = np.concatenate([[first], ends[low:high]])
         found.append((np.diff(tokens) / PS_PER_S).tolist())
     return found
+
+
+def most_tokens_in_a_second(outcome: ServingOutcome) -> float:
+    """Return the most tokens that came out in one of the seconds from the first arrival on.
+
+    Tokens of skipped steps are spread evenly over their row (vLLM counts them by second too).
+    """
+    origin = min(outcome.requests.arrival, default=0)
+    found: dict[int, float] = {}
+    for log in outcome.logs:
+        rows = columns(log)
+        for start, end, tokens in zip(
+            rows["start"].tolist(), rows["ends"].tolist(),
+            (rows["yielded"] * rows["sequences"]).tolist(), strict=True,
+        ):  # fmt: skip
+            if tokens:
+                _spread(found, start - origin, end - origin, tokens)
+        for at in log.firsts:
+            second = (at - origin) // PS_PER_S
+            found[second] = found.get(second, 0.0) + 1
+    return max(found.values(), default=0.0)
+
+
+def _spread(found: dict[int, float], start: int, end: int, tokens: float) -> None:
+    low, high = start // PS_PER_S, (end - 1) // PS_PER_S
+    for second in range(low, high + 1):
+        part = min(end, (second + 1) * PS_PER_S) - max(start, second * PS_PER_S)
+        found[second] = found.get(second, 0.0) + tokens * part / (end - start)

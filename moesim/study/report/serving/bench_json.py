@@ -11,9 +11,9 @@ import numpy as np
 
 from moesim.cost.curves import Array
 from moesim.study.serving.findings import ServingFindings
-from moesim.study.serving.gaps import Gaps
+from moesim.study.serving.gaps import Gaps, std_s
 from moesim.study.serving.metrics import Counted, counted, of_gaps
-from moesim.study.serving.token_times import inter_token_s
+from moesim.study.serving.token_times import inter_token_s, most_tokens_in_a_second
 
 _FAR_RATE = "inf"
 
@@ -42,6 +42,8 @@ def bench(result: ServingFindings) -> dict[str, Any]:
         "request_goodput": m.goodput_requests_per_s,
         "output_throughput": float(of.output.sum()) * per_s,
         "total_token_throughput": float(of.output.sum() + of.prompt.sum()) * per_s,
+        "max_output_tokens_per_s": most_tokens_in_a_second(outcome),
+        "max_concurrent_requests": _most_at_once(of),
     }  # fmt: skip
     for name, values in (("ttft", of.ttft_s), ("tpot", of.tpot_s)):
         aggregates |= _aggregates(name, values)
@@ -49,6 +51,15 @@ def bench(result: ServingFindings) -> dict[str, Any]:
     aggregates |= _aggregates("e2el", of.e2e_s)
     itls = inter_token_s(outcome)
     return {**aggregates, **_lists(of), "itls": itls}
+
+
+def _most_at_once(of: Counted) -> int:
+    """Return the most requests in flight at once: an end comes before a start at the same time."""
+    if not len(of.finish):
+        return 0
+    times = np.concatenate([of.finish, of.arrival])
+    steps = np.concatenate([np.full(len(of.finish), -1), np.ones(len(of.arrival), dtype=int)])
+    return int(np.cumsum(steps[np.lexsort((steps, times))]).max())
 
 
 def _aggregates(name: str, seconds: Array) -> dict[str, float | None]:
@@ -64,8 +75,9 @@ def _of_pooled(gaps: Gaps | None) -> dict[str, float | None]:
     found = of_gaps(gaps)
     if not math.isfinite(found.mean):
         return {}
-    marks = {"mean": found.mean, "median": found.p50, "p90": found.p90, "p95": found.p95,
-             "p99": found.p99}  # fmt: skip
+    assert gaps is not None
+    marks = {"mean": found.mean, "std": std_s(gaps), "median": found.p50, "p90": found.p90,
+             "p95": found.p95, "p99": found.p99}  # fmt: skip
     return {f"{mark}_itl_ms": 1e3 * value for mark, value in marks.items()}
 
 

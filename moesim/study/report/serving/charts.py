@@ -5,11 +5,13 @@ from typing import Any
 import numpy as np
 
 from moesim.study.report.charts import plain_layout
+from moesim.study.report.serving.over_time import over_time
 from moesim.study.report.words import binary, percent
 from moesim.study.serving.findings import Served, ServingFindings
 from moesim.study.serving.gaps import percentile_s, shares_up_to
+from moesim.study.serving.groups import Groups
 from moesim.study.serving.metrics import counted
-from moesim.study.serving.series import series
+from moesim.study.serving.pool_findings import PoolServed
 from moesim.units import readable
 
 Chart = dict[str, Any]
@@ -20,16 +22,17 @@ _GROUPS = {
     "projections and norms": "#4f9bd0",
     "dense FFN": "#2a9d8f",
     "experts": "#1f7a53",
+    "missing experts": "#c1121f",
+    "guesses": "#6d597a",
     "router": "#8ab17d",
-    "missing experts": "#9c6644",
     "exchange of tokens": "#d1495b",
     "all-reduce": "#f28482",
     "embedding": "#9aa5b1",
     "head": "#5c677d",
     "host": "#e9c46a",
-    "guesses and host": "#e9c46a",
+    "encoder and host": "#e9c46a",
 }
-"""Blue and green compute, red communication, yellow the device waits for the host."""
+"""Blue and green compute, red communication and fetching, yellow the device waits for the host."""
 
 _MEMORY = {
     "expert weights": "#1f7a53",
@@ -78,14 +81,15 @@ def latencies(result: ServingFindings) -> Chart:
             )  # fmt: skip
     layout = plain_layout(
         560,
-        grid={"rows": 2, "columns": 2, "pattern": "independent", "ygap": 0.32, "xgap": 0.18},
-        legend={"orientation": "h", "y": -0.16},
+        grid={"rows": 2, "columns": 2, "pattern": "independent", "ygap": 0.34, "xgap": 0.18},
+        legend={"orientation": "h", "y": -0.13},
         showlegend=True,
     )
     for panel, name in enumerate(names, start=1):
         axis = "" if panel == 1 else str(panel)
         layout[f"xaxis{axis}"] = {
-            "title": {"text": f"{name}, seconds"}, "gridcolor": _GRID, "rangemode": "tozero",
+            "title": {"text": f"{name}, seconds", "standoff": 4}, "gridcolor": _GRID,
+            "rangemode": "tozero",
         }  # fmt: skip
         layout[f"yaxis{axis}"] = {
             "gridcolor": _GRID, "ticksuffix": " %", "automargin": True, "range": [0, 102],
@@ -118,83 +122,68 @@ def _digits(values: list[float]) -> list[float]:
     return [float(f"{value:.5g}") for value in values]
 
 
-def over_time(run: Served) -> Chart:
-    """Return who runs and waits, the fill of the cache, and preemptions, over time."""
-    rows = series(run.outcome)
-    replicas = sorted({row["replica"] for row in rows})[: len(_LINES)]
-    panels = ["running", "waiting", "cache_fraction"]
-    panels += [name for name in ("preemptions", "prefix_hit_tokens") if any(r[name] for r in rows)]
-    titles = {"running": "running", "waiting": "waiting", "cache_fraction": "cache, %",
-              "preemptions": "preemptions", "prefix_hit_tokens": "prefix hits, tokens"}  # fmt: skip
-    data, layout = [], plain_layout(120 * len(panels) + 70, showlegend=len(replicas) > 1)
-    for number, panel in enumerate(panels, start=1):
-        axis = "" if number == 1 else str(number)
-        scale = 100 if panel == "cache_fraction" else 1
-        for replica in replicas:
-            own = [row for row in rows if row["replica"] == replica]
-            data.append(
-                {
-                    "type": "scatter", "mode": "lines", "line": {"shape": "hv", "width": 1.5,
-                    "color": _LINES[replica % len(_LINES)]}, "name": f"replica {replica}",
-                    "legendgroup": f"{replica}", "showlegend": number == 1,
-                    "x": _digits([row["time_s"] for row in own]),
-                    "y": _digits([scale * row[panel] for row in own]),
-                    "xaxis": "x", "yaxis": f"y{axis}",
-                }
-            )  # fmt: skip
-        high = 1 - (number - 1) / len(panels)
-        layout[f"yaxis{axis}"] = {
-            "title": {"text": titles[panel]}, "domain": [high - 0.86 / len(panels), high],
-            "gridcolor": _GRID, "rangemode": "tozero", "automargin": True, "nticks": 4,
-        }  # fmt: skip
-    layout["xaxis"] = {
-        "title": {"text": "seconds"}, "gridcolor": _GRID,
-        "anchor": f"y{len(panels) if len(panels) > 1 else ''}",
-    }  # fmt: skip
-    layout["legend"] = {"orientation": "h", "y": -0.2}
-    return {"data": data, "layout": layout}
-
-
 def iterations(result: ServingFindings) -> Chart:
     """Return a decode iteration by group of operators at a few numbers of sequences."""
-    runs = result.runs
-    labels: list[list[str]] = [[], []]
-    for run in runs:
-        labels[0] += [_short(run.name)] * len(run.groups)
-        labels[1] += [f"{batch}" for batch in run.groups]
-    parts = [parts for run in runs for parts in run.groups.values()]
-    data = []
-    for name, colour in _GROUPS.items():
-        seconds = [one.get(name, 0.0) for one in parts]
-        if not any(seconds):
-            continue
-        shown = [
-            f"{name}: {readable(s, 's')}, {percent(s / sum(one.values()))}"
-            for s, one in zip(seconds, parts, strict=True)
-        ]
-        data.append(
-            {
-                "type": "bar", "name": name, "x": labels,
-                "y": _digits([1e3 * s for s in seconds]),
-                "hovertext": shown, "hoverinfo": "text", "marker": {"color": colour},
-            }
-        )  # fmt: skip
+    blocks = [(pool_name(run, pool), pool) for run in result.runs for pool in run.pools
+              if pool.decode]  # fmt: skip
+    places: list[float] = []
+    labels, names, parts_of = [], [], []
+    for number, (name, pool) in enumerate(blocks):
+        first = len(places) + number * _BETWEEN
+        names.append({**_NAMED, "x": first + (len(pool.decode) - 1) / 2, "text": name})
+        for place, (batch, parts) in enumerate(pool.decode.items()):
+            places.append(first + place)
+            labels.append(f"<b>{batch}</b>" if batch == pool.usage.sequences else f"{batch}")
+            parts_of.append(parts)
     layout = plain_layout(
         470,
         barmode="stack",
-        xaxis={"automargin": True},
+        xaxis={"tickvals": places, "ticktext": labels},
         yaxis={"title": {"text": "ms per iteration"}, "gridcolor": _GRID, "automargin": True},
-        legend={"orientation": "h", "y": -0.3},
+        legend={"orientation": "h", "y": -0.24, "traceorder": "normal"},
+        annotations=names,
     )
-    return {"data": data, "layout": layout}
+    return {"data": _stacked(parts_of, places), "layout": layout}
+
+
+_BETWEEN = 0.8
+"""Bars of room between two models."""
+_NAMED = {"yref": "paper", "y": -0.07, "yanchor": "top", "showarrow": False}
+
+
+def _stacked(parts_of: list[Groups], places: list[float]) -> list[Chart]:
+    data = []
+    for name, colour in _GROUPS.items():
+        values = [parts.get(name, 0.0) for parts in parts_of]
+        if not any(values):
+            continue
+        shown = [
+            f"{name}: {readable(s, 's')}, {percent(s / sum(parts.values()))}"
+            for s, parts in zip(values, parts_of, strict=True)
+        ]
+        data.append(
+            {
+                "type": "bar", "name": name, "x": places, "width": 0.8,
+                "y": _digits([1e3 * s for s in values]),
+                "hovertext": shown, "hoverinfo": "text", "marker": {"color": colour},
+            }
+        )  # fmt: skip
+    return data
+
+
+def pool_name(run: Served, pool: PoolServed) -> str:
+    """Return what a pool of a model is called on an axis."""
+    short = run.name.replace("dense twin of ", "dense twin of<br>")
+    return short if pool.run.name == "all" else f"{short}<br>{pool.run.name}"
 
 
 def memory(result: ServingFindings) -> Chart:
-    """Return the memory of the fullest device as stacked bars, with the device's capacity."""
-    names = [_short(run.name) for run in result.runs]
+    """Return the memory of the fullest device of each pool as stacked bars, with its capacity."""
+    found = [(pool_name(run, pool), pool.memory) for run in result.runs for pool in run.pools]
+    names = [name for name, _ in found]
     data = []
     for part, colour in _MEMORY.items():
-        sizes = [run.memory.parts_bytes.get(part, 0.0) for run in result.runs]
+        sizes = [one.parts_bytes.get(part, 0.0) for _, one in found]
         if any(sizes):
             data.append(
                 {
@@ -209,9 +198,9 @@ def memory(result: ServingFindings) -> Chart:
     layout = plain_layout(
         230 + 60 * len(names),
         barmode="stack",
-        xaxis={"title": {"text": "GiB per device"}, "gridcolor": _GRID},
+        xaxis={"title": {"text": "GiB per device", "standoff": 6}, "gridcolor": _GRID},
         yaxis={"automargin": True, "ticksuffix": "  "},
-        legend={"orientation": "h", "y": -75 / (60 + 60 * len(names))},
+        legend={"orientation": "h", "y": -75 / (60 + 60 * len(names)), "traceorder": "normal"},
         shapes=[{**line, "line": {"color": "#c1121f", "dash": "dash", "width": 1.5}}],
         annotations=[
             {
@@ -245,7 +234,8 @@ def curve(result: ServingFindings) -> Chart:
     layout = plain_layout(
         430,
         xaxis={
-            "title": {"text": "output tokens/s per user (1 / median TPOT)"}, "gridcolor": _GRID,
+            "title": {"text": "output tokens/s per user (1 / median TPOT)", "standoff": 6},
+            "gridcolor": _GRID,
             "rangemode": "tozero",
         },
         yaxis={
@@ -256,7 +246,3 @@ def curve(result: ServingFindings) -> Chart:
         showlegend=True,
     )  # fmt: skip
     return {"data": data, "layout": layout}
-
-
-def _short(name: str) -> str:
-    return name.replace("dense twin of ", "dense twin of<br>")

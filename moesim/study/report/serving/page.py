@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from html import escape
 
 from moesim.study.report.page import document
-from moesim.study.report.serving import charts, words
+from moesim.study.report.serving import advice_words, charts, pool_words, words
 from moesim.study.report.words import Row
 from moesim.study.serving.findings import ServingFindings
-from moesim.study.serving.shown import kernels
+from moesim.study.serving.shown import engine_defaults, kernels
 from moesim.version import __version__
 
 TITLES = {
@@ -23,10 +23,11 @@ EXPLAINED = {
     "latencies": "Share of the requests (of ITL: of the gaps) that take so long at most. TTFT: "
     "arrival to first token; TPOT: (last - first token) / (output tokens - 1); ITL: each gap; E2E: "
     "arrival to last token.",
-    "over_time": "Requests that run and that wait, and the share of the cache's blocks in use, of "
-    "the model at the ends of iterations. timeline.csv has the figures.",
-    "iterations": "One iteration in which so many sequences decode, each with the run's mean "
-    "context in the cache, by group of operators.",
+    "over_time": "Requests that run and that wait, and the share of the cache's blocks in use; "
+    "with many engines their sum in each pool, and of the cache the mean. timeline.csv has the "
+    "figures of each engine.",
+    "iterations": "One iteration in which so many sequences decode on a rank, each with the run's "
+    "mean context in the cache, by group of operators. Bold: what the run had on average.",
     "memory": "Bytes on the fullest device; the cache is as large as the engine makes it. The "
     "dashed line is what the device has.",
     "curve": "A closed loop of mean requests, from one in flight per replica (right) to 512 or as "
@@ -40,8 +41,15 @@ def html(result: ServingFindings) -> str:
     sections = [
         _head(result),
         _comparison(result),
-        *(_latencies(result, number) for number in range(len(result.runs))),
-        *(_picture(name, result) for name in pictures),
+        *_advice(result),
+        *(
+            _latencies(result, number)
+            for number, run in enumerate(result.runs)
+            if run.outcome.metrics.finished
+        ),
+        *(_picture(name, result) for name in ("latencies", "over_time") if name in pictures),
+        _pools(result),
+        *(_picture(name, result) for name in pictures if name not in ("latencies", "over_time")),
         _engine(result),
         _assumptions(result),
         _reproduce(result),
@@ -107,11 +115,49 @@ def _picture(name: str, result: ServingFindings) -> str:
     )
 
 
+def _advice(result: ServingFindings) -> list[str]:
+    if not result.model.changes:
+        return []
+    table = _table(advice_words.HEADS, advice_words.rows(result.model), "figures latencies")
+    return [
+        "<section><h2>What would make it fit</h2><p class='note'>Each change as <code>--set</code> "
+        "takes it, and what it leaves missing on the fullest device. A narrower format changes "
+        f"what the model answers; that is not simulated.</p>{table}</section>"
+    ]
+
+
+def _pools(result: ServingFindings) -> str:
+    run = result.model
+    table = _table(("", *pool_words.pool_heads(run)), pool_words.pool_rows(run))
+    parts = []
+    for pool in run.pools:
+        heads = [text for head in pool_words.iteration_heads(pool) for text in (head, "share")]
+        where = "" if pool.run.name == "all" else f" of {pool.run.name} replicas"
+        rows = pool_words.iteration_rows(pool)
+        parts.append(f"<h3>Where an iteration{where} goes</h3>{_table(('', *heads), rows)}")
+    return (
+        f"<section><h2>What replicas do</h2>{table}{''.join(parts)}<p class='note'>Sequences that "
+        f"decode have {run.context_tokens:,} tokens of context each; a prompt is computed alone, "
+        "from its beginning. The projections of latent attention are in attention. Exchange of "
+        "tokens: to their experts and back; with dp 1 all ranks have them, and it is the sum of "
+        "what experts put out.</p></section>"
+    )
+
+
 def _engine(result: ServingFindings) -> str:
-    table = _table(("", "value"), words.engine_rows(result.model))
+    run = result.model
+    table = _table(("", *pool_words.pool_heads(run)), pool_words.engine_rows(run))
+    sources = "".join(
+        f"<tr><td>{escape(str(row['pool']))}</td><td>{escape(str(row['setting']))}</td>"
+        f"<td>{escape(str(row['value']))}</td><td>{escape(str(row['source']))}</td></tr>"
+        for row in engine_defaults(run.outcome.run)
+    )
     return (
         "<section><h2>What the engine does</h2><p class='note'>Every default resolved, as for this "
-        f"device and version.</p>{table}</section>"
+        f"device and version.</p>{table}<details><summary>Where each setting comes from</summary>"
+        "<div class='wide'><table class='sources'><thead><tr><th>pool</th><th>setting</th>"
+        f"<th>value</th><th>source</th></tr></thead><tbody>{sources}</tbody></table></div>"
+        "</details></section>"
     )
 
 

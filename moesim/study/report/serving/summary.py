@@ -7,9 +7,11 @@ from typing import Any
 from moesim.model.parameters import active_params, total_params
 from moesim.study.report.serving import words
 from moesim.study.serving.dialects import measures
+from moesim.study.serving.extras import extras
 from moesim.study.serving.findings import Served, ServingFindings
 from moesim.study.serving.metrics import counted
-from moesim.study.serving.shown import engine_values, kernels
+from moesim.study.serving.pool_findings import PoolServed
+from moesim.study.serving.shown import engine_values, kernels, pool_engine
 from moesim.version import __version__
 
 
@@ -57,11 +59,28 @@ def _served(run: Served, dialect: str) -> dict[str, Any]:
             {"name": one.name, "definition": one.definition, "seconds": asdict(one.quantiles)}
             for one in measures(dialect, kept, run.outcome.gaps)
         ],
+        "beside_decoding": asdict(extras(run.outcome, run.pools)),
         "memory": {"fits": run.fits, **asdict(run.memory)},
+        "changes_that_would_fit": [{**asdict(one), "fits": one.fits} for one in run.changes],
+        "pools": [_pool(pool) for pool in run.pools],
         "iteration_s_by_group": {str(batch): parts for batch, parts in run.groups.items()},
         "iteration_context_tokens": run.context_tokens,
         "curve": [asdict(point) for point in run.curve],
         "kernels": kernels(serving),
+    }
+
+
+def _pool(pool: PoolServed) -> dict[str, Any]:
+    return {
+        "name": pool.run.name,
+        "replicas": pool.run.replicas,
+        "devices_per_replica": pool.run.engine.width,
+        "router": pool.run.router,
+        "engine": pool_engine(pool.run),
+        "usage": asdict(pool.usage),
+        "memory": {"fits": pool.memory.fits, **asdict(pool.memory)},
+        "decode_iteration_s_by_group": {str(n): parts for n, parts in pool.decode.items()},
+        "prompt_iteration_s_by_group": pool.prompts,
     }
 
 

@@ -1,12 +1,17 @@
 """The tables of a serving result: requests, time series, the curve, iterations, memory."""
 
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from moesim.cost.iteration import PS_PER_S
 from moesim.sim.serving.requests import NEVER
+from moesim.study.serving.advice import Change
 from moesim.study.serving.findings import ServingFindings
+from moesim.study.serving.groups import Groups
+from moesim.study.serving.pool_findings import PoolServed
 from moesim.study.serving.series import series
 from moesim.study.serving.shown import engine_defaults, kernels
 from moesim.study.serving.simulate import ServingOutcome
@@ -33,20 +38,26 @@ def tables(result: ServingFindings) -> dict[str, list[Row]]:
         "iterations": [
             {
                 "model": run.name,
-                "sequences": batch,
-                "context_tokens": run.context_tokens,
+                "pool": pool.run.name,
+                "sequences": sequences,
+                "context_tokens": run.context_tokens if sequences else 0,
+                "prompt_tokens": prompt_tokens,
                 "group": name,
                 "seconds": seconds,
             }
             for run in result.runs
-            for batch, parts in run.groups.items()
+            for pool in run.pools
+            for sequences, prompt_tokens, parts in _iterations(pool)
             for name, seconds in parts.items()
         ],
         "memory": [
-            {"model": run.name, "part": part, "bytes": size}
+            {"model": run.name, "pool": pool.run.name, "part": part, "bytes": size}
             for run in result.runs
-            for part, size in run.memory.parts_bytes.items()
+            for pool in run.pools
+            for part, size in pool.memory.parts_bytes.items()
         ],
+        **_when_some("events", [asdict(event) for event in result.model.outcome.events]),
+        **_when_some("changes", [_change(one) for one in result.model.changes]),
         "engine": [
             {"model": run.name, **row}
             for run in result.runs
@@ -56,6 +67,22 @@ def tables(result: ServingFindings) -> dict[str, list[Row]]:
             {"model": run.name, **row} for run in result.runs for row in kernels(run.outcome.run)
         ],
     }
+
+
+def _iterations(pool: PoolServed) -> Iterator[tuple[int, int, Groups]]:
+    """Yield sequences that decode, tokens of a prompt, and the groups of such an iteration."""
+    for sequences, parts in pool.decode.items():
+        yield sequences, 0, parts
+    if pool.prompts:
+        yield 0, pool.usage.prompt_tokens or 0, pool.prompts
+
+
+def _when_some(name: str, rows: list[Row]) -> dict[str, list[Row]]:
+    return {name: rows} if rows else {}
+
+
+def _change(change: Change) -> Row:
+    return {**asdict(change), "settings": " ".join(change.settings), "fits": change.fits}
 
 
 def requests(outcome: ServingOutcome) -> dict[str, Any]:

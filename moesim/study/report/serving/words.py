@@ -1,34 +1,23 @@
 """The sentences and rows that terminal and page of a serving result share."""
 
-import math
 from collections.abc import Sequence
+
+import numpy as np
 
 from moesim.hardware.figures import SourcedFigure
 from moesim.model.parameters import active_params, total_params
 from moesim.spec.serving.slo import SloSpec
+from moesim.study.report.serving import advice_words
+from moesim.study.report.serving.pool_words import cluster_cells, layout_words, weight_bytes
+from moesim.study.report.serving.texts import rate, seconds
 from moesim.study.report.words import Row, binary, count, percent, usd
 from moesim.study.serving.assumptions import assumptions as of_run
 from moesim.study.serving.dialects import Measure, measures
+from moesim.study.serving.extras import extras
 from moesim.study.serving.findings import Served, ServingFindings
-from moesim.study.serving.metrics import Quantiles, counted
-from moesim.study.serving.shown import engine_values, kernels
+from moesim.study.serving.metrics import Metrics, Quantiles, counted
+from moesim.study.serving.shown import kernels
 from moesim.units import readable, three_digits
-
-WEIGHTS = (
-    "attention weights", "dense and shared weights", "expert weights", "embeddings and head",
-    "what guesses tokens",
-)  # fmt: skip
-"""The parts of memory that are weights."""
-
-
-def seconds(value: float) -> str:
-    """Return a time in words, "-" where there is none."""
-    return readable(value, "s") if math.isfinite(value) else "-"
-
-
-def rate(value: float) -> str:
-    """Return a count per second in words, "-" where there is none."""
-    return three_digits(value) if math.isfinite(value) else "-"
 
 
 def verdict(result: ServingFindings) -> list[str]:
@@ -44,12 +33,16 @@ def _own(model: Served) -> list[str]:
     run, found = model.outcome.run, model.outcome.metrics
     where = f"{run.cluster.topology.devices} x {run.cluster.device.name} ({run.cluster.name})"
     if not model.fits:
-        held = _weights(model)
+        held, memory = weight_bytes(model.memory.parts_bytes), model.memory
+        pool = "" if memory.pool == "all" else f" of the {memory.pool} replicas"
         return [
-            f"{model.name} does not fit on {where}: weights take {binary(held)} of "
-            f"{binary(model.memory.capacity_bytes)} per device, and the cache has room for "
-            f"{model.memory.cache_tokens:,} tokens, not for the {model.memory.longest_tokens:,} of "
-            f"the longest request; {binary(model.memory.missing_bytes)} are missing."
+            f"{model.name} does not fit on {where}: weights take {binary(held)} of the "
+            f"{binary(memory.capacity_bytes)} of a device{pool}, and what the engine may use "
+            f"beside them has room for {memory.cache_tokens:,} tokens of cache, not for the "
+            f"{memory.longest_tokens:,} of the longest request; {binary(memory.missing_bytes)} "
+            "per device are missing.",
+            *_served_all_the_same(found),
+            *advice_words.sentences(model),
         ]
     said = [
         f"{model.name} on {where}: {rate(found.output_tokens_per_s)} output tokens/s "
@@ -62,9 +55,18 @@ def _own(model: Served) -> list[str]:
     return said
 
 
+def _served_all_the_same(found: Metrics) -> list[str]:
+    if not found.finished:
+        return []
+    asked = found.finished + found.unfinished
+    return [
+        f"{found.finished:,} of {asked:,} requests were short enough to be served all the same."
+    ]
+
+
 def _objective(model: Served, slo: SloSpec | None) -> list[str]:
     found = model.outcome.metrics
-    if slo is None or found.good_fraction is None:
+    if slo is None or found.good_fraction is None or not (found.finished or model.fits):
         return []
     limits = ", ".join(
         f"{name.upper()} {seconds(limit)}"
@@ -74,9 +76,26 @@ def _objective(model: Served, slo: SloSpec | None) -> list[str]:
     met = "meets" if found.meets_slo else "misses"
     goodput = found.goodput_requests_per_s
     per_s = f", {rate(goodput)} good requests/s" if goodput is not None else ""
+    each = "; ".join(f"{percent(share)} keep {name}" for name, share in kept_limits(model, slo))
+    apart = f" ({each})" if not found.meets_slo and ";" in each else ""
     return [
         f"It {met} the objective ({limits} for {percent(slo.attainment)} of requests): "
-        f"{percent(found.good_fraction)} keep it{per_s}."
+        f"{percent(found.good_fraction)} keep it{apart}{per_s}."
+    ]
+
+
+def kept_limits(model: Served, slo: SloSpec) -> list[tuple[str, float]]:
+    """Return the share of all requests that count that keep each limit of an objective."""
+    of = counted(model.outcome.requests, model.outcome.run.scenario.serving.workload.warm_up)
+    everybody = len(of.finish) + of.unfinished
+    kept = (
+        ("TTFT", slo.ttft, of.first - of.arrival), ("E2E", slo.e2e, of.finish - of.arrival),
+        ("TPOT", slo.tpot, (of.finish - of.first) / np.maximum(1, of.output - 1)),
+    )  # fmt: skip
+    return [
+        (name, float((took <= limit).sum()) / everybody)
+        for name, limit, took in kept
+        if limit is not None
     ]
 
 
@@ -87,9 +106,9 @@ def _beside(model: Served, other: Served) -> str:
         return f"{name[0].upper()}{name[1:]} ({other.relation}) does not fit on these devices."
     tpot = theirs.tpot_s.p50 / ours.tpot_s.p50
     said = (
-        f"Beside it {name} ({other.relation}) has {three_digits(tpot)} times its TPOT and "
-        f"{three_digits(theirs.ttft_s.p50 / ours.ttft_s.p50)} times its TTFT under the same "
-        "requests"
+        f"Beside it {name} ({other.relation}) has {three_digits(tpot)} times its median TPOT "
+        f"and {three_digits(theirs.ttft_s.p50 / ours.ttft_s.p50)} times its median TTFT under the "
+        "same requests"
     )
     if model.curve and other.curve:
         most = [max(p.output_tokens_per_s_per_device for p in one.curve) for one in (model, other)]
@@ -101,7 +120,7 @@ def comparison_rows(result: ServingFindings) -> list[Row]:
     """Return the figures of model and baselines side by side; the first cell names the figure."""
     columns = [_column(run) for run in result.runs]
     rows = [(name, *(column[name] for column in columns)) for name in columns[0]]
-    return [row for row in rows if any(cell != "" for cell in row[1:])]
+    return [row for row in rows if any(cell not in ("", "-") for cell in row[1:])]
 
 
 def _column(run: Served) -> dict[str, str]:
@@ -113,42 +132,32 @@ def _column(run: Served) -> dict[str, str]:
         )
     }  # fmt: skip
     energy = m.energy_at_tdp_j_per_output_token
+    offered = extras(run.outcome, run.pools).offered_requests_per_s
     return {
         "parameters, total": count(total_params(on.architecture)),
         "parameters, active": count(active_params(on.architecture)),
         "layout": layout_words(run),
         "requests finished": f"{m.finished:,}" + (f" of {m.finished + m.unfinished:,}"
                                                   if m.unfinished else ""),
-        "requests/s": rate(m.requests_per_s),
+        "requests/s offered": rate(offered) if offered is not None else "",
+        "requests/s finished": rate(m.requests_per_s),
+        "first arrival to last finish": seconds(m.duration_s),
         "prompt tokens/s": rate(m.prompt_tokens_per_s),
         "output tokens/s": rate(m.output_tokens_per_s),
         "output tokens/s per device": rate(m.output_tokens_per_s_per_device),
-        "tokens/s per user (1 / median TPOT)": rate(m.output_tokens_per_s_per_user),
+        "tokens/s per user (1/TPOT p50)": rate(m.output_tokens_per_s_per_user),
         "good requests/s": rate(m.goodput_requests_per_s)
         if m.goodput_requests_per_s is not None else "",
         "requests that keep the objective": percent(m.good_fraction)
         if m.good_fraction is not None else "",
         "preemptions": f"{m.preemptions:,}",
-        "weights per device": binary(_weights(run)),
+        "weights per device": binary(weight_bytes(run.memory.parts_bytes)),
         "cache of a replica": f"{run.memory.cache_tokens:,} tokens",
-        "all devices' price per million output tokens": usd_of["output"],
-        "all devices' price per million prompt tokens": usd_of["prompt"],
+        "price per million output tokens": usd_of["output"],
+        "price per million prompt tokens": usd_of["prompt"],
         "energy per output token at TDP": readable(energy, "j") if energy is not None else "",
+        **cluster_cells(run),
     }  # fmt: skip
-
-
-def _weights(run: Served) -> float:
-    parts = run.memory.parts_bytes.items()
-    return sum(size for name, size in parts if name in WEIGHTS)
-
-
-def layout_words(run: Served) -> str:
-    """Return the degrees above one and the replicas, such as "2 replicas of tp 4"."""
-    cut, replicas = run.outcome.run.deployment.cut, run.outcome.run.replicas
-    names = ("tp", "dp", "ep", "pp")
-    parts = [f"{name} {getattr(cut, name)}" for name in names if getattr(cut, name) > 1]
-    words = ", ".join(parts) or "one device"
-    return f"{replicas} replicas of {words}" if replicas > 1 else words
 
 
 def latency_rows(run: Served, dialect: str) -> list[tuple[Measure, Row]]:
@@ -161,20 +170,6 @@ def latency_rows(run: Served, dialect: str) -> list[tuple[Measure, Row]]:
 def quantile_cells(of: Quantiles) -> Row:
     """Return mean, p50, p90, p95, p99."""
     return tuple(seconds(value) for value in (of.mean, of.p50, of.p90, of.p95, of.p99))
-
-
-def engine_rows(run: Served) -> list[Row]:
-    """Return what the engine does, every default resolved."""
-    rows: list[Row] = []
-    for name, value in engine_values(run.outcome.run).items():
-        if isinstance(value, dict):
-            shown = ", ".join(f"{key} {one}" for key, one in value.items())
-        elif isinstance(value, bool):
-            shown = "yes" if value else "no"
-        else:
-            shown = f"{value:,}" if isinstance(value, int) else str(value)
-        rows.append((name.replace("_", " "), shown))
-    return rows
 
 
 def assumptions(result: ServingFindings) -> list[str]:
@@ -198,10 +193,16 @@ def assumptions(result: ServingFindings) -> list[str]:
         "A decode step's attention follows the tokens in the cache of all sequences together, as "
         "if they were equally long.",
         "Gaps between tokens (ITL) are those of all iterations from the arrival of the first "
-        "request that counts on.",
+        "request after the warm-up on.",
+        "A preemption: a request lost its place in a full cache, and was computed again.",
         "Energy is that of the devices at their thermal design power; hosts and cooling are left "
         "out. Prices are those of all devices over the whole run, divided by the tokens named.",
     ]
+    if result.model.outcome.metrics.finished:
+        said.append(
+            "Throughput is over the time from the first arrival that counts to the last finish, so "
+            "a short run has less of it than of requests offered."
+        )
     if result.model.curve:
         said.append(
             "The curve is a closed loop of requests as long as the mean prompt and output, three "

@@ -18,7 +18,7 @@ from moesim.sim.serving.requests import Requests, requests
 from moesim.spec.cases import Case
 from moesim.spec.load import load_serving
 from moesim.study.serving.assumptions import assumptions
-from moesim.study.serving.groups import groups
+from moesim.study.serving.groups import BATCHES, decode_groups, prompt_groups
 from moesim.study.serving.refused import refuse
 from moesim.study.serving.resolve import Serving
 from moesim.study.serving.run import serve
@@ -219,11 +219,15 @@ def test_groups_of_a_decode_step_with_cross_attention(tmp_path: Path) -> None:
     keys = "parallel: {tp: 2}\n" + ONE
     run = served(tmp_path, "switch-base-8", devices=2, serving=keys)
     on, times = run.deployment, times_of(run.pools[0].engine)
-    for batch, parts in groups(on, times, 100).items():
+    for batch, parts in decode_groups(on, times, 100, BATCHES).items():
         step = step_ps(times.lines(batch), 100 * batch) / PS_PER_S
         assert sum(parts.values()) == pytest.approx(step, rel=1e-3)
         once = float(all_reduce_s(np.array([float(batch)]), on)[0])
         assert parts["all-reduce"] == pytest.approx(6 * 3 * once + 6 * 2 * once)
+    prompt = prompt_groups(on, times, 40)
+    whole = (times.common_ps(40, 1) + times.chunks_ps([(40, 0)])) / PS_PER_S
+    assert sum(prompt.values()) == pytest.approx(whole, rel=1e-5)
+    assert prompt["encoder and host"] > 0
 
 
 def test_the_shipped_switch_c_runs() -> None:

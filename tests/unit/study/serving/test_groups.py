@@ -1,10 +1,13 @@
-"""Where a decode iteration goes: what is no group of operators is the host's time alone."""
+"""Where an iteration goes: what is no group of operators is the host's time alone."""
 
 from pathlib import Path
 
 import pytest
 
-from moesim.study.serving.groups import groups
+from moesim.cost.iteration import PS_PER_S, step_ps
+from moesim.cost.serving.launches import host_s
+from moesim.cost.serving.table import alike
+from moesim.study.serving.groups import BATCHES, decode_groups, prompt_groups
 from moesim.study.serving.host import host_time
 from moesim.study.serving.simulate import times_of
 from tests.unit.study.serving.served import served
@@ -24,7 +27,59 @@ def test_the_host_has_what_its_profile_says(
 ) -> None:
     run = served(tmp_path, model, devices=devices, cluster="hgx-h200", serving=keys)
     on = run.deployment
-    found = groups(on, times_of(run.pools[0].engine), 1000)
+    times = times_of(run.pools[0].engine)
+    found = decode_groups(on, times, 1000, (*BATCHES, 13))
     for parts in found.values():
         whole = sum(parts.values())
         assert parts["host"] == pytest.approx(host_time(on.software).iteration_s, abs=1e-5 * whole)
+
+
+def test_prompts_run_without_graphs_so_the_host_is_there_where_it_is_slower(tmp_path: Path) -> None:
+    """Everything but attention: the longer of device and host time of its kernels, on top host."""
+    run = served(tmp_path, "mixtral-8x7b", devices=2, serving="parallel: {tp: 2}")
+    on, times = run.deployment, times_of(run.pools[0].engine)
+    parts = prompt_groups(on, times, 2048)
+    whole = (times.common_ps(2048, 1) + times.chunks_ps([(2048, 0)])) / PS_PER_S
+    assert sum(parts.values()) == pytest.approx(whole, rel=1e-5)
+    assert parts["host"] <= host_time(on.software).iteration_s + 1e-5 * whole
+    small = served(tmp_path, "olmoe-1b-7b")
+    on, times = small.deployment, times_of(small.pools[0].engine)
+    few = prompt_groups(on, times, 2)
+    device = sum(few.values()) - few["host"] - few["attention"]
+    launches = host_s(alike(on.architecture), on, host_time(on.software).layer_s)
+    own = host_time(on.software).iteration_s
+    assert few["host"] == pytest.approx(max(0.0, launches - device) + own, abs=1e-9)
+
+
+GUESSES = "engine: {name: sglang, speculative: {draft_tokens: 2, acceptance: 0.7, mtp: true}}"
+
+
+def test_guesses_are_a_group_of_their_own(tmp_path: Path) -> None:
+    """Checked are k + 1 tokens a sequence; what a module adds comes on top, k times."""
+    formats = "\nparallel: {tp: 8}\nformats: {weights: fp8_block128}"
+    run = served(tmp_path, "deepseek-v3", devices=8, cluster="hgx-h200", serving=GUESSES + formats)
+    plain = served(
+        tmp_path, "deepseek-v3", devices=8, cluster="hgx-h200", serving="engine: {name: sglang}"
+        + formats,
+    )  # fmt: skip
+    times = times_of(run.pools[0].engine)
+    parts = decode_groups(run.deployment, times, 1000, [8])[8]
+    checked = decode_groups(plain.deployment, times_of(plain.pools[0].engine), 1000, [24])[24]
+    for name in ("experts", "router", "exchange of tokens", "head"):
+        assert parts[name] == pytest.approx(checked[name])
+    whole = times.common_ps(8, 8) / PS_PER_S
+    attention = step_ps(times.attention(8), 8000) / PS_PER_S
+    assert sum(parts.values()) == pytest.approx(whole + attention, rel=1e-5)
+    assert 0 < parts["guesses"] < 2 / 61 * 2 * (whole + attention)
+
+
+def test_half_of_a_batch_hides_exchanges_of_the_other_half(tmp_path: Path) -> None:
+    keys = (
+        "parallel: {dp: 8, ep: 8}\nformats: {weights: fp8_block128}\nengine: {overlap: two_batch}"
+    )
+    run = served(tmp_path, "deepseek-v3", devices=8, cluster="hgx-h200", serving=keys)
+    on, times = run.deployment, times_of(run.pools[0].engine)
+    parts = decode_groups(on, times, 1000, [128])[128]
+    whole = (times.common_ps(128, 128, 1024) + step_ps(times.attention(128), 128_000)) / PS_PER_S
+    assert sum(parts.values()) == pytest.approx(whole, rel=1e-5)
+    assert parts["host"] <= host_time(on.software).iteration_s + 1e-5 * whole

@@ -16,7 +16,7 @@ import pytest
 from moesim.sim.serving.requests import NEVER, Requests, ps, requests
 from moesim.spec.serving.slo import SloSpec
 from moesim.study.serving.dialects import DIALECTS, measures
-from moesim.study.serving.gaps import Gaps, mean_s, percentile_s, shares_up_to
+from moesim.study.serving.gaps import Gaps, mean_s, percentile_s, shares_up_to, std_s
 from moesim.study.serving.metrics import Quantiles, counted, metrics
 
 
@@ -146,6 +146,7 @@ def test_percentiles_of_runs_are_those_of_all_their_gaps() -> None:
     )  # fmt: skip
     assert runs.count == len(each)
     assert mean_s(runs) == pytest.approx(each.mean() / 1e12)
+    assert std_s(runs) == pytest.approx(each.std() / 1e12)
     for percent in (0, 1, 50, 90, 99, 99.9, 100):
         expected = np.percentile(each, percent) / 1e12
         assert percentile_s(runs, percent) == pytest.approx(expected, rel=1e-9)

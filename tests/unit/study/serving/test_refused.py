@@ -37,6 +37,13 @@ def _serve(file: Path) -> ServingFindings:
         ("qwen2-57b-a14b", 8, "{tp: 8}", "tp: must divide the 28 attention heads"),
         ("dbrx", 6, "{tp: 6, ep: 3}", "tp: must divide the 48|ep: must divide the 16 experts"),
         ("llama-3.1-8b", 2, "{tp: 2, ep: 2}", "has no experts"),
+        ("deepseek-v3", 72, "{dp: 72, ep: 72}", "ep: must divide the 256 experts of a layer"),
+        (
+            "deepseek-v3",
+            72,
+            "{dp: 72, ep: 72, redundant_experts: 31}",
+            "ep: must divide the 256 experts and 31 copies of a layer",
+        ),
     ],
 )
 def test_what_cannot_be_served(

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 from moesim.cli.main import app
 from moesim.spec.load import load_serving
 from moesim.spec.serving.scenario import ServingScenario
-from moesim.spec.shipped import shipped, shipped_names
 from moesim.study.report.serving.files import contents
 from moesim.study.serving.result import ServingResult
 from moesim.study.serving.run import serve
@@ -186,14 +185,3 @@ def test_an_unknown_dialect_names_the_nearest(tmp_path: Path) -> None:
     )
     assert done.exit_code == 2
     assert "Did you mean 'guidellm'?" in done.output
-
-
-@pytest.mark.parametrize(
-    "name", [n for n in shipped_names(shipped("scenarios")) if n.startswith("serving-")]
-)
-def test_shipped_scenarios_run(name: str) -> None:
-    found = serve(load_serving(name, ["serving.workload.requests=100"]))
-    assert found.fits
-    assert found.model.outcome.metrics.unfinished == 0
-    assert all(run.curve for run in found.runs)
-    assert all(run.outcome.metrics.tpot_s.p50 > 0 for run in found.runs)
