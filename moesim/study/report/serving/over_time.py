@@ -26,8 +26,8 @@ _GRID = "#e4e7eb"
 _COLOURS = ("#1f7a53", "#1b6ca8", "#b08968", "#d1495b")
 _TITLES = {
     "running": "running", "waiting": "waiting", "cache_fraction": "cache, %",
-    "preemptions": "preemptions", "prefix_hit_tokens": "prefix hits,<br>tokens",
-    "ready": "replicas<br>ready",
+    "preemptions": "preemptions", "prefix_hit_tokens": "hit tokens",
+    "ready": "ready",
 }  # fmt: skip
 
 

@@ -25,7 +25,8 @@ EXPLAINED = {
     "arrival to last token.",
     "over_time": "Requests that run and that wait, and the share of the cache's blocks in use; "
     "with many engines their sum in each pool, and of the cache the mean. timeline.csv has the "
-    "figures of each engine.",
+    "figures of each engine. Hit tokens: found in the prefix cache; ready: replicas that take "
+    "requests.",
     "iterations": "One iteration in which so many sequences decode on a rank, each with the run's "
     "mean context in the cache, by group of operators. Bold: what the run had on average.",
     "memory": "Bytes on the fullest device; the cache is as large as the engine makes it. The "
