@@ -83,8 +83,12 @@ class Replica:
     """Heap of the last steps, by request and how often it had lost its place."""
     finished: list[int] = field(default_factory=list)
     """Requests that finished, for whoever empties it."""
+    ended: int = 0
+    """Requests that the last iteration finished."""
     rejected: list[int] = field(default_factory=list)
     """Requests that could never be served here."""
+    begun: list[int] | None = None
+    """Where requests are noted as they put out a first token; None: nobody asks."""
     plan: Plan | None = None
     limit: int = field(init=False)
     """Tokens that a request may come to hold at most."""
@@ -143,6 +147,11 @@ class Replica:
         prompt = self.asked.prompt[request]
         return prompt <= self.longest and prompt + self.asked.allowed[request] <= self.limit
 
+    def placed(self, at: int) -> int:
+        """Return the requests with a place in the batch; an iteration in progress has not ended."""
+        ended = self.ended if self.now > at else 0
+        return len(self.running) + len(self.computed) + ended
+
     def touch(self, at: int) -> None:
         """Advance to a time at which something from outside changes what may be planned."""
         self.advance(at)
@@ -170,6 +179,7 @@ class Replica:
     def carry_out(self, plan: Plan, steps: int, ends: int) -> None:
         """Let the plan happen: its chunks, or so many of its steps, until `ends`."""
         began, cached, step = self.now, self.cached, self.step
+        self.ended = 0
         sequences = len(self.running) if plan.decodes else 0
         if plan.chunks:
             self._mixed(plan, ends)
@@ -285,6 +295,8 @@ class Replica:
                 if asked.scheduled[request] == NEVER:
                     asked.scheduled[request] = began
             self._hold(request, tokens, past, first=first)
+        if self.prefix is not None and self.prefix.gone:
+            self.prefix.tell()
         if plan.decodes and self.running:
             self._decode(1, ends)
         self.now = ends
@@ -325,6 +337,8 @@ class Replica:
         asked = self.asked
         if asked.first[request] == NEVER:
             asked.first[request] = self.now
+        if self.begun is not None:
+            self.begun.append(request)
         out = self.put_out.pop(request, 0) + 1
         if out > 1 and self.log is not None:
             self.log.token_again(request, self.now)
@@ -359,6 +373,8 @@ class Replica:
         if self.prefix is not None:
             self.prefix.computed(request, cached)
             held = self.prefix.leave(request, held)
+            if self.prefix.gone:
+                self.prefix.tell()
         self.blocks.used -= held
 
     def keep(self, blocks: int) -> None:
@@ -366,6 +382,21 @@ class Replica:
         self.blocks.used += blocks
         if self.prefix is not None:
             self.prefix.take(blocks)
+
+    def hold_again(self, request: int, cached: int) -> None:
+        """Hold the cache of a request that has just ended here, until `let_go`."""
+        blocks = self.blocks.needed(cached)
+        if self.prefix is not None:
+            self.blocks.used += self.prefix.hold_again(request, cached, blocks)
+        else:
+            self.blocks.used += blocks
+
+    def let_go(self, request: int, cached: int) -> None:
+        """Free the cache of a request that was held again."""
+        blocks = self.blocks.needed(cached)
+        if self.prefix is not None:
+            blocks = self.prefix.leave(request, blocks)
+        self.blocks.used -= blocks
 
     def give(self, blocks: int) -> None:
         """Free blocks that were kept."""
@@ -376,6 +407,7 @@ class Replica:
     def _finish(self, request: int) -> None:
         self.asked.finish[request] = self.now
         self.finished.append(request)
+        self.ended += 1
 
     def _evict(self) -> None:
         """Take its place from the request that got it last; it is computed again from the start."""
