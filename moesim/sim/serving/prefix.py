@@ -58,6 +58,19 @@ class PrefixCache:
             run += 1
         return run * self.block_tokens
 
+    def spared(self, request: int, context: int, blocks: int) -> int:
+        """Return how many of so many blocks can be taken before one that is found of a request."""
+        ids = self.ids[request][: self.found(request, context) // self.block_tokens]
+        sleeping = {one for one in ids if not self.holders[one]}
+        if not sleeping:
+            return blocks
+        taken = 0
+        for one, here in self.order.items():
+            if one in sleeping or taken >= blocks:
+                break
+            taken += here
+        return min(taken, blocks)
+
     def asleep(self, request: int, tokens: int) -> int:
         """Return the blocks among the leading `tokens` that nobody holds now."""
         ids = self.ids[request][: tokens // self.block_tokens]

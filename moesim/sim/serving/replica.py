@@ -4,6 +4,7 @@ Between two changes of the batch all iterations are alike but for the growth of 
 are taken at once; what ends when is the same as iteration by iteration (law 11).
 """
 
+from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -246,13 +247,31 @@ class Replica:
         if self.one_by_one:
             return 1
         if self.pace is None:
-            return self.blocks.steps_that_fit(self.step, tokens)
+            return self._until_less_is_found(self.blocks.steps_that_fit(self.step, tokens))
         last = self.pace.step_of(self.step + tokens)
         most = self.pace.tokens(last) - self.step
         fit = self.blocks.steps_that_fit(self.step, most)
         if fit < most:
             last = self.pace.step_of(self.step + fit + 1) - 1
-        return last - self.turn
+        return self._until_less_is_found(last - self.turn)
+
+    def _until_less_is_found(self, steps: int) -> int:
+        """Return the steps up to one that takes a block which was found of the first that waits.
+
+        Its first chunk takes fewer blocks then: there may be room for it.
+        """
+        places = self.rules.max_sequences - len(self.running) - len(self.computed)
+        if self.prefix is None or not self.queue or places <= 0:
+            return steps
+        request, growth = self.queue[0], self.blocks.growth
+        taken = growth(self.step, self._tokens(steps))
+        spared = self.prefix.spared(request, self.context(request), taken)
+        if spared >= taken:
+            return steps
+        return 1 + bisect_left(
+            range(1, steps), True,
+            key=lambda count: growth(self.step, self._tokens(count)) > spared,
+        )  # fmt: skip
 
     def _decode_until(self, until: int, plan: Plan) -> None:
         sequences = len(self.running)
