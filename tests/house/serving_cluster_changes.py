@@ -95,6 +95,8 @@ def _of_pool(side: str) -> dict[str, Change]:
         f"{base}.parallel.ep": Change("1", wide),
         f"{base}.parallel.pp": Change("2", _pool(side, "parallel: {pp: 1}", *BUSY,
                                                  rest="replicas: 1")),
+        f"{base}.parallel.dcp": Change("2", (*_pool(side, "parallel: {tp: 2}", *BUSY,
+                                                    rest="replicas: 1"), "model=deepseek-v2-lite")),
         f"{base}.parallel.exchange": Change("deepep_normal", wide),
         f"{base}.parallel.redundant_experts": Change("64", wide),
     }  # fmt: skip

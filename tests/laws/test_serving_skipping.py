@@ -4,7 +4,6 @@ import pytest
 
 from tests.laws.serving_runs import random_requests, random_world
 
-
 Seen = tuple[object, ...]
 
 

@@ -91,7 +91,8 @@ def _stage(held: Weights, per_token: float, on: Deployment, limits: Limits) -> M
         outside = max(0.0, visible - inside - room)
     states = state_bytes(on)
     left = room - limits.max_sequences * states if states < room else room
-    per_block = per_token * limits.block_tokens
+    block_tokens = limits.block_tokens * on.cut.dcp  # each rank has its own part of a block
+    per_block = per_token * block_tokens
     if per_block:
         blocks = max(0, int(left / per_block))
     else:
@@ -100,7 +101,7 @@ def _stage(held: Weights, per_token: float, on: Deployment, limits: Limits) -> M
         capacity=on.device.memory_capacity_bytes, visible=visible, weights=held,
         activations=working, communication=buffers, outside=outside, room=room,
         bytes_per_token=per_token, bytes_per_sequence=states, blocks=blocks,
-        tokens=blocks * limits.block_tokens,
+        tokens=blocks * block_tokens,
         missing=0.0 if blocks else max(0.0, max(per_block, states) - left),
     )  # fmt: skip
 

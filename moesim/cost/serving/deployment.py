@@ -46,6 +46,8 @@ class Cut:
     ep: int = 1
     """Ranks over which experts are spread; the rest of tp * dp cuts each expert."""
     pp: int = 1
+    dcp: int = 1
+    """Decode context parallel ranks among those of tp: they spread a sequence's cache by tokens."""
     exchange: ExpertExchange = "allgather_reducescatter"
     redundant_experts: int = 0
     """Copies of busy experts, of a layer over all ranks; the ranks that hold experts are level."""
@@ -95,7 +97,8 @@ class Deployment:
     kernels: Kernels
     software: Software
     networks: dict[str, Network]
-    """tp: ranks of one attention group; ep: all ranks that hold experts."""
+    """tp: ranks of one attention group; ep: all ranks that hold experts; dcp: those of an attention
+    group that spread a cache, where there are several."""
     cut: Cut
     formats: Formats
     load: LoadLaw

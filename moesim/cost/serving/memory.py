@@ -156,12 +156,13 @@ def stage_cache_bytes(on: Deployment) -> list[float]:
 
     Layers that look back on a window only count in full: engines keep their blocks in one pool
     (an upper bound for sequences longer than the window). Fewer key/value heads than tp ranks are
-    copied, and latent vectors lie on every rank. What drafts tokens has a cache of its own.
+    copied, and latent vectors lie on every rank, but where decode context parallel ranks spread
+    tokens. What drafts tokens has a cache of its own.
     """
     kinds = [layer.attention for layer in layers_of(on.architecture.decoder)]
     ends = list(accumulate(stage_layers(on)))
     found = [
-        sum(_layer_cache(kind, on) for kind in kinds[first:after])
+        sum(_layer_cache(kind, on) for kind in kinds[first:after]) / on.cut.dcp
         for first, after in pairwise([0, *ends])
     ]
     if on.drafting is not None:

@@ -23,6 +23,11 @@ def assumptions(run: Serving) -> list[str]:
             "Batches in the pipeline do not wait for each other; each has its share of the cache, "
             "prefixes included."
         )
+    if on.cut.dcp > 1:
+        found.append(
+            "Ranks that spread a cache exchange queries and results beside nothing else; a block "
+            "holds as many tokens more as there are ranks."
+        )
     if on.drafting is not None:
         found.append(
             "Every step of guesses yields the mean number of tokens; attention checks them in the "

@@ -1,7 +1,14 @@
 """What a serving scenario may say and is not simulated yet: an error, never passed over."""
 
+from moesim.cost.serving.context import most_ranks
+from moesim.cost.serving.deployment import Deployment
 from moesim.errors import ScenarioError
-from moesim.model.architecture import GroupedQueryAttention, LatentAttention, MoeFfn
+from moesim.model.architecture import (
+    GroupedQueryAttention,
+    LatentAttention,
+    LinearAttention,
+    MoeFfn,
+)
 from moesim.study.serving.pools import Engine
 from moesim.study.serving.resolve import Serving
 
@@ -26,10 +33,42 @@ def _refuse_cut(run: Serving, engine: Engine) -> None:
             attention.heads % cut.tp
         ):
             raise _uneven(run, "tp", f"the {attention.heads} attention heads")
+        if cut.dcp > 1:
+            _refuse_spread(run, attention, engine.deployment)
         if isinstance(ffn, MoeFfn) and ffn.num_experts % cut.ep:
             raise _uneven(run, "ep", f"the {ffn.num_experts} experts of a layer")
     if cut.ep > 1 and not architecture.is_moe:
         raise run.scenario.error("serving.parallel.ep", f"{architecture.name} has no experts")
+
+
+def _refuse_spread(
+    run: Serving, attention: GroupedQueryAttention | LatentAttention | LinearAttention,
+    on: Deployment,
+) -> None:  # fmt: skip
+    """Raise ScenarioError where the cache of an attention cannot be spread over dcp ranks.
+
+    Source: vLLM, docs, context_parallel_deployment: dcp from 1 to tp / key/value heads (from
+    memory, unchecked).
+    """
+    key, cut, other = "serving.parallel.dcp", on.cut, None
+    if isinstance(attention, LinearAttention):
+        other = "linear attention"
+    elif isinstance(attention, GroupedQueryAttention) and attention.window:
+        other = "sliding windows"
+    elif isinstance(attention, LatentAttention) and attention.indexer is not None:
+        other = "attention to indexed tokens"
+    elif on.drafting is not None:
+        other = "speculative decoding"
+    if other is not None:
+        raise run.scenario.error(key, f"above 1 is not modelled with {other}; use dcp: 1")
+    assert not isinstance(attention, LinearAttention)
+    most = most_ranks(attention, cut.tp)
+    if cut.dcp > most:
+        raise run.scenario.error(
+            key,
+            f"must be at most {most}: so many of the tp = {cut.tp} ranks hold the same cache of "
+            f"{on.architecture.name}",
+        )
 
 
 def _uneven(run: Serving, key: str, what: str) -> ScenarioError:

@@ -91,13 +91,16 @@ def _deployment(
     link = chosen.topology.scale_up.bandwidth_bytes_per_s
     software = on_device(_software(scenario, preset), chosen.device, link)
     cut = Cut(
-        tp=asked.tp, dp=asked.dp, ep=asked.ep, pp=asked.pp,
+        tp=asked.tp, dp=asked.dp, ep=asked.ep, pp=asked.pp, dcp=asked.dcp,
         exchange=asked.exchange or preset.exchange, redundant_experts=asked.redundant_experts,
     )  # fmt: skip
     if cut.tp * cut.dp % cut.ep:
         raise scenario.error(
             "serving.parallel.ep", f"must divide tp * dp = {cut.tp * cut.dp}, the ranks of a stage"
         )
+
+    if cut.tp % cut.dcp:
+        raise scenario.error("serving.parallel.dcp", f"must divide tp = {cut.tp}")
 
     def among(size: int, apart: int = 1) -> Network:
         return network(Group(size, apart), chosen.topology, software)
@@ -110,7 +113,10 @@ def _deployment(
     plain = Deployment(
         architecture=architecture, device=chosen.device,
         chip=software.kernels.chip, kernels=software.kernels, software=software,
-        networks={"tp": among(cut.tp), "ep": among(cut.tp * cut.dp)}, cut=cut,
+        networks={
+            "tp": among(cut.tp), "ep": among(cut.tp * cut.dp),
+            **({"dcp": among(cut.dcp)} if cut.dcp > 1 else {}),
+        }, cut=cut,
         formats=formats(scenario.serving.formats), load=natural_load(architecture),
         overlap=scenario.serving.engine.overlap,
     )  # fmt: skip
@@ -160,7 +166,7 @@ def rules_of(scenario: ServingScenario, preset: Preset, blocks: int) -> EngineRu
         batching=asked.batching or preset.batching,
         max_sequences=asked.max_sequences or preset.max_sequences,
         token_budget=asked.token_budget or preset.token_budget,
-        block_tokens=asked.block_tokens or preset.block_tokens,
+        block_tokens=(asked.block_tokens or preset.block_tokens) * scenario.serving.parallel.dcp,
         balance_steps=asked.balance_steps or 0, blocks=blocks, reserve_output=reserve,
         max_model_tokens=asked.max_model_tokens, prefix_caching=caching, **pace(asked.speculative),
     )  # fmt: skip
