@@ -1,5 +1,6 @@
 """What a serving run takes for granted, in sentences."""
 
+from moesim.cost.serving.memory import ffn_weights
 from moesim.study.serving.resolve import Serving
 
 
@@ -23,6 +24,14 @@ def assumptions(run: Serving) -> list[str]:
             "Batches in the pipeline do not wait for each other; each has its share of the cache, "
             "prefixes included."
         )
+    if on.cut.ffn:
+        found += [
+            f"Each of the {on.cut.ffn} FFN devices holds {ffn_weights(on).total / 1e9:.3g} GB of "
+            "weights, dense networks and shared experts whole; the memory below is of an "
+            "attention device.",
+            "Attention of prompts hides behind nothing, and its kernel is spread evenly over the "
+            "layers; values travel in fp8 to experts and in bf16 back.",
+        ]
     if on.cut.dcp > 1:
         found.append(
             "Ranks that spread a cache exchange queries and results beside nothing else; a block "

@@ -28,6 +28,8 @@ def groups(
     As many decode on each attention data parallel rank, with `context_tokens` in the cache each.
     What no group explains of an iteration is the host's.
     """
+    if on.cut.ffn:
+        return {batch: _in_turn(batch, times, context_tokens, on) for batch in BATCHES}
     tokens = np.array(BATCHES, dtype=np.float64)
     parts: dict[str, Array] = {}
     for run in on.architecture.decoder:
@@ -44,6 +46,15 @@ def groups(
         least = _ROUNDING * (whole + attention)
         found[batch] = {name: s if s > least else 0.0 for name, s in parts_of.items()}
     return found
+
+
+def _in_turn(
+    batch: int, times: IterationTimes, context_tokens: int, on: Deployment
+) -> dict[str, float]:
+    """Return an iteration of micro-batches that go to and fro: what attention's kernel adds."""
+    attention = step_ps(times.attention(batch), batch * context_tokens) / PS_PER_S
+    whole = times.common_ps(batch, batch, batch * on.cut.dp) / PS_PER_S
+    return {"attention, where nothing hides it": attention, "micro-batches in turn": whole}
 
 
 def _layer(layer: Layer, tokens: Array, on: Deployment) -> dict[str, Array]:

@@ -21,6 +21,8 @@ def refuse(run: Serving) -> None:
             "model", f"{on.architecture.name} has an encoder: serving it is not modelled yet"
         )
     for pool in run.pools:
+        if pool.engine.deployment.cut.ffn:
+            _refuse_apart(run, pool.engine.deployment)
         _refuse_cut(run, pool.engine)
 
 
@@ -39,6 +41,25 @@ def _refuse_cut(run: Serving, engine: Engine) -> None:
             raise _uneven(run, "ep", f"the {ffn.num_experts} experts of a layer")
     if cut.ep > 1 and not architecture.is_moe:
         raise run.scenario.error("serving.parallel.ep", f"{architecture.name} has no experts")
+
+
+def _refuse_apart(run: Serving, on: Deployment) -> None:
+    """Raise ScenarioError for what is not modelled of attention and networks on devices apart."""
+    error, cut = run.scenario.error, on.cut
+    if not on.architecture.is_moe:
+        raise error("serving.cluster.disaggregation", f"{on.architecture.name} has no experts")
+    if cut.pp > 1:
+        raise error("serving.parallel.pp", "above 1 is not modelled with attention_ffn")
+    if on.drafting is not None:
+        raise error("serving.engine.speculative", "is not modelled with attention_ffn")
+    if on.offload is not None:
+        raise error("serving.offload", "is not modelled with attention_ffn")
+    if on.overlap != "none":
+        raise error("serving.engine.overlap", "leave it at none: micro-batches overlap here")
+    if run.scenario.serving.parallel.exchange is not None:
+        raise error(
+            "serving.parallel.exchange", "leave it out: attention_ffn has an exchange of its own"
+        )
 
 
 def _refuse_spread(
