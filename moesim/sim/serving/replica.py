@@ -85,7 +85,8 @@ class Replica:
     finished: list[int] = field(default_factory=list)
     """Requests that finished, for whoever empties it."""
     ended: int = 0
-    """Requests that the last iteration finished."""
+    """Requests that finished when any did last."""
+    ended_at: int = NEVER
     rejected: list[int] = field(default_factory=list)
     """Requests that could never be served here."""
     begun: list[int] | None = None
@@ -150,7 +151,7 @@ class Replica:
 
     def placed(self, at: int) -> int:
         """Return the requests with a place in the batch; an iteration in progress has not ended."""
-        ended = self.ended if self.now > at else 0
+        ended = self.ended if self.ended_at > at else 0
         return len(self.running) + len(self.computed) + ended
 
     def touch(self, at: int) -> None:
@@ -180,7 +181,6 @@ class Replica:
     def carry_out(self, plan: Plan, steps: int, ends: int) -> None:
         """Let the plan happen: its chunks, or so many of its steps, until `ends`."""
         began, cached, step = self.now, self.cached, self.step
-        self.ended = 0
         sequences = len(self.running) if plan.decodes else 0
         if plan.chunks:
             self._mixed(plan, ends)
@@ -426,7 +426,8 @@ class Replica:
     def _finish(self, request: int) -> None:
         self.asked.finish[request] = self.now
         self.finished.append(request)
-        self.ended += 1
+        self.ended = self.ended + 1 if self.ended_at == self.now else 1
+        self.ended_at = self.now
 
     def _evict(self) -> None:
         """Take its place from the request that got it last; it is computed again from the start."""
