@@ -44,6 +44,12 @@ def assumptions(run: Serving) -> list[str]:
         )
     if on.offload is not None:
         found.append("Offloaded experts are asked for alike, each as often as any other.")
+    ranks = max(pool.engine.deployment.cut.dp * pool.engine.deployment.cut.pp for pool in run.pools)
+    if ranks > 1 and any(pool.router == "kv_aware" for pool in run.pools):
+        found.append(
+            "The router expects of a replica what its ranks hold of a prompt on average: they "
+            "share requests by load."
+        )
     if len(run.pools) > 1:
         found.append("Replicas that only decode keep no prefixes of their own.")
     if on.overlap == "two_batch":
