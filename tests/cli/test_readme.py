@@ -22,7 +22,8 @@ NAMES = ("mixtral-8x7b-64xh100", "serving-mixtral-8x7b-2xh100")
 
 def _block(mark: str, number: int) -> str:
     text = README.read_text(encoding="utf-8")
-    return re.findall(rf"^```{mark}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)[number]
+    found: list[str] = re.findall(rf"^```{mark}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return found[number]
 
 
 def _console() -> Console:

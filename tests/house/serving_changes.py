@@ -64,6 +64,7 @@ PARALLEL: dict[str, Change] = {
     "dp": Change("4"),
     "ep": Change("2"),
     "pp": Change("2"),
+    "dcp": Change("2", ("model=deepseek-v2-lite", "serving.parallel={tp: 4}")),
     "exchange": Change("deepep_normal", WIDE),
     "redundant_experts": Change("64", WIDE),
 }
@@ -72,6 +73,7 @@ OTHER_LAYOUT = {
     "dp": Change(_other("tp: 1, dp: 2"), DENSE, "baseline"),
     "pp": Change(_other("tp: 1, pp: 2"), DENSE, "baseline"),
     "ep": Change(_moe("dp: 4, ep: 2"), MOE, "baseline"),
+    "dcp": Change(_moe("tp: 4, dcp: 2"), (f"baseline={_moe('tp: 4')}",), "baseline"),
     "exchange": Change(_moe("dp: 4, ep: 4, exchange: deepep_normal"), MOE, "baseline"),
     "redundant_experts": Change(_moe("dp: 4, ep: 4, redundant_experts: 64"), MOE, "baseline"),
 }

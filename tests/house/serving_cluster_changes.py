@@ -15,6 +15,13 @@ FAILING = ("serving.cluster={failures: {device_mtbf: 1 s, restart: 100 ms}}",)
 DRAINED = ("serving.cluster={drains: [{replica: 0, at: 1 s, duration: 1 s}]}",)
 
 
+TO_AND_FRO = (
+    "serving.parallel={dp: 1}",
+    "serving.cluster={disaggregation: attention_ffn, ffn: {devices: 3}}",
+    "model=olmoe-1b-7b",
+)
+
+
 def apart(prefill: str = "replicas: 2", decode: str = "replicas: 2", rest: str = "") -> str:
     """Return the setting of a cluster with prefill and decode on replicas of their own."""
     return (
@@ -95,6 +102,8 @@ def _of_pool(side: str) -> dict[str, Change]:
         f"{base}.parallel.ep": Change("1", wide),
         f"{base}.parallel.pp": Change("2", _pool(side, "parallel: {pp: 1}", *BUSY,
                                                  rest="replicas: 1")),
+        f"{base}.parallel.dcp": Change("2", (*_pool(side, "parallel: {tp: 2}", *BUSY,
+                                                    rest="replicas: 1"), "model=deepseek-v2-lite")),
         f"{base}.parallel.exchange": Change("deepep_normal", wide),
         f"{base}.parallel.redundant_experts": Change("64", wide),
     }  # fmt: skip
@@ -103,6 +112,8 @@ def _of_pool(side: str) -> dict[str, Change]:
 CLUSTER: dict[str, Change] = {
     "serving.cluster.disaggregation": Change(apart().partition("=")[2], (), "serving.cluster"),
     "serving.cluster.replicas": Change("3"),
+    "serving.cluster.ffn.devices": Change("1", TO_AND_FRO),
+    "serving.cluster.ffn.micro_batches": Change("1", TO_AND_FRO),
     "serving.cluster.router": Change("random"),
     "serving.cluster.transfer.network": Change(
         "scale_out", (apart(rest=", transfer: {network: auto}"),)

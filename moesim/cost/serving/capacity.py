@@ -1,11 +1,24 @@
 """How many blocks of cache fit beside weights, activations and what never shows to a process."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from moesim.cost.serving.deployment import Deployment
-from moesim.cost.serving.memory import Weights, stage_cache_bytes, stage_weights, state_bytes
-from moesim.model.architecture import DenseFfn, GroupedQueryAttention, Layer, MoeFfn, layers_of
+from moesim.cost.serving.memory import (
+    Weights,
+    ffn_weights,
+    stage_cache_bytes,
+    stage_weights,
+    state_bytes,
+)
+from moesim.model.architecture import (
+    DenseFfn,
+    GroupedQueryAttention,
+    LatentAttention,
+    Layer,
+    MoeFfn,
+    layers_of,
+)
 
 MemoryOf = Literal["all", "static", "free"]
 """What an engine's memory fraction is a share of. all: the whole memory, for weights, activations
@@ -71,7 +84,24 @@ def memory(on: Deployment, limits: Limits) -> Memory:
     """Return the memory of the stage that leaves the fewest blocks, which all stages then have."""
     held, cached = stage_weights(on), stage_cache_bytes(on)
     found = [_stage(w, c, on, limits) for w, c in zip(held, cached, strict=True)]
-    return min(found, key=lambda one: (one.blocks, one.room))
+    least = min(found, key=lambda one: (one.blocks, one.room))
+    lacking = ffn_missing_bytes(on, limits) if on.cut.ffn else 0.0
+    if lacking <= least.missing:
+        return least
+    return replace(least, blocks=0, tokens=0, missing=lacking)
+
+
+def ffn_missing_bytes(on: Deployment, limits: Limits) -> float:
+    """Return what a device with feed-forward networks alone lacks for them; 0 where they fit.
+
+    Beside the weights the rows of a micro-batch of all ranks' token budgets.
+    """
+    tokens = -(-limits.token_budget // on.cut.micro_batches)
+    kinds = (layer.ffn for layer in layers_of(on.architecture.decoder))
+    rows = max((_expert_bytes(one, tokens, on) for one in kinds if isinstance(one, MoeFfn)),
+               default=0.0)  # fmt: skip
+    asked = ffn_weights(on).total + rows + ONE_DEVICE_BYTES + COMMUNICATOR_BYTES
+    return max(0.0, asked - VISIBLE * on.device.memory_capacity_bytes)
 
 
 def _stage(held: Weights, per_token: float, on: Deployment, limits: Limits) -> Memory:
@@ -81,7 +111,7 @@ def _stage(held: Weights, per_token: float, on: Deployment, limits: Limits) -> M
     """
     visible = VISIBLE * on.device.memory_capacity_bytes
     working = activation_bytes(on, limits.token_budget, limits.max_sequences)
-    ranks = on.cut.tp * on.cut.dp * on.cut.pp
+    ranks = on.cut.devices
     buffers = ONE_DEVICE_BYTES + (COMMUNICATOR_BYTES if ranks > 1 else 0.0)
     inside = held.total + buffers + (0.0 if limits.memory_of == "static" else working)
     room = limits.fraction * visible - inside
@@ -91,7 +121,8 @@ def _stage(held: Weights, per_token: float, on: Deployment, limits: Limits) -> M
         outside = max(0.0, visible - inside - room)
     states = state_bytes(on)
     left = room - limits.max_sequences * states if states < room else room
-    per_block = per_token * limits.block_tokens
+    block_tokens = limits.block_tokens * on.cut.dcp  # each rank has its own part of a block
+    per_block = per_token * block_tokens
     if per_block:
         blocks = max(0, int(left / per_block))
     else:
@@ -100,7 +131,7 @@ def _stage(held: Weights, per_token: float, on: Deployment, limits: Limits) -> M
         capacity=on.device.memory_capacity_bytes, visible=visible, weights=held,
         activations=working, communication=buffers, outside=outside, room=room,
         bytes_per_token=per_token, bytes_per_sequence=states, blocks=blocks,
-        tokens=blocks * limits.block_tokens,
+        tokens=blocks * block_tokens,
         missing=0.0 if blocks else max(0.0, max(per_block, states) - left),
     )  # fmt: skip
 
@@ -128,10 +159,15 @@ def _layer_bytes(layer: Layer, tokens: int, on: Deployment) -> float:
     """Return the largest live set of attention or feed-forward network."""
     tp, hidden = on.cut.tp, on.architecture.hidden
     attention, ffn = layer.attention, layer.ffn
-    live = 0.0
+    live = latent = 0.0
     if isinstance(attention, GroupedQueryAttention):
         heads = max(1, attention.heads // tp) + 2 * max(1, attention.kv_heads // tp)
         live = tokens * _WIDE * (heads + max(1, attention.heads // tp)) * attention.head_dim
+    if isinstance(attention, LatentAttention):  # queries, keys and values of all of its heads
+        width = 2 * (attention.qk_nope_head_dim + attention.qk_rope_head_dim) + attention.v_head_dim
+        latent = tokens * _WIDE * max(1, attention.heads // tp) * width
+    if on.cut.ffn:
+        return max(live, latent)
     if isinstance(ffn, DenseFfn):
         into = ffn.width * (2 if ffn.gated else 1) / tp
         return max(live, tokens * _WIDE * max(into + ffn.width / tp, ffn.width / tp + hidden))

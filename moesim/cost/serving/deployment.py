@@ -37,15 +37,22 @@ class Formats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """How a replica is cut over devices: tp * dp * pp of them."""
+    """How a replica is cut over devices: tp * dp * pp of them, and `ffn`."""
 
     tp: int = 1
     """Tensor parallel ranks of attention and dense layers."""
     dp: int = 1
     """Attention data parallel ranks: each has its own requests, experts are common."""
     ep: int = 1
-    """Ranks over which experts are spread; the rest of tp * dp cuts each expert."""
+    """Ranks over which experts are spread; the rest of tp * dp, or of `ffn`, cuts each expert."""
     pp: int = 1
+    dcp: int = 1
+    """Decode context parallel ranks among those of tp: they spread a sequence's cache by tokens."""
+    ffn: int = 0
+    """Devices with nothing but feed-forward networks, beside tp * dp that have none; 0: these lie
+    beside attention."""
+    micro_batches: int = 1
+    """Parts of a batch that go to and fro between both kinds of devices."""
     exchange: ExpertExchange = "allgather_reducescatter"
     redundant_experts: int = 0
     """Copies of busy experts, of a layer over all ranks; the ranks that hold experts are level."""
@@ -53,7 +60,17 @@ class Cut:
     @property
     def expert_tp(self) -> int:
         """Ranks that share an expert."""
-        return self.tp * self.dp // self.ep
+        return self.expert_ranks // self.ep
+
+    @property
+    def expert_ranks(self) -> int:
+        """Ranks of a stage that hold experts."""
+        return self.ffn or self.tp * self.dp
+
+    @property
+    def devices(self) -> int:
+        """Devices of a replica."""
+        return self.tp * self.dp * self.pp + self.ffn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +112,8 @@ class Deployment:
     kernels: Kernels
     software: Software
     networks: dict[str, Network]
-    """tp: ranks of one attention group; ep: all ranks that hold experts."""
+    """tp: ranks of one attention group; ep: a stage's devices; dcp: those of an attention
+    group that spread a cache, where there are several."""
     cut: Cut
     formats: Formats
     load: LoadLaw

@@ -13,6 +13,7 @@ import numpy as np
 from moesim.cost.iteration import TabledTimes
 from moesim.cost.serving.deployment import Deployment
 from moesim.cost.serving.encoder import EncoderTimes, encoder_times
+from moesim.cost.serving.ping_pong import ping_pong_times
 from moesim.cost.serving.products import gemm_s
 from moesim.cost.serving.table import HostTime, iteration_times
 from moesim.model.architecture import Run
@@ -22,6 +23,8 @@ def times_of(on: Deployment, host: HostTime) -> TabledTimes | EncoderTimes:
     """Return what iterations of `on` take, with its encoder, or with what guesses tokens."""
     if on.architecture.encoder:
         return encoder_times(on, host)
+    if on.cut.ffn:
+        return ping_pong_times(on, host)
     if on.drafting is None:
         return iteration_times(on, host)
     return _drafted(on, on.drafting.tokens, host)

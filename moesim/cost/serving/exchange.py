@@ -46,7 +46,7 @@ def brought_s(tokens: Array, ffn: MoeFfn, on: Deployment) -> Array:
         return summed_s(payload, net, on)
     if mode == "allgather_reducescatter":
         gathered = payload * on.cut.dp
-        return _each("all_gather", gathered, net, on) + _each("reduce_scatter", gathered, net, on)
+        return each_s("all_gather", gathered, net, on) + each_s("reduce_scatter", gathered, net, on)
     own = tokens / on.cut.tp
     if mode == "one_sided":
         return _one_sided_s(own, ffn, on)
@@ -124,7 +124,7 @@ def _where(ffn: MoeFfn, net: Network) -> Destinations:
 
 def summed_s(payloads: Array, net: Network, on: Deployment) -> Array:
     """Return an all-reduce: by the engine's own kernel where it is small and quicker, else NCCL."""
-    nccl = _each("all_reduce", payloads, net, on)
+    nccl = each_s("all_reduce", payloads, net, on)
     found = on.kernels.kind("bf16", "custom_all_reduce", "")
     if found is None or net.domains > 1 or net.kind != "switch" or net.size == 1:
         return nccl
@@ -133,7 +133,8 @@ def summed_s(payloads: Array, net: Network, on: Deployment) -> Array:
     return np.where(payloads <= ONE_SHOT_BYTES, np.minimum(own, nccl), nccl)
 
 
-def _each(kind: CollectiveKind, payloads: Array, net: Network, on: Deployment) -> Array:
+def each_s(kind: CollectiveKind, payloads: Array, net: Network, on: Deployment) -> Array:
+    """Return a collective of each of many payloads, as gathered or before they are summed."""
     if net.size == 1:
         return np.zeros_like(payloads)
     return np.array([_once(kind, float(payload), net, on) for payload in payloads])

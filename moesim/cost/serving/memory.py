@@ -1,6 +1,6 @@
 """What lies in the memory of the devices of a replica: weights by component, cache by token."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 from moesim.cost.families.number_types import NUMBER_TYPES
@@ -67,11 +67,27 @@ def stage_weights(on: Deployment) -> list[Weights]:
     for number, (first, after) in enumerate(pairwise([0, *accumulate(stage_layers(on))])):
         here = layers[first:after] + (encoder if number == 0 else [])
         params = add([rank_layer_params(layer, architecture.hidden, shard) for layer in here])
+        if on.cut.ffn:
+            params = replace(params, dense_ffn=0, shared_experts=0, routed_experts=0)
+            found.append(_bytes(params, 0.0, _ends(number, on), on))
+            continue
         redundant = sum(_redundant(layer, shard, on) for layer in here)
         found.append(_bytes(params, redundant, _ends(number, on), on))
     if on.drafting is not None:
         found[-1] = _with_drafts(found[-1], shard, on)
     return found
+
+
+def ffn_weights(on: Deployment) -> Weights:
+    """Return the weights on one of the devices that hold feed-forward networks alone.
+
+    Its experts, and dense networks and shared experts whole, as each takes a share of all tokens.
+    """
+    architecture, shard = on.architecture, Shard(ep=on.cut.ep, etp=on.cut.expert_tp)
+    layers = list(layers_of(architecture.decoder))
+    params = add([rank_layer_params(layer, architecture.hidden, shard) for layer in layers])
+    redundant = sum(_redundant(layer, shard, on) for layer in layers)
+    return _bytes(replace(params, attention=0, router_and_norms=0), redundant, 0.0, on)
 
 
 def stage_layers(on: Deployment) -> list[int]:
@@ -156,12 +172,13 @@ def stage_cache_bytes(on: Deployment) -> list[float]:
 
     Layers that look back on a window only count in full: engines keep their blocks in one pool
     (an upper bound for sequences longer than the window). Fewer key/value heads than tp ranks are
-    copied, and latent vectors lie on every rank. What drafts tokens has a cache of its own.
+    copied, and latent vectors lie on every rank, but where decode context parallel ranks spread
+    tokens. What drafts tokens has a cache of its own.
     """
     kinds = [layer.attention for layer in layers_of(on.architecture.decoder)]
     ends = list(accumulate(stage_layers(on)))
     found = [
-        sum(_layer_cache(kind, on) for kind in kinds[first:after])
+        sum(_layer_cache(kind, on) for kind in kinds[first:after]) / on.cut.dcp
         for first, after in pairwise([0, *ends])
     ]
     if on.drafting is not None:

@@ -9,6 +9,7 @@ from moesim.cost.curves import Array
 from moesim.cost.exchange_overlap import together_s
 from moesim.cost.iteration import TabledTimes
 from moesim.cost.serving import attention as attend
+from moesim.cost.serving.context import gathered_s, spread_decode_s
 from moesim.cost.serving.deployment import Deployment
 from moesim.cost.serving.launches import host_s, launched
 from moesim.cost.serving.layer import embedding_s, exchanged_s, head_s, layer_s, routed_s
@@ -185,6 +186,8 @@ class _Chunks:
 
 
 def _decode_s(layer: Layer, sequences: int, on: Deployment) -> Array:
+    if on.cut.dcp > 1 and not isinstance(layer.attention, LinearAttention):
+        return spread_decode_s(layer.attention, sequences, _CACHED, on)
     match layer.attention:
         case GroupedQueryAttention():
             own = attend.decode_s(layer.attention, sequences, _CACHED, on)
@@ -206,9 +209,11 @@ def _second_s(layer: Layer, sequences: int, on: Deployment) -> float:
 def _prefill_s(layer: Layer, tokens: Array, past: Array, on: Deployment) -> Array:
     match layer.attention:
         case GroupedQueryAttention():
-            return attend.prefill_s(layer.attention, tokens, past, on)
+            found = attend.prefill_s(layer.attention, tokens, past, on)
+            return found + gathered_s(layer.attention, tokens, past, on)
         case LatentAttention():
             heads = max(1, layer.attention.heads // on.cut.tp)
-            return attend.latent_prefill_s(layer.attention, tokens, past, heads, on=on)
+            found = attend.latent_prefill_s(layer.attention, tokens, past, heads, on=on)
+            return found + gathered_s(layer.attention, tokens, past, on)
         case LinearAttention():
             return np.array([scan_s(layer.attention, 1, int(count), on) for count in tokens])

@@ -1,7 +1,9 @@
 """Replicas that come and go: failures, drains, autoscaling.
 
 A failure strikes at the end of the iteration in progress; what was put out stays put out, and the
-cache is computed again elsewhere, that of the tokens put out included, as after a preemption.
+cache is computed again elsewhere, that of the tokens put out included, as after a preemption. What
+comes back, after a failure, a drain that left it empty, or a new start, has no prefixes in its
+cache.
 """
 
 from collections.abc import Callable, Iterator
@@ -95,6 +97,7 @@ class Changes:
 
         def reopen(at: int, life: int) -> None:
             if member.life == life and member.state == "draining":
+                self._anew(member)
                 self._ready(member, at)
 
         self.loop.push(drain.at_ps, CONTROL, close)
@@ -122,12 +125,11 @@ class Changes:
         assert self.failures is not None
         lost = lost_requests(member)
         self.failed += 1
-        member.state, member.server = "down", self.pool.built(member.number)
+        member.state = "down"
         member.life += 1
-        member.version += 1
         member.waiting.clear()
         self.loop.dirty.pop(member, None)
-        self.pool.outstanding[member.number] = 0
+        self.pool.replace(member)
         self.pool.renew()
         self.pool.note(at, member.number, "fails")
         if self.fallen is not None:
@@ -217,6 +219,17 @@ class Changes:
             member.life += 1
             pool.busy_ps += at - member.since
             pool.note(at, member.number, "off")
+            self._anew(member)
+
+    def _anew(self, member: Member) -> None:
+        """Let a replica that has nothing left come back with an empty cache.
+
+        One that never got so far went on all the time.
+        """
+        held = any(rank.blocks.used for rank in ranks_of(member.server))
+        if not (held or self.pool.outstanding[member.number]):
+            self.loop.dirty.pop(member, None)
+            self.pool.replace(member)
 
 
 def lost_requests(member: Member) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ same time, changes of replicas come first, then transfers, failures and the like
 
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Literal
@@ -15,20 +15,13 @@ from typing import Literal
 from numpy.random import Generator
 
 from moesim.errors import SimulationError
+from moesim.sim.serving.kv_index import KvIndex, new_index
 from moesim.sim.serving.lockstep import Lockstep
 from moesim.sim.serving.open_loop import in_order, serve_some
 from moesim.sim.serving.replica import Replica
 from moesim.sim.serving.requests import Requests
 from moesim.sim.serving.routers import ROUTERS, Asking, RouterName, Standing, ring
-from moesim.sim.serving.servers import (
-    Server,
-    ends_prompts,
-    free_blocks,
-    mark,
-    parts_of,
-    ranks_of,
-    waiting,
-)
+from moesim.sim.serving.servers import Server, ends_prompts, mark, parts_of, ranks_of
 
 Handler = Callable[[int, int], None]
 """What happens at a time; the second argument tells a stale event from one that holds."""
@@ -81,8 +74,8 @@ class Pool:
     """Requests that came while nobody took any, with the tokens that they had put out."""
     busy_ps: int = 0
     """Time for which replicas that are gone had their devices, all together."""
-    at: int = 0
-    """When the router looks."""
+    index_of: KvIndex | None = None
+    """What the router knows of caches and loads; None where it does not look at them."""
     seen: Standing = field(init=False)
     draws: Iterator[list[float]] = field(init=False)
     by_key: bool = False
@@ -97,6 +90,11 @@ class Pool:
         self.outstanding = [0] * self.count
         self.draws = _pairs(self.draw)
         self.by_key = self.policy in ("session_affinity", "prefix_affinity")
+        if self.policy == "kv_aware":
+            ranks = [ranks_of(member.server) for member in self.members]
+            self.index_of = new_index(ranks[0][0].asked, self.count)
+            for number, each in enumerate(ranks):
+                self.index_of.watch(number, each)
         self.renew()
 
     def built(self, number: int) -> Server:
@@ -114,10 +112,32 @@ class Pool:
         members = self.members
         self.ready = [one.number for one in members if one.state == "up"]
         self.seen = Standing(
-            self.ready, self.outstanding, lambda number: waiting(members[number].server),
-            lambda number: free_blocks(members[number].server, self.at),
-            ring(self.ready) if self.by_key else ((), ()),
-        )  # fmt: skip
+            self.ready, self.outstanding, ring(self.ready) if self.by_key else ((), ())
+        )
+        if self.index_of is not None:
+            self.index_of.open(self.ready)
+            self.seen.load = self.index_of.load
+
+    def replace(self, member: Member) -> None:
+        """Put a new replica in a member's place: nothing in its cache, nothing to do."""
+        member.server = self.built(member.number)
+        member.version += 1
+        self.outstanding[member.number] = 0
+        if self.index_of is not None:
+            self.index_of.watch(member.number, ranks_of(member.server))
+
+    def took(self, member: Member, request: int) -> None:
+        """Count a request that a replica has taken."""
+        self.outstanding[member.number] += 1
+        if self.index_of is not None:
+            self.index_of.took(member.number, request)
+
+    def left(self, member: Member, gone: Sequence[int]) -> None:
+        """Count requests that have left a replica."""
+        self.outstanding[member.number] -= len(gone)
+        if self.index_of is not None:
+            for request in gone:
+                self.index_of.done(request)
 
     def time_ps(self, at: int) -> int:
         """Return for how long replicas have had their devices by `at`, all together."""
@@ -126,9 +146,10 @@ class Pool:
 
     def chosen(self, at: int, request: int, asked: Requests) -> Member:
         """Return the replica that a request goes to; somebody must be ready."""
-        self.at = at
         session, prefix = keys(request, asked) if self.by_key else (request, request)
         asking = Asking(self.routed, next(self.draws), session, prefix)
+        if self.index_of is not None:
+            asking.found = self.index_of.look(request, at)
         self.routed += 1
         return self.members[ROUTERS[self.policy](self.seen, asking)]
 
@@ -151,11 +172,14 @@ def serve_blind(pool: Pool, asked: Requests) -> None:
 
 
 def keys(request: int, asked: Requests) -> tuple[int, int]:
-    """Return the session of a request and what its prompt begins with; itself without."""
-    session = getattr(asked, "session", None)
-    prefix = getattr(asked, "prefix", None)
-    begins = prefix[request] if prefix is not None else ()
-    own = request if session is None else int(session[request])
+    """Return the session of a request and the first block of its prompt; itself without.
+
+    A prompt that does not fill a block shows none: what fills it is the answer, which nobody knows.
+    """
+    own = request if asked.session is None else int(asked.session[request])
+    if asked.prefix is None or asked.prompt[request] < asked.prefix_block:
+        return own, own
+    begins = asked.prefix[request]
     return own, int(begins[0]) if begins else own
 
 
@@ -272,7 +296,7 @@ class Loop:
         member.server.touch(at)
         if not member.server.submit(request, at, put_out):
             return False
-        pool.outstanding[member.number] += 1
+        pool.took(member, request)
         self.dirty[member] = pool
         return True
 
@@ -298,7 +322,7 @@ class Loop:
                 if isinstance(part, Lockstep):
                     where = [first + rank for rank in part.finished_on]
                     part.finished_on.clear()
-                pool.outstanding[member.number] -= len(finished)
+                pool.left(member, finished)
                 for request, rank in zip(finished, where, strict=True):
                     if self.on_finish is None or self.on_finish(request, at, pool, member, rank):
                         self.done(request, at)

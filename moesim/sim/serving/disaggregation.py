@@ -126,7 +126,7 @@ class Handover:
         target, into = move.target, move.into
         if target is None or pool is self.decode:
             return
-        self.decode.outstanding[target.number] -= 1
+        self.decode.left(target, (move.request,))
         if into is None:
             target.waiting.remove(move.request)
             return
@@ -146,7 +146,7 @@ class Handover:
             return True
         held = ranks_of(member.server)[rank]
         cached = self.loop.asked.prompt[request] + out - 1
-        held.keep(held.blocks.needed(cached))
+        held.hold_again(request, cached)
         move = Move(request, cached, out, member, rank, held, at)
         self.moves[request] = move
         self.assign(move, at)
@@ -159,7 +159,7 @@ class Handover:
             self.stranded.append(move)
             return
         move.target = pool.chosen(at, move.request, self.loop.asked)
-        pool.outstanding[move.target.number] += 1
+        pool.took(move.target, move.request)
         move.target.waiting.append(move.request)
         self.admit(move.target, at)
 
@@ -261,7 +261,7 @@ class Handover:
             if move.held.queue or move.held.computed:
                 move.source.server.touch(at)
                 self.loop.dirty[move.source] = self.prefill
-            move.held.give(move.held.blocks.needed(move.cached))
+            move.held.let_go(move.request, move.cached)
 
 
 def prompts_only(asked: Requests) -> Requests:

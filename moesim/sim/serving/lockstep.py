@@ -32,8 +32,8 @@ class Lockstep:
 
     ranks: Sequence[Replica]
     times: IterationTimes
-    choose: Callable[[Sequence[Replica]], int]
-    """Which rank a request goes to."""
+    choose: Callable[[Sequence[Replica], int], int]
+    """Which rank a request goes to that comes at a time."""
     patience: int = 0
     """Steps for which prompts wait until all ranks have some, so that they are computed together
     (TensorRT-LLM, attention_dp_config: enable_balance, timeout_iters)."""
@@ -63,7 +63,7 @@ class Lockstep:
         if self.is_idle:
             self.now = max(self.now, at)
         self.plan = None
-        return self.ranks[self.choose(self.ranks)].submit(request, self.now, put_out)
+        return self.ranks[self.choose(self.ranks, at)].submit(request, self.now, put_out)
 
     def touch(self, at: int) -> None:
         """Advance to a time at which something from outside changes what may be planned."""
@@ -204,7 +204,7 @@ def _planned(rank: Replica) -> Plan | None:
     return plan
 
 
-def fewest_waiting(ranks: Sequence[Replica]) -> int:
+def fewest_waiting(ranks: Sequence[Replica], at: int) -> int:
     """Return the rank with the lowest 4 * waiting + running (vLLM, v1/engine/core_client.py)."""
-    scores = [4 * (len(r.queue)) + len(r.running) + len(r.computed) for r in ranks]
+    scores = [4 * len(rank.queue) + rank.placed(at) for rank in ranks]
     return scores.index(min(scores))

@@ -37,7 +37,7 @@ class Pipelined:
 
     def submit(self, request: int, at: int, put_out: int = 0) -> bool:
         """Queue a request at the batch with fewest; False: it never fits."""
-        loads = [_load(batch) for batch in self.batches]
+        loads = [_load(batch, at) for batch in self.batches]
         return self.batches[loads.index(min(loads))].submit(request, at, put_out)
 
     def touch(self, at: int) -> None:
@@ -61,6 +61,6 @@ class Pipelined:
             batch.finished.clear()
 
 
-def _load(batch: Replica | Lockstep) -> int:
+def _load(batch: Replica | Lockstep, at: int) -> int:
     ranks = [batch] if isinstance(batch, Replica) else batch.ranks
-    return sum(len(r.queue) + len(r.running) + len(r.computed) for r in ranks)
+    return sum(len(rank.queue) + rank.placed(at) for rank in ranks)

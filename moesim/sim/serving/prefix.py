@@ -40,6 +40,12 @@ class PrefixCache:
     """The last negative number given."""
     kept: int = 0
     """Free blocks with an id."""
+    where: dict[int, int] | None = None
+    """A router's notes of who holds which id, a bit per cache; None: nobody asks."""
+    bit: int = 0
+    """This cache's bit there."""
+    gone: list[int] = field(default_factory=list)
+    """Ids that were forgotten and are still in those notes."""
 
     def __post_init__(self) -> None:
         self.order = OrderedDict({self.unnamed: self.total})
@@ -51,6 +57,19 @@ class PrefixCache:
         while run < most and ids[run] in holders:
             run += 1
         return run * self.block_tokens
+
+    def spared(self, request: int, context: int, blocks: int) -> int:
+        """Return how many of so many blocks can be taken before one that is found of a request."""
+        ids = self.ids[request][: self.found(request, context) // self.block_tokens]
+        sleeping = {one for one in ids if not self.holders[one]}
+        if not sleeping:
+            return blocks
+        taken = 0
+        for one, here in self.order.items():
+            if one in sleeping or taken >= blocks:
+                break
+            taken += here
+        return min(taken, blocks)
 
     def asleep(self, request: int, tokens: int) -> int:
         """Return the blocks among the leading `tokens` that nobody holds now."""
@@ -82,6 +101,8 @@ class PrefixCache:
             if one >= 0:
                 del self.holders[one]
                 self.kept -= here
+                if self.where is not None:
+                    self.gone.append(one)
                 if here > blocks:
                     rest = self._name()
                     order[rest] = here - blocks
@@ -96,7 +117,46 @@ class PrefixCache:
             if one not in self.holders:
                 self.holders[one] = 1
                 self.held[request].append(one)
+                if self.where is not None:
+                    self.where[one] = self.where.get(one, 0) | self.bit
         self.named[request] = max(done, full)
+
+    def tell(self) -> None:
+        """Strike out of the router's notes what was forgotten."""
+        where = self.where
+        assert where is not None
+        for one in self.gone:
+            if one in where and one not in self.holders:
+                where[one] &= ~self.bit
+                if not where[one]:
+                    del where[one]
+        self.gone.clear()
+
+    def hold_again(self, request: int, tokens: int, blocks: int) -> int:
+        """Let a request that has just left hold its blocks again; return those that were free."""
+        ids = [one for one in self.ids[request][: tokens // self.block_tokens]
+               if one in self.holders]  # fmt: skip
+        woken = 0
+        for one in ids:
+            if not self.holders[one]:
+                woken += self.order.pop(one)
+            self.holders[one] += 1
+        self.kept -= woken
+        self.held[request], self.named[request] = ids, len(ids)
+        own = blocks - self.size * len(ids)
+        self._take_last(own)
+        return woken + own
+
+    def _take_last(self, blocks: int) -> None:
+        """Take so many blocks without ids, those first that became free last."""
+        for one in [one for one in reversed(self.order) if one < 0]:
+            taken = min(blocks, self.order[one])
+            self.order[one] -= taken
+            blocks -= taken
+            if not self.order[one]:
+                del self.order[one]
+            if not blocks:
+                return
 
     def leave(self, request: int, blocks: int) -> int:
         """Let a request go that holds so many blocks; return those that are free now."""

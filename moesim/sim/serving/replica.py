@@ -4,6 +4,7 @@ Between two changes of the batch all iterations are alike but for the growth of 
 are taken at once; what ends when is the same as iteration by iteration (law 11).
 """
 
+from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -83,8 +84,13 @@ class Replica:
     """Heap of the last steps, by request and how often it had lost its place."""
     finished: list[int] = field(default_factory=list)
     """Requests that finished, for whoever empties it."""
+    ended: int = 0
+    """Requests that finished when any did last."""
+    ended_at: int = NEVER
     rejected: list[int] = field(default_factory=list)
     """Requests that could never be served here."""
+    begun: list[int] | None = None
+    """Where requests are noted as they put out a first token; None: nobody asks."""
     plan: Plan | None = None
     limit: int = field(init=False)
     """Tokens that a request may come to hold at most."""
@@ -143,6 +149,11 @@ class Replica:
         """Tell whether a request could ever be served."""
         prompt = self.asked.prompt[request]
         return prompt <= self.longest and prompt + self.asked.allowed[request] <= self.limit
+
+    def placed(self, at: int) -> int:
+        """Return the requests with a place in the batch; an iteration in progress has not ended."""
+        ended = self.ended if self.ended_at > at else 0
+        return len(self.running) + len(self.computed) + ended
 
     def touch(self, at: int) -> None:
         """Advance to a time at which something from outside changes what may be planned."""
@@ -237,13 +248,31 @@ class Replica:
         if self.one_by_one:
             return 1
         if self.pace is None:
-            return self.blocks.steps_that_fit(self.step, tokens)
+            return self._until_less_is_found(self.blocks.steps_that_fit(self.step, tokens))
         last = self.pace.step_of(self.step + tokens)
         most = self.pace.tokens(last) - self.step
         fit = self.blocks.steps_that_fit(self.step, most)
         if fit < most:
             last = self.pace.step_of(self.step + fit + 1) - 1
-        return last - self.turn
+        return self._until_less_is_found(last - self.turn)
+
+    def _until_less_is_found(self, steps: int) -> int:
+        """Return the steps up to one that takes a block which was found of the first that waits.
+
+        Its first chunk takes fewer blocks then: there may be room for it.
+        """
+        places = self.rules.max_sequences - len(self.running) - len(self.computed)
+        if self.prefix is None or not self.queue or places <= 0:
+            return steps
+        request, growth = self.queue[0], self.blocks.growth
+        taken = growth(self.step, self._tokens(steps))
+        spared = self.prefix.spared(request, self.context(request), taken)
+        if spared >= taken:
+            return steps
+        return 1 + bisect_left(
+            range(1, steps), True,
+            key=lambda count: growth(self.step, self._tokens(count)) > spared,
+        )  # fmt: skip
 
     def _decode_until(self, until: int, plan: Plan) -> None:
         sequences = len(self.running)
@@ -286,6 +315,8 @@ class Replica:
                 if asked.scheduled[request] == NEVER:
                     asked.scheduled[request] = began
             self._hold(request, tokens, past, first=first)
+        if self.prefix is not None and self.prefix.gone:
+            self.prefix.tell()
         if plan.decodes and self.running:
             self._decode(1, ends)
         self.now = ends
@@ -330,6 +361,8 @@ class Replica:
             asked.first[request] = self.now
             if self.log is not None:
                 self.log.firsts.append(self.now)
+        if self.begun is not None:
+            self.begun.append(request)
         out = self.put_out.pop(request, 0) + 1
         if out > 1 and self.log is not None:
             self.log.token_again(request, self.now)
@@ -364,6 +397,8 @@ class Replica:
         if self.prefix is not None:
             self.prefix.computed(request, cached)
             held = self.prefix.leave(request, held)
+            if self.prefix.gone:
+                self.prefix.tell()
         self.blocks.used -= held
 
     def keep(self, blocks: int) -> None:
@@ -371,6 +406,21 @@ class Replica:
         self.blocks.used += blocks
         if self.prefix is not None:
             self.prefix.take(blocks)
+
+    def hold_again(self, request: int, cached: int) -> None:
+        """Hold the cache of a request that has just ended here, until `let_go`."""
+        blocks = self.blocks.needed(cached)
+        if self.prefix is not None:
+            self.blocks.used += self.prefix.hold_again(request, cached, blocks)
+        else:
+            self.blocks.used += blocks
+
+    def let_go(self, request: int, cached: int) -> None:
+        """Free the cache of a request that was held again."""
+        blocks = self.blocks.needed(cached)
+        if self.prefix is not None:
+            blocks = self.prefix.leave(request, blocks)
+        self.blocks.used -= blocks
 
     def give(self, blocks: int) -> None:
         """Free blocks that were kept."""
@@ -381,6 +431,8 @@ class Replica:
     def _finish(self, request: int) -> None:
         self.asked.finish[request] = self.now
         self.finished.append(request)
+        self.ended = self.ended + 1 if self.ended_at == self.now else 1
+        self.ended_at = self.now
 
     def _evict(self) -> None:
         """Take its place from the request that got it last; it is computed again from the start."""

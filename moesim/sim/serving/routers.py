@@ -1,12 +1,12 @@
 """Router policies: which replica a request goes to, as pure functions of what a router may see.
 
-A router sees how many requests each replica has not finished at the time of the arrival, and its
-free blocks; an iteration in progress counts as not finished, and true lengths of outputs are not
-among what it sees (law 6).
+A router sees how many requests each replica has not finished at the time of the arrival, what it
+has sent there, and which blocks of prompts lie where; an iteration in progress counts as not
+finished, and true lengths of outputs are not among what it sees (law 6).
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal
@@ -35,6 +35,9 @@ class Asking:
     """The conversation that it belongs to."""
     prefix: int
     """What its prompt begins with: equal numbers, equal beginnings."""
+    found: Mapping[int, int] | None = None
+    """Leading tokens of its prompt in the cache of each replica that takes requests; where there
+    are none the replica is left out. None: the policy does not look at it."""
 
 
 @dataclass(slots=True)
@@ -45,12 +48,11 @@ class Standing:
     """Numbers of those that take requests, in order; at least one."""
     outstanding: Sequence[int]
     """Requests that each replica has not finished, by number."""
-    waiting: Callable[[int], int]
-    """Requests of a replica that have no place in its batch yet."""
-    free: Callable[[int], int]
-    """Free blocks of a replica's cache now."""
     ring: Ring
     """Of those that take requests."""
+    load: Sequence[int] = ()
+    """Tokens of prompts sent to each replica that are not done, and once more those to compute of
+    prompts without a first token; counted where the policy looks at it."""
 
 
 Router = Callable[[Standing, Asking], int]
@@ -101,9 +103,22 @@ def prefix_affinity(seen: Standing, asking: Asking) -> int:
 
 
 def kv_aware(seen: Standing, asking: Asking) -> int:
-    """Return the replica where the fewest wait, and of those the one with the most free blocks."""
-    del asking
-    return min(seen.ready, key=lambda number: (seen.waiting(number), -seen.free(number), number))
+    """Return the replica of least cost, the first of equals.
+
+    cost = tokens to compute there, those of the prompt that are not in its cache among them,
+         + tokens of the prompts there, this one among them
+
+    Source: Dynamo's KV router, potential prefill blocks * overlap weight + potential decode blocks,
+    with its default weight of 1 and without randomness; llm-d weighs a score of the prefix against
+    scores of queue and cache in the same manner (both from memory, unchecked). What is the same on
+    all replicas is left out.
+    """
+    load, found = seen.load, asking.found or {}
+    best = min(seen.ready, key=load.__getitem__)
+    least = (load[best] - found.get(best, 0), best)
+    for number, tokens in found.items():
+        least = min(least, (load[number] - tokens, number))
+    return least[1]
 
 
 ROUTERS: dict[RouterName, Router] = {

@@ -1,9 +1,8 @@
-"""What a replica is to a cluster, whether one engine or ranks in lockstep; free blocks now."""
+"""What a replica is to a cluster, whether one engine, ranks in lockstep or a pipeline."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from moesim.cost.iteration import Lines, steps_until
 from moesim.sim.serving.lockstep import Joint, Lockstep
 from moesim.sim.serving.pipelined import Pipelined
 from moesim.sim.serving.replica import Replica
@@ -67,47 +66,3 @@ def ends_prompts(server: Server, at: int) -> bool:
         and (part.plan.lines is None if isinstance(part.plan, Joint) else bool(part.plan.chunks))
         for part in parts_of(server)
     )  # fmt: skip
-
-
-def waiting(server: Server) -> int:
-    """Return how many requests have no place in the batch yet."""
-    return sum(len(rank.queue) for rank in ranks_of(server))
-
-
-def free_blocks(server: Server, at: int) -> int:
-    """Return the free blocks after all iterations that ended by `at`.
-
-    An iteration in progress that something from outside has fixed already counts as ended.
-    """
-    return sum(_free(part, at) for part in parts_of(server))
-
-
-def _free(part: Replica | Lockstep, at: int) -> int:
-    steps = _steps_ended(part, at)
-    return sum(rank.blocks.free - rank.blocks.growth(rank.step, steps) for rank in ranks_of(part))
-
-
-def _steps_ended(server: Replica | Lockstep, at: int) -> int:
-    """Return how many steps of the decoding under way have ended by `at`."""
-    if server.now >= at:
-        return 0
-    found = _decoding(server)
-    if found is None:
-        return 0
-    lines, cached, growth, most = found
-    steps, took = steps_until(lines, cached + growth, growth, most=most, span_ps=at - server.now)
-    return steps - (took > at - server.now)
-
-
-def _decoding(server: Replica | Lockstep) -> tuple[Lines, int, int, int] | None:
-    """Return the lines, cached tokens, sequences and steps of the decoding that is planned."""
-    if isinstance(server, Lockstep):
-        joint = server.plan
-        if joint is None or joint.lines is None:
-            return None
-        rank = server.ranks[joint.fullest]
-        return joint.lines, rank.cached, len(rank.running), joint.steps
-    if server.plan is None or server.plan.chunks:
-        return None
-    lines = server.times.lines(len(server.running))
-    return lines, server.cached, len(server.running), server.plan.steps

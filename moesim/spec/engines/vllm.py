@@ -27,6 +27,7 @@ from moesim.spec.engines.guesses import read_vllm_guesses
 from moesim.spec.megatron.reading import Reading
 
 _TP, _PP, _DP = "tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size"
+_DCP, _PCP = "decode-context-parallel-size", "prefill-context-parallel-size"
 _EP, _SEQUENCES, _BUDGET = "enable-expert-parallel", "max-num-seqs", "max-num-batched-tokens"
 _EXCHANGES = {
     "naive": None, "pplx": None, "allgather_reducescatter": "allgather_reducescatter",
@@ -64,10 +65,13 @@ def _read_cut(reading: Reading, facts: ModelFacts) -> int:
     check_cut(reading, facts, (_TP, tp), (_PP, pp))
     reading.put("serving.parallel.tp", tp, _TP)
     reading.put("serving.parallel.pp", pp, _PP)
-    for name in ("decode-context-parallel-size", "prefill-context-parallel-size"):
-        if positive(reading, name) > 1:
-            reading.wrong(name, "context parallel serving is not modelled; leave it at 1")
-        reading.say(name, "no effect: 1 is no context parallelism")
+    if positive(reading, _PCP) > 1:
+        reading.wrong(_PCP, "prompts cut over ranks are not modelled; leave it at 1")
+    reading.say(_PCP, "no effect: 1 is no context parallelism")
+    dcp = positive(reading, _DCP)
+    if tp % dcp:
+        reading.wrong(_DCP, f"must divide --{_TP} {tp}, not {dcp}")
+    reading.put("serving.parallel.dcp", dcp, _DCP)
     if facts.experts:
         reading.put("serving.parallel.dp", dp, _DP)
     else:

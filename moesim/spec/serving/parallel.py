@@ -20,6 +20,10 @@ class ServingParallelSpec(Spec):
     """Ranks over which experts are spread; the rest of tp * dp cuts each of them."""
     pp: Degree = 1
     """Pipeline stages."""
+    dcp: Degree = 1
+    """Decode context parallel ranks among those of tp: a sequence's cache is spread over them by
+    tokens, where each would hold a copy (latent attention; more tp ranks than key/value heads).
+    Queries and partial results travel instead. Takes no devices of its own."""
     exchange: (
         Literal["allgather_reducescatter", "deepep", "deepep_normal", "deepep_low", "one_sided"]
         | None

@@ -30,6 +30,7 @@ ROUTED = ("experts", "missing experts")
 """Groups whose time follows the tokens of all ranks."""
 
 _EXCHANGE = "exchange of tokens"
+_UNHIDDEN, _IN_TURN = "attention, where nothing hides it", "micro-batches in turn"
 _ROUNDING = 1e-6
 """Share of an iteration that is a difference of rounding."""
 
@@ -44,6 +45,8 @@ def decode_groups(
     As many decode on each attention data parallel rank, with `context_tokens` in the cache each.
     What no group explains of an iteration is the host's, and padding to a captured graph.
     """
+    if on.cut.ffn:
+        return {batch: _in_turn(batch, times, context_tokens, on) for batch in batches}
     priced = _Priced.of(on)
     return {batch: _decode(priced, times, batch, context_tokens) for batch in batches}
 
@@ -56,6 +59,8 @@ def prompt_groups(on: Deployment, times: IterationTimes, tokens: int) -> Groups:
     """
     whole = times.common_ps(tokens, 1, tokens * on.cut.dp) / PS_PER_S
     attention = times.chunks_ps([(tokens, 0)]) / PS_PER_S
+    if on.cut.ffn:
+        return {_UNHIDDEN: attention, _IN_TURN: whole}
     guesses = 0 if on.drafting is None else on.drafting.tokens
     priced = _Priced.of(on)
     if on.architecture.encoder:
@@ -70,6 +75,13 @@ def prompt_groups(on: Deployment, times: IterationTimes, tokens: int) -> Groups:
         parts["guesses"] = whole - more + attention - own
         whole, attention = more, own
     return _told(parts, whole, attention)
+
+
+def _in_turn(batch: int, times: IterationTimes, context_tokens: int, on: Deployment) -> Groups:
+    """Return an iteration of micro-batches that go to and fro: what attention's kernel adds."""
+    attention = step_ps(times.attention(batch), batch * context_tokens) / PS_PER_S
+    whole = times.common_ps(batch, batch, batch * on.cut.dp) / PS_PER_S
+    return {_UNHIDDEN: attention, _IN_TURN: whole}
 
 
 def _decode(

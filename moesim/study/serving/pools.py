@@ -26,8 +26,7 @@ class Engine:
     @property
     def width(self) -> int:
         """Devices of a replica."""
-        cut = self.deployment.cut
-        return cut.tp * cut.dp * cut.pp
+        return self.deployment.cut.devices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,19 +80,20 @@ def pools(scenario: ServingScenario, devices: int, engine_of: Resolved) -> tuple
 def _count(scenario: ServingScenario, devices: int, width: int) -> int:
     asked: ServingClusterSpec = scenario.serving.cluster
     key, count = "serving.cluster.replicas", asked.replicas
+    parts = "tp * dp * pp" if asked.ffn is None else "tp * dp * pp + cluster.ffn.devices"
     if asked.autoscaling is not None:
         key, count = "serving.cluster.autoscaling.maximum", asked.autoscaling.maximum
     if count is None:
         if devices % width:
             raise scenario.error(
                 "serving.parallel",
-                f"tp * dp * pp = {width} must divide the {devices} devices",
+                f"{parts} = {width} must divide the {devices} devices",
             )
         return devices // width
     if count * width != devices:
         raise scenario.error(
             key,
-            f"{count} replicas of tp * dp * pp = {width} devices take {count * width}, but "
+            f"{count} replicas of {parts} = {width} devices take {count * width}, but "
             f"cluster.devices is {devices}",
         )
     return count

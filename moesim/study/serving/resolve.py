@@ -1,6 +1,7 @@
 """From a serving scenario to a deployment, its costs and its engine's rules."""
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 from moesim.cost.collectives import Network, network
 from moesim.cost.serving.capacity import Limits, Memory, memory
@@ -13,6 +14,7 @@ from moesim.model.architecture import Architecture, MoeFfn
 from moesim.moe.loads import LoadLaw
 from moesim.moe.natural import natural_cv
 from moesim.sim.serving.rules import EngineRules
+from moesim.spec.serving.cluster import FfnSpec
 from moesim.spec.serving.engine import EngineSpec, FormatsSpec
 from moesim.spec.serving.scenario import ServingScenario
 from moesim.study.resolve import baseline_model, chosen_machines, placed
@@ -93,13 +95,20 @@ def _deployment(
     link = chosen.topology.scale_up.bandwidth_bytes_per_s
     software = on_device(_software(scenario, preset), chosen.device, link)
     cut = Cut(
-        tp=asked.tp, dp=asked.dp, ep=asked.ep, pp=asked.pp,
+        tp=asked.tp, dp=asked.dp, ep=asked.ep, pp=asked.pp, dcp=asked.dcp,
         exchange=asked.exchange or preset.exchange, redundant_experts=asked.redundant_experts,
+        **_ffn(scenario.serving.cluster.ffn),
     )  # fmt: skip
-    if cut.tp * cut.dp % cut.ep:
+    if cut.expert_ranks % cut.ep:
+        where = "cluster.ffn.devices" if cut.ffn else "tp * dp"
         raise scenario.error(
-            "serving.parallel.ep", f"must divide tp * dp = {cut.tp * cut.dp}, the ranks of a stage"
+            "serving.parallel.ep", f"must divide {where} = {cut.expert_ranks}, the ranks of a stage"
         )
+
+    if cut.tp % cut.dcp:
+        raise scenario.error("serving.parallel.dcp", f"must divide tp = {cut.tp}")
+
+    _check_devices(scenario, cut, chosen.topology.devices)
 
     def among(size: int, apart: int = 1) -> Network:
         return network(Group(size, apart), chosen.topology, software)
@@ -112,11 +121,38 @@ def _deployment(
     plain = Deployment(
         architecture=architecture, device=chosen.device,
         chip=software.kernels.chip, kernels=software.kernels, software=software,
-        networks={"tp": among(cut.tp), "ep": among(cut.tp * cut.dp)}, cut=cut,
+        networks={
+            "tp": among(cut.tp), "ep": among(cut.tp * cut.dp + cut.ffn),
+            **({"dcp": among(cut.dcp)} if cut.dcp > 1 else {}),
+        }, cut=cut,
         formats=formats(scenario.serving.formats), load=natural_load(architecture),
         overlap=scenario.serving.engine.overlap,
     )  # fmt: skip
     return with_options(plain, scenario, preset)
+
+
+def _check_devices(scenario: ServingScenario, cut: Cut, devices: int) -> None:
+    """Raise ScenarioError where the ranks of one stage are more than all devices."""
+    ranks = cut.tp * cut.dp + cut.ffn
+    if ranks > devices:
+        parts = "tp * dp + cluster.ffn.devices" if cut.ffn else "tp * dp"
+        raise scenario.error(
+            "serving.parallel",
+            f"{parts} = {ranks} ranks of a stage need more than {devices} devices",
+        )
+
+
+class FfnCut(TypedDict, total=False):
+    """What devices with feed-forward networks alone add to a cut."""
+
+    ffn: int
+    micro_batches: int
+
+
+def _ffn(asked: FfnSpec | None) -> FfnCut:
+    if asked is None:
+        return {}
+    return {"ffn": asked.devices, "micro_batches": asked.micro_batches}
 
 
 def _software(scenario: ServingScenario, preset: Preset) -> Software:
@@ -162,7 +198,7 @@ def rules_of(scenario: ServingScenario, preset: Preset, blocks: int) -> EngineRu
         batching=asked.batching or preset.batching,
         max_sequences=asked.max_sequences or preset.max_sequences,
         token_budget=asked.token_budget or preset.token_budget,
-        block_tokens=asked.block_tokens or preset.block_tokens,
+        block_tokens=(asked.block_tokens or preset.block_tokens) * scenario.serving.parallel.dcp,
         balance_steps=asked.balance_steps or 0, blocks=blocks, reserve_output=reserve,
         max_model_tokens=asked.max_model_tokens, prefix_caching=caching, **pace(asked.speculative),
     )  # fmt: skip

@@ -186,13 +186,13 @@ def test_a_request_that_waits_for_ever_is_named() -> None:
         serve(loop, loop.asked)
 
 
-def _seen(outstanding: list[int], waits: list[int], free: list[int]) -> Standing:
+def _seen(outstanding: list[int], load: list[int]) -> Standing:
     ready = list(range(len(outstanding)))
-    return Standing(ready, outstanding, waits.__getitem__, free.__getitem__, ring(ready))
+    return Standing(ready, outstanding, ring(ready), load)
 
 
 def test_routers_choose_as_they_say() -> None:
-    seen = _seen([2, 1, 1], [0, 0, 1], [5, 9, 99])
+    seen = _seen([2, 1, 1], [50, 30, 40])
 
     def chosen(policy: RouterName, number: int = 0, *draws: float) -> int:
         return ROUTERS[policy](seen, Asking(number, draws, 7, 7))
@@ -202,12 +202,20 @@ def test_routers_choose_as_they_say() -> None:
     assert chosen("least_outstanding") == 1
     assert chosen("power_of_two", 0, 0.0, 0.9) == 2  # of 0 and 2
     assert chosen("power_of_two", 0, 0.9, 0.6) == 2  # of 2 and 1, which are equal
-    assert chosen("kv_aware") == 1  # somebody waits at 2
+    assert chosen("kv_aware") == 1  # 30 is the least
+
+
+@pytest.mark.parametrize(("found", "taken"), [
+    ({}, 1), ({0: 19}, 1), ({0: 20}, 0), ({2: 9}, 1), ({2: 11, 0: 30}, 0), ({1: 5, 2: 16}, 2),
+])  # fmt: skip
+def test_what_a_cache_saves_is_weighed_against_the_load(found: dict[int, int], taken: int) -> None:
+    asking = Asking(0, (), 7, 7, found)
+    assert ROUTERS["kv_aware"](_seen([9, 9, 9], [50, 30, 40]), asking) == taken
 
 
 def test_sessions_stay_where_they_are_when_a_replica_goes() -> None:
     def owners(ready: list[int]) -> list[int]:
-        seen = Standing(ready, [0] * 8, lambda _: 0, lambda _: 0, ring(ready))
+        seen = Standing(ready, [0] * 8, ring(ready))
         return [ROUTERS["session_affinity"](seen, Asking(0, (0.0, 0.0), k, k))
                 for k in range(2000)]  # fmt: skip
 

@@ -37,6 +37,7 @@ def _serve(file: Path) -> ServingFindings:
         ("qwen2-57b-a14b", 8, "{tp: 8}", "tp: must divide the 28 attention heads"),
         ("dbrx", 6, "{tp: 6, ep: 3}", "tp: must divide the 48|ep: must divide the 16 experts"),
         ("llama-3.1-8b", 2, "{tp: 2, ep: 2}", "has no experts"),
+        ("llama-3.1-8b", 8, "{tp: 32}", "32 ranks of a stage need more than 8 devices"),
         ("deepseek-v3", 72, "{dp: 72, ep: 72}", "ep: must divide the 256 experts of a layer"),
         (
             "deepseek-v3",
@@ -44,6 +45,10 @@ def _serve(file: Path) -> ServingFindings:
             "{dp: 72, ep: 72, redundant_experts: 31}",
             "ep: must divide the 256 experts and 31 copies of a layer",
         ),
+        ("deepseek-v2-lite", 4, "{tp: 4, dcp: 3}", "dcp: must divide tp = 4"),
+        ("llama-3.1-8b", 8, "{tp: 8, dcp: 2}", "dcp: must be at most 1: so many of the tp = 8"),
+        ("qwen3-next-80b-a3b", 4, "{tp: 4, dcp: 2}", "is not modelled with linear attention"),
+        ("gpt-oss-20b", 8, "{tp: 8, dcp: 2}", "is not modelled with sliding windows"),
     ],
 )
 def test_what_cannot_be_served(
