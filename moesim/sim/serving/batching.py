@@ -98,13 +98,16 @@ def _fill(batch: Batch, budget: int, *, whole: bool) -> Chunks:
     chunks: Chunks = []
     if budget <= 0 or not (batch.computed or batch.queue):
         return chunks
-    free = batch.blocks.free - batch.growth
+    blocks = batch.blocks
+    free = blocks.total - blocks.used - batch.growth
     for request, past in batch.computed.items():
         tokens = min(batch.context(request) - past, budget, _room(batch, past, free))
         if tokens > 0:
             chunks.append((request, tokens, past))
             budget -= tokens
             free -= _blocks(batch, past, tokens)
+    if not batch.queue:
+        return chunks
     places = batch.rules.max_sequences - len(batch.running) - len(batch.computed)
     prefix = batch.prefix
     for request in batch.queue:

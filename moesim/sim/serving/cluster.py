@@ -19,7 +19,7 @@ from moesim.sim.serving.lockstep import Lockstep
 from moesim.sim.serving.open_loop import in_order, serve_some
 from moesim.sim.serving.replica import Replica
 from moesim.sim.serving.requests import Requests
-from moesim.sim.serving.routers import ROUTERS, Asking, RouterName, Standing, ring
+from moesim.sim.serving.routers import ROUTERS, Asking, Router, RouterName, Standing, ring
 from moesim.sim.serving.servers import (
     Server,
     ends_prompts,
@@ -84,14 +84,19 @@ class Pool:
     """When the router looks."""
     seen: Standing = field(init=False)
     draws: Iterator[list[float]] = field(init=False)
-    by_key: bool = False
+    router: Router = field(init=False)
+    by_key: bool = field(init=False)
     """Whether the router looks at conversations or beginnings of prompts."""
+    by_chance: bool = field(init=False)
+    """Whether the router looks at what is drawn for a request."""
 
     def __post_init__(self) -> None:
         self.members = [Member(number, self.build(), pool=self) for number in range(self.count)]
         self.outstanding = [0] * self.count
         self.draws = _pairs(self.draw)
+        self.router = ROUTERS[self.policy]
         self.by_key = self.policy in ("session_affinity", "prefix_affinity")
+        self.by_chance = self.policy in ("random", "power_of_two")
         self.renew()
 
     def renew(self) -> None:
@@ -113,9 +118,10 @@ class Pool:
         """Return the replica that a request goes to; somebody must be ready."""
         self.at = at
         session, prefix = keys(request, asked) if self.by_key else (request, request)
-        asking = Asking(self.routed, next(self.draws), session, prefix)
+        draws = next(self.draws) if self.by_chance else ()
+        asking = Asking(self.routed, draws, session, prefix)
         self.routed += 1
-        return self.members[ROUTERS[self.policy](self.seen, asking)]
+        return self.members[self.router(self.seen, asking)]
 
 
 BLIND: tuple[RouterName, ...] = ("round_robin", "random", "session_affinity", "prefix_affinity")
@@ -271,8 +277,8 @@ class Loop:
     def collect(self, pool: Pool, member: Member, at: int) -> bool:
         """Take what has finished at a replica by now; whether anything has."""
         server = member.server
-        if type(server) is Replica and not server.finished:
-            return False
+        if type(server) is Replica:
+            return self._collect_one(pool, member, server, at)
         before = pool.outstanding[member.number]
         first = 0
         for part in parts_of(server):
@@ -289,6 +295,19 @@ class Loop:
                         self.done(request, at)
             first += ranks
         return pool.outstanding[member.number] < before
+
+    def _collect_one(self, pool: Pool, member: Member, server: Replica, at: int) -> bool:
+        """Take what has finished at a single engine; most replicas are one."""
+        finished = server.finished
+        if not finished or server.now > at:
+            return False
+        server.finished = []
+        pool.outstanding[member.number] -= len(finished)
+        ended = self.on_finish
+        for request in finished:
+            if ended is None or ended(request, at, pool, member, 0):
+                self.done(request, at)
+        return True
 
     def _plan(self) -> None:
         for member, pool in self.dirty.items():
