@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from moesim.cost.curves import Array
-from moesim.study.serving.gaps import mean_s, shares_up_to
+from moesim.study.serving.gap_ranks import mean_s, shares_up_to
 from moesim.study.serving.metrics import counted
 from moesim.study.serving.series import series
 from moesim.study.serving.simulate import ServingOutcome

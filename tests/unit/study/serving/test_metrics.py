@@ -16,7 +16,8 @@ import pytest
 from moesim.sim.serving.requests import NEVER, Requests, ps, requests
 from moesim.spec.serving.slo import SloSpec
 from moesim.study.serving.dialects import DIALECTS, measures
-from moesim.study.serving.gaps import Gaps, mean_s, percentile_s, shares_up_to
+from moesim.study.serving.gap_ranks import mean_s, percentile_s, shares_up_to
+from moesim.study.serving.gaps import Gaps
 from moesim.study.serving.metrics import Quantiles, counted, metrics
 
 
