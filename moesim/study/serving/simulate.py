@@ -46,7 +46,8 @@ def simulate(run: Serving) -> ServingOutcome:
     whole: Fleet | None = None
     if is_plain(run):
         one = run.pools[0].engine
-        serve_workload(engine(one, times_of(one), asked), asked, workload, seed)
+        alone = engine(one, times_of(one), asked, one_by_one=run.step_by_step)
+        serve_workload(alone, asked, workload, seed)
     else:
         whole = fleet(run, asked, times_of)
         if whole.is_blind and workload.sessions is None and workload.in_flight is None:

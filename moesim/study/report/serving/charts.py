@@ -99,7 +99,8 @@ def _distributions(run: Served) -> list[tuple[list[float], list[float]]]:
     if gaps is None or not gaps.count:
         found.append(([], []))
     else:
-        places = np.linspace(*percentiles_s(gaps, [0, 99.8]), _POINTS).tolist()
+        least, most = percentiles_s(gaps, [0, 99.8])
+        places = np.linspace(least, most, _POINTS).tolist()
         shares = shares_up_to(gaps, places)
         found.append((_digits(places), _digits([100 * share for share in shares])))
     return [*found, _cumulative(of.e2e_s)]
