@@ -106,9 +106,10 @@ def steps_until(
 
 def _steps_on(lines: Lines, at: int, cached: int, growth: int) -> int:
     """Return how many steps begin on this line."""
-    if at + 1 == len(lines.knots) or not growth:
+    knots = lines.knots
+    if at + 1 == len(knots) or not growth:
         return 1 << 60
-    return -(-(lines.knots[at + 1] - cached) // growth)
+    return -(-(knots[at + 1] - cached) // growth)
 
 
 @dataclass(slots=True)
@@ -152,10 +153,11 @@ class TabledTimes:
     def mixed_ps(self, sequences: int, cached: int, chunks: Sequence[Chunk]) -> int:
         """Return an iteration that computes chunks of prompts, and decodes so many sequences."""
         total = step_ps(self.attention(sequences), cached) if sequences else 0
-        tokens = sequences
+        tokens, attended = sequences, self.attended
         for chunk in chunks:
             tokens += chunk[0]
-            total += self._attend(chunk)
+            known = attended.get(chunk)
+            total += self._attend(chunk) if known is None else known
         return total + self.common_ps(tokens, sequences + len(chunks))
 
     def common_ps(self, tokens: int, sequences: int, everyone: int | None = None) -> int:

@@ -130,7 +130,7 @@ class Replica:
         if not self.fits(request):
             self.rejected.append(request)
             return False
-        if self.is_idle:
+        if not self.running and self.is_idle:
             self.now = max(self.now, at)
         if put_out:
             self.put_out[request] = put_out
@@ -291,13 +291,13 @@ class Replica:
     def _mixed(self, plan: Plan, ends: int) -> None:
         if self.prefix is not None:
             self._enter(self.prefix, plan)
-        asked, began = self.asked, self.now
+        scheduled, began, computed = self.asked.scheduled, self.now, self.computed
         for request, tokens, past in plan.chunks:
-            first = request not in self.computed
+            first = request not in computed
             if first:
                 self.queue.popleft()
-                if asked.scheduled[request] == NEVER:
-                    asked.scheduled[request] = began
+                if scheduled[request] == NEVER:
+                    scheduled[request] = began
             self._hold(request, tokens, past, first=first)
         if plan.decodes and self.running:
             self._decode(1, ends)
@@ -325,7 +325,8 @@ class Replica:
             most = self.most_tokens(request)
             held = blocks.needed(most) - blocks.needed(past) if first else 0
         else:
-            held = blocks.needed(past + tokens) - (blocks.needed(past) if past else 0)
+            size = blocks.tokens
+            held = -past // size - -(past + tokens) // size
         blocks.used += held
         self.computed[request] = past + tokens
         if self.prefix is not None:
@@ -369,12 +370,13 @@ class Replica:
         self._release(one.request, cached)
 
     def _release(self, request: int, cached: int) -> None:
+        blocks = self.blocks
         most = self.most_tokens(request) if self.rules.reserve_output else cached
-        held = self.blocks.needed(most)
+        held = -(-most // blocks.tokens)
         if self.prefix is not None:
             self.prefix.computed(request, cached)
             held = self.prefix.leave(request, held)
-        self.blocks.used -= held
+        blocks.used -= held
 
     def keep(self, blocks: int) -> None:
         """Hold free blocks for what comes from elsewhere or waits to go there."""
