@@ -85,7 +85,8 @@ def _up_to(low_end: Ints, high_end: Ints, steps: Ints, value: int) -> Ints:
 
 def shares_up_to(found: Gaps, seconds: Sequence[float]) -> list[float]:
     """Return the share of the gaps that are at most each of `seconds` long."""
-    if not found.count:
+    everything = found.count
+    if not everything:
         return [float("nan")] * len(seconds)
     low_end, high_end = _ends(found)
     limits = np.array([round(s * PS_PER_S) for s in seconds], dtype=np.int64)
@@ -98,5 +99,5 @@ def shares_up_to(found: Gaps, seconds: Sequence[float]) -> list[float]:
     for limit, count in zip(limits.tolist(), counts.tolist(), strict=True):
         at = np.flatnonzero((low_end <= limit) & (high_end > limit))
         cut = _up_to(low_end[at], high_end[at], found.steps[wide[at]], limit)
-        shares.append((count + int(np.dot(cut, found.weight[wide[at]]))) / found.count)
+        shares.append((count + int(np.dot(cut, found.weight[wide[at]]))) / everything)
     return shares

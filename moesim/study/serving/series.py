@@ -16,6 +16,9 @@ from moesim.study.serving.simulate import ServingOutcome
 MOST = 2000
 """Points of a replica's series at most."""
 
+MOST_OF_ALL = 60_000
+"""Points of all replicas together at most, as far as that leaves each some."""
+
 
 def series(outcome: ServingOutcome) -> list[dict[str, Any]]:
     """Return the state of each replica at the ends of its iterations, thinned where they are many.
@@ -24,16 +27,19 @@ def series(outcome: ServingOutcome) -> list[dict[str, Any]]:
     """
     hits = _prefix_hits(outcome.requests)
     blocks = outcome.run.rules.blocks
+    most = min(MOST, max(60, MOST_OF_ALL // max(1, len(outcome.logs))))
     return [
-        row for number, log in enumerate(outcome.logs) for row in _of_log(number, log, blocks, hits)
+        row
+        for number, log in enumerate(outcome.logs)
+        for row in _of_log(number, log, blocks, hits, most)
     ]
 
 
 def _of_log(
-    number: int, log: Log, blocks: int, hits: tuple[Ints, Ints]
+    number: int, log: Log, blocks: int, hits: tuple[Ints, Ints], most: int
 ) -> Iterator[dict[str, Any]]:
     rows = columns(log)
-    kept = _thinned(rows)
+    kept = _thinned(rows, most)
     ends = rows["ends"]
     prompts = np.cumsum(rows["prompt_tokens"])
     outputs = np.cumsum(rows["yielded"] * rows["sequences"])
@@ -54,12 +60,12 @@ def _of_log(
         }
 
 
-def _thinned(rows: dict[str, Ints]) -> NDArray[np.int64]:
+def _thinned(rows: dict[str, Ints], most: int) -> NDArray[np.int64]:
     """Return the rows to keep: of each stretch the last, the longest queue, the fullest cache."""
     count = len(rows["ends"])
-    if count <= MOST:
+    if count <= most:
         return np.arange(count)
-    edges = np.linspace(0, count, MOST // 3 + 1).astype(int)
+    edges = np.linspace(0, count, most // 3 + 1).astype(int)
     kept = set()
     for low, high in pairwise(edges.tolist()):
         kept |= {

@@ -46,10 +46,11 @@ def openmetrics(outcome: ServingOutcome) -> str:
 def _with_generated(outcome: ServingOutcome, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Add the tokens put out: those decoded, and the first ones, which come with their prompts."""
     firsts = np.sort(np.asarray(outcome.requests.first))
+    firsts = firsts[firsts >= 0]
     several = len(outcome.logs) > 1
     for row in rows:
         came = 0 if several else int(np.searchsorted(firsts, round(row["time_s"] * 1e12), "right"))
-        row["generated"] = row["decoded_tokens"] + came - int(np.sum(firsts < 0)) * (not several)
+        row["generated"] = row["decoded_tokens"] + came
     return rows
 
 
@@ -81,9 +82,10 @@ def _histograms(outcome: ServingOutcome, model: str) -> Iterator[str]:
         yield from _histogram(name, (buckets, counts), total, len(values), model)
     gaps = outcome.gaps
     if gaps is not None and gaps.count:
-        counts = [round(share * gaps.count) for share in shares_up_to(gaps, _BETWEEN)]
-        total = mean_s(gaps) * gaps.count
-        yield from _histogram("inter_token_latency", (_BETWEEN, counts), total, gaps.count, model)
+        count = gaps.count
+        counts = [round(share * count) for share in shares_up_to(gaps, _BETWEEN)]
+        total = mean_s(gaps) * count
+        yield from _histogram("inter_token_latency", (_BETWEEN, counts), total, count, model)
 
 
 def _counts(values: Array, buckets: Sequence[float]) -> list[int]:

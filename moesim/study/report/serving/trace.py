@@ -14,13 +14,20 @@ from moesim.study.serving.token_times import iterations
 MOST = 20_000
 """Iterations of a replica at most; what comes later is left out, and said."""
 
+MOST_OF_ALL = 100_000
+"""Iterations of all replicas together at most, as many of each."""
+
 
 def trace(outcome: ServingOutcome) -> dict[str, Any]:
     """Return the Chrome trace of a run, times in microseconds."""
     events: list[dict[str, Any]] = []
+    states: dict[int, list[dict[str, Any]]] = {}
+    for state in series(outcome):
+        states.setdefault(state["replica"], []).append(state)
+    most = min(MOST, MOST_OF_ALL // max(1, len(outcome.logs)))
     for number in range(len(outcome.logs)):
-        slices = _slices(outcome, number)
-        cut = f" (the first {MOST:,} iterations)" if len(slices) == MOST else ""
+        slices = _slices(outcome, number, most)
+        cut = f" (the first {most:,} iterations)" if len(slices) == most else ""
         events.append(
             {"ph": "M", "pid": number, "name": "process_name", "args": {"name": _name(number, cut)}}
         )
@@ -28,7 +35,7 @@ def trace(outcome: ServingOutcome) -> dict[str, Any]:
         events.append({**about, "args": {"name": "iterations"}})
         events += slices
         end = slices[-1]["ts"] if slices else 0.0
-        events += _counters(outcome, number, None if not cut else end)
+        events += _counters(states.get(number, []), number, None if not cut else end)
     return {"displayTimeUnit": "ms", "traceEvents": events}
 
 
@@ -36,11 +43,11 @@ def _name(number: int, cut: str) -> str:
     return f"replica {number}{cut}"
 
 
-def _slices(outcome: ServingOutcome, number: int) -> list[dict[str, Any]]:
+def _slices(outcome: ServingOutcome, number: int, most: int) -> list[dict[str, Any]]:
     log = outcome.logs[number]
     rows = columns(log)
     found = []
-    for row, start, end in iterations(log, MOST):
+    for row, start, end in iterations(log, most):
         decoding, prompt = int(rows["sequences"][row]), int(rows["prompt_tokens"][row])
         name = " + ".join(
             text
@@ -65,8 +72,9 @@ def _times(start_ps: int, end_ps: int) -> dict[str, float]:
     return {"ts": start / 1e3, "dur": (end - start) / 1e3}
 
 
-def _counters(outcome: ServingOutcome, number: int, until_us: float | None) -> list[dict[str, Any]]:
-    rows = [row for row in series(outcome) if row["replica"] == number]
+def _counters(
+    rows: list[dict[str, Any]], number: int, until_us: float | None
+) -> list[dict[str, Any]]:
     found = []
     for time_s, group in groupby(rows, key=lambda row: row["time_s"]):
         row = list(group)[-1]
