@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from moesim.cost.iteration import IterationTimes, Lines, raised, step_ps, steps_ps, steps_until
 from moesim.sim.serving.replica import Plan, Replica
 
+_ENDLESS = 1 << 60
+"""More steps than there are."""
+
 
 @dataclass(slots=True)
 class Joint:
@@ -90,21 +93,22 @@ class Lockstep:
             self._carry_out(joint)
 
     def _decide(self) -> Joint | None:
-        plans, now = [], self.now
+        plans, now, most, waits = [], self.now, _ENDLESS, False
         for rank in self.ranks:
             rank.now = now
-            plans.append(rank.plan or _planned(rank))
-        busy = [plan for plan in plans if plan is not None]
-        if not busy:
+            plan = rank.plan or _planned(rank)
+            plans.append(plan)
+            if plan is not None:
+                waits = waits or bool(plan.chunks)
+                most = min(most, plan.steps)
+        if most == _ENDLESS:
             return None
-        most, waits = 1 << 60, any(plan.chunks for plan in busy)
         if waits:
             if not self._patience(plans):
                 return self._mixed(plans)
             most = 1  # after each step there may be no room for a prompt any more
             plans = [rank.decoding_plan() for rank in self.ranks]
-            busy = [plan for plan in plans if plan is not None]
-        joint = self._decoding(plans, min(most, *(plan.steps for plan in busy)))
+        joint = self._decoding(plans, most)
         joint.waits = waits
         return joint
 
@@ -135,7 +139,8 @@ class Lockstep:
     def _decoding(self, plans: list[Plan | None], steps: int) -> Joint:
         """Steps in which the rank that is fullest at first stays the fullest."""
         counts = [len(rank.running) for rank in self.ranks]
-        common = self.times.common_ps(max(counts), max(counts), sum(counts))
+        most = max(counts)
+        common = self.times.common_ps(most, most, sum(counts))
         fullest = self._fullest(0)
         if steps > 1 and self._fullest(steps - 1) != fullest:
             low, high = 1, steps

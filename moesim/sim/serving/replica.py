@@ -145,8 +145,9 @@ class Replica:
 
     def touch(self, at: int) -> None:
         """Advance to a time at which something from outside changes what may be planned."""
-        self.advance(at)
-        self.now = max(self.now, at)
+        if self.now < at:
+            self.advance(at)
+            self.now = max(self.now, at)
         self.plan = None
 
     def next_change(self) -> int | None:

