@@ -3,8 +3,8 @@
 `pytest -m slow -s tests/unit/study/serving/test_serving_benchmark.py` prints the CPU seconds.
 
 The first one elsewhere (as found by others on a machine of two cores): NVIDIA's Rust replay engine
-2.6 s with built-in timing and 4.2 s with kernel tables, a Go simulator (BLIS) 32 s, Vidur about 30 s
-by extrapolation per token.
+2.6 s with built-in timing and 4.2 s with kernel tables, a Go simulator (BLIS) 32 s, Vidur about
+30 s by extrapolation per token.
 """
 
 import time
