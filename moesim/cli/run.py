@@ -42,6 +42,14 @@ def run(
     check: Annotated[
         bool, typer.Option("--check", help="Exit with code 3 if it does not fit or misses the SLO.")
     ] = False,
+    step_by_step: Annotated[
+        bool,
+        typer.Option(
+            "--step-by-step",
+            help="Simulate every decode step instead of skipping to the next change of the batch: "
+            "slower, same times (serving).",
+        ),
+    ] = False,
     dialect: Annotated[
         str,
         typer.Option(
@@ -62,10 +70,12 @@ def run(
     with guard(debug=debug):
         wish = _Wish(scenario, tuple(settings or ()), out, quiet, as_json, trace)
         if _serves(scenario, settings):
-            _serve(wish, dialect, check=check)
+            _serve(wish, dialect, check=check, step_by_step=step_by_step)
             return
         if trace is not None:
             raise _no_requests()
+        if step_by_step:
+            _refuse_steps(scenario)
         result = _run(wish)
         if check and not result.fits:
             typer.echo("moesim: the model does not fit into the devices' memory", err=True)
@@ -87,7 +97,17 @@ def _no_requests() -> Exception:
     return ScenarioError([Problem("", message)])
 
 
-def _serve(wish: _Wish, dialect: str, *, check: bool) -> None:
+def _refuse_steps(scenario: str) -> None:
+    from moesim.errors import Problem, ScenarioError
+
+    text = (
+        f"--step-by-step is for serving, and '{scenario}' describes training, where no steps are "
+        "skipped; leave it out"
+    )
+    raise ScenarioError([Problem("", text)])
+
+
+def _serve(wish: _Wish, dialect: str, *, check: bool, step_by_step: bool) -> None:
     from moesim.errors import Problem, ScenarioError, nearest
     from moesim.spec.load import load_serving
     from moesim.study.serving.dialects import DIALECTS
@@ -96,7 +116,8 @@ def _serve(wish: _Wish, dialect: str, *, check: bool) -> None:
     if dialect not in DIALECTS:
         hint = f"{nearest(dialect, DIALECTS)} Known: {', '.join(DIALECTS)}."
         raise ScenarioError([Problem("", f"unknown metric dialect '{dialect}'.{hint}")])
-    result = serve(load_serving(wish.scenario, wish.settings), dialect)
+    scenario = load_serving(wish.scenario, wish.settings)
+    result = serve(scenario, dialect, step_by_step=step_by_step)
     _show(result, wish)
     if wish.trace is not None:
         result.save_trace(wish.trace)

@@ -16,7 +16,7 @@ from moesim.cost.curves import Chip, Curve
 from moesim.cost.families.collectives import COLLECTIVES
 from moesim.cost.families.elementwise import ELEMENTWISE
 from moesim.cost.families.number_types import NUMBER_TYPES
-from moesim.cost.kernel_profiles import kernel_profile_names, load_kernels
+from moesim.cost.kernel_profiles import KernelProfile, kernel_profile_names, load_kernels
 from moesim.cost.times import Known, Tag
 from moesim.cost.transferred import DEVIATION_PER_MEDIAN, octaves_apart, transferred_uncertainty
 from moesim.errors import ProfileError, nearest
@@ -257,10 +257,16 @@ def _special(name: str, dtype: str, family: str) -> Mapping[str, tuple[Curve, st
     }
 
 
+@lru_cache(maxsize=16)
+def _read(name: str) -> KernelProfile:
+    """Return a shipped profile, read once: a run takes dozens of curves from the same few."""
+    return load_kernels(name)
+
+
 @lru_cache(maxsize=256)
 def _variants(name: str, dtype: str, family: str) -> Mapping[str, list[tuple[Curve, str]]]:
     """Return the curves of all kernels by what follows the kernel's name in their variant."""
-    profile = load_kernels(name)
+    profile = load_kernels(name) if is_path(name) else _read(name)
     found: dict[str, list[tuple[Curve, str]]] = {}
     for curve, kind in zip(profile.curves, profile.kinds, strict=True):
         if (curve.family, curve.dtype) != (family, dtype):
@@ -272,7 +278,7 @@ def _variants(name: str, dtype: str, family: str) -> Mapping[str, list[tuple[Cur
 
 
 def _of_file(name: str) -> Mapping[_Role, tuple[Curve, str]]:
-    profile = load_kernels(name)
+    profile = load_kernels(name) if is_path(name) else _read(name)
     curves: dict[_Role, tuple[Curve, str]] = {}
     for curve, kind in zip(profile.curves, profile.kinds, strict=True):
         role = (curve.family, curve.dtype, _role(curve))

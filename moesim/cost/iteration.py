@@ -106,9 +106,10 @@ def steps_until(
 
 def _steps_on(lines: Lines, at: int, cached: int, growth: int) -> int:
     """Return how many steps begin on this line."""
-    if at + 1 == len(lines.knots) or not growth:
+    knots = lines.knots
+    if at + 1 == len(knots) or not growth:
         return 1 << 60
-    return -(-(lines.knots[at + 1] - cached) // growth)
+    return -(-(knots[at + 1] - cached) // growth)
 
 
 @dataclass(slots=True)
@@ -132,17 +133,18 @@ class TabledTimes:
 
     def lines(self, sequences: int) -> Lines:
         """Return the decode step of so many sequences."""
-        if sequences not in self.known:
-            self.known[sequences] = raised(
-                self.attention(sequences), self.common_ps(sequences, sequences)
-            )
-        return self.known[sequences]
+        found = self.known.get(sequences)
+        if found is None:
+            found = raised(self.attention(sequences), self.common_ps(sequences, sequences))
+            self.known[sequences] = found
+        return found
 
     def attention(self, sequences: int) -> Lines:
         """Return the attention alone of a decode step of so many sequences."""
-        if sequences not in self.alone:
-            self.alone[sequences] = through(*self.decode_s(sequences))
-        return self.alone[sequences]
+        found = self.alone.get(sequences)
+        if found is None:
+            found = self.alone[sequences] = through(*self.decode_s(sequences))
+        return found
 
     def chunks_ps(self, chunks: Sequence[Chunk]) -> int:
         """Return the attention of chunks of prompts."""
@@ -151,23 +153,26 @@ class TabledTimes:
     def mixed_ps(self, sequences: int, cached: int, chunks: Sequence[Chunk]) -> int:
         """Return an iteration that computes chunks of prompts, and decodes so many sequences."""
         total = step_ps(self.attention(sequences), cached) if sequences else 0
-        tokens = sequences
+        tokens, attended = sequences, self.attended
         for chunk in chunks:
             tokens += chunk[0]
-            total += self._attend(chunk)
+            known = attended.get(chunk)
+            total += self._attend(chunk) if known is None else known
         return total + self.common_ps(tokens, sequences + len(chunks))
 
     def common_ps(self, tokens: int, sequences: int, everyone: int | None = None) -> int:
         """Return everything but attention of an iteration."""
         key = (tokens, sequences, tokens if everyone is None else everyone)
-        if key not in self.batches:
-            self.batches[key] = round(self.batch_s(*key) * PS_PER_S)
-        return self.batches[key]
+        found = self.batches.get(key)
+        if found is None:
+            found = self.batches[key] = round(self.batch_s(*key) * PS_PER_S)
+        return found
 
     def _attend(self, chunk: Chunk) -> int:
-        if chunk not in self.attended:
-            self.attended[chunk] = round(self.attend_s(*chunk) * PS_PER_S)
-        return self.attended[chunk]
+        found = self.attended.get(chunk)
+        if found is None:
+            found = self.attended[chunk] = round(self.attend_s(*chunk) * PS_PER_S)
+        return found
 
 
 def raised(lines: Lines, more_ps: int) -> Lines:

@@ -98,15 +98,18 @@ def _fill(batch: Batch, budget: int, *, whole: bool) -> Chunks:
     chunks: Chunks = []
     if budget <= 0 or not (batch.computed or batch.queue):
         return chunks
-    free = batch.blocks.free - batch.growth
+    blocks = batch.blocks
+    free = blocks.total - blocks.used - batch.growth
     for request, past in batch.computed.items():
         tokens = min(batch.context(request) - past, budget, _room(batch, past, free))
         if tokens > 0:
             chunks.append((request, tokens, past))
             budget -= tokens
             free -= _blocks(batch, past, tokens)
+    if not batch.queue:
+        return chunks
     places = batch.rules.max_sequences - len(batch.running) - len(batch.computed)
-    prefix = batch.prefix
+    prefix, plain = batch.prefix, batch.prefix is None and not batch.rules.reserve_output
     for request in batch.queue:
         if places <= 0:
             break
@@ -121,7 +124,7 @@ def _fill(batch: Batch, budget: int, *, whole: bool) -> Chunks:
             if chunks or not prompt <= batch.rules.token_budget < context:
                 break
             tokens = left  # grown by what was put out before it was evicted
-        held = _first_blocks(batch, request, past, tokens)
+        held = -(-tokens // blocks.tokens) if plain else _first_blocks(batch, request, past, tokens)
         if held > free:
             break
         chunks.append((request, tokens, past))

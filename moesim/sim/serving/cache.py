@@ -49,7 +49,7 @@ class Blocks:
         first = -iteration % size
         if steps == 1:
             return self.classes[first]
-        rounds, rest = divmod(steps, size)
+        rounds, rest = steps // size, steps % size
         total = rounds * self.growing
         if rest:  # from first downwards, and round
             classes = self.classes
@@ -60,7 +60,7 @@ class Blocks:
 
     def steps_that_fit(self, iteration: int, most: int) -> int:
         """Return how many iterations the free blocks last, `most` at most."""
-        free = self.free
+        free = self.total - self.used
         if self.growing * (most // self.tokens + 1) <= free:
             return most
         if not self.growing:

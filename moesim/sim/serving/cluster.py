@@ -20,7 +20,7 @@ from moesim.sim.serving.lockstep import Lockstep
 from moesim.sim.serving.open_loop import in_order, serve_some
 from moesim.sim.serving.replica import Replica
 from moesim.sim.serving.requests import Requests
-from moesim.sim.serving.routers import ROUTERS, Asking, RouterName, Standing, ring
+from moesim.sim.serving.routers import ROUTERS, Asking, Router, RouterName, Standing, ring
 from moesim.sim.serving.servers import Server, ends_prompts, mark, parts_of, ranks_of
 
 Handler = Callable[[int, int], None]
@@ -78,10 +78,13 @@ class Pool:
     """What the router knows of caches and loads; None where it does not look at them."""
     seen: Standing = field(init=False)
     draws: Iterator[list[float]] = field(init=False)
-    by_key: bool = False
+    router: Router = field(init=False)
+    by_key: bool = field(init=False)
     """Whether the router looks at conversations or beginnings of prompts."""
     events: list[tuple[int, int, str, int]] = field(default_factory=list)
     """What came and went: when, which replica, what happened, and how many take requests then."""
+    by_chance: bool = field(init=False)
+    """Whether the router looks at what is drawn for a request."""
 
     def __post_init__(self) -> None:
         self.members = [
@@ -89,12 +92,14 @@ class Pool:
         ]
         self.outstanding = [0] * self.count
         self.draws = _pairs(self.draw)
+        self.router = ROUTERS[self.policy]
         self.by_key = self.policy in ("session_affinity", "prefix_affinity")
         if self.policy == "kv_aware":
             ranks = [ranks_of(member.server) for member in self.members]
             self.index_of = new_index(ranks[0][0].asked, self.count)
             for number, each in enumerate(ranks):
                 self.index_of.watch(number, each)
+        self.by_chance = self.policy in ("random", "power_of_two")
         self.renew()
 
     def built(self, number: int) -> Server:
@@ -147,11 +152,12 @@ class Pool:
     def chosen(self, at: int, request: int, asked: Requests) -> Member:
         """Return the replica that a request goes to; somebody must be ready."""
         session, prefix = keys(request, asked) if self.by_key else (request, request)
-        asking = Asking(self.routed, next(self.draws), session, prefix)
+        draws = next(self.draws) if self.by_chance else ()
+        asking = Asking(self.routed, draws, session, prefix)
         if self.index_of is not None:
             asking.found = self.index_of.look(request, at)
         self.routed += 1
-        return self.members[ROUTERS[self.policy](self.seen, asking)]
+        return self.members[self.router(self.seen, asking)]
 
 
 BLIND: tuple[RouterName, ...] = ("round_robin", "random", "session_affinity", "prefix_affinity")
@@ -310,8 +316,8 @@ class Loop:
     def collect(self, pool: Pool, member: Member, at: int) -> bool:
         """Take what has finished at a replica by now; whether anything has."""
         server = member.server
-        if type(server) is Replica and not server.finished:
-            return False
+        if type(server) is Replica:
+            return self._collect_one(pool, member, server, at)
         before = pool.outstanding[member.number]
         first = 0
         for part in parts_of(server):
@@ -328,6 +334,19 @@ class Loop:
                         self.done(request, at)
             first += ranks
         return pool.outstanding[member.number] < before
+
+    def _collect_one(self, pool: Pool, member: Member, server: Replica, at: int) -> bool:
+        """Take what has finished at a single engine; most replicas are one."""
+        finished = server.finished
+        if not finished or server.now > at:
+            return False
+        server.finished = []
+        pool.left(member, finished)
+        ended = self.on_finish
+        for request in finished:
+            if ended is None or ended(request, at, pool, member, 0):
+                self.done(request, at)
+        return True
 
     def _plan(self) -> None:
         for member, pool in self.dirty.items():

@@ -196,10 +196,11 @@ class Handover:
         best, most = None, self._blocks(ranks[0], move) - 1
         places, reserved = ranks[0].rules.max_sequences, self.reserved
         for rank in ranks:
-            taken = len(rank.running) + len(rank.computed) + reserved.get(rank, 0)
-            if rank.queue or taken >= places:
-                continue
             blocks = rank.blocks
+            if rank.queue or blocks.total - blocks.used <= most:
+                continue
+            if len(rank.running) + len(rank.computed) + reserved.get(rank, 0) >= places:
+                continue
             spare = blocks.total - blocks.used - rank.growth
             if spare > most:
                 best, most = rank, spare

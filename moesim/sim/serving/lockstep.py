@@ -5,11 +5,15 @@ for the tokens of all; a rank without work goes along. Between two changes on an
 skipped as on a single one.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from moesim.cost.iteration import IterationTimes, Lines, raised, step_ps, steps_ps, steps_until
 from moesim.sim.serving.replica import Plan, Replica
+
+_ENDLESS = 1 << 60
+"""More steps than there are."""
 
 
 @dataclass(slots=True)
@@ -89,21 +93,22 @@ class Lockstep:
             self._carry_out(joint)
 
     def _decide(self) -> Joint | None:
-        plans = []
+        plans, now, most, waits = [], self.now, _ENDLESS, False
         for rank in self.ranks:
-            rank.now = self.now
-            plans.append(rank.plan or _planned(rank))
-        busy = [plan for plan in plans if plan is not None]
-        if not busy:
+            rank.now = now
+            plan = rank.plan or _planned(rank)
+            plans.append(plan)
+            if plan is not None:
+                waits = waits or bool(plan.chunks)
+                most = min(most, plan.steps)
+        if most == _ENDLESS:
             return None
-        most, waits = 1 << 60, any(plan.chunks for plan in busy)
         if waits:
             if not self._patience(plans):
                 return self._mixed(plans)
             most = 1  # after each step there may be no room for a prompt any more
             plans = [rank.decoding_plan() for rank in self.ranks]
-            busy = [plan for plan in plans if plan is not None]
-        joint = self._decoding(plans, min(most, *(plan.steps for plan in busy)))
+        joint = self._decoding(plans, most)
         joint.waits = waits
         return joint
 
@@ -134,7 +139,8 @@ class Lockstep:
     def _decoding(self, plans: list[Plan | None], steps: int) -> Joint:
         """Steps in which the rank that is fullest at first stays the fullest."""
         counts = [len(rank.running) for rank in self.ranks]
-        common = self.times.common_ps(max(counts), max(counts), sum(counts))
+        most = max(counts)
+        common = self.times.common_ps(most, most, sum(counts))
         fullest = self._fullest(0)
         if steps > 1 and self._fullest(steps - 1) != fullest:
             low, high = 1, steps
@@ -155,7 +161,9 @@ class Lockstep:
         for number, rank in enumerate(self.ranks):
             running = len(rank.running)
             if running:
-                took = step_ps(attention(running), rank.cached + running * (later + 1))
+                lines, cached = attention(running), rank.cached + running * (later + 1)
+                at = bisect_right(lines.knots, cached) - 1
+                took = lines.starts[at] + lines.slopes[at] * cached  # step_ps, quicker
                 if took > longest:
                     longest, found = took, number
         return found
@@ -171,12 +179,13 @@ class Lockstep:
         return Joint(joint.plans, steps, ends, joint.lines, joint.fullest, joint.waits)
 
     def _carry_out(self, joint: Joint) -> None:
+        steps, ends = joint.steps, joint.ends
         for number, (rank, plan) in enumerate(zip(self.ranks, joint.plans, strict=True)):
             if plan is not None:
-                rank.carry_out(plan, joint.steps, joint.ends)
+                rank.carry_out(plan, steps, ends)
                 kept = rank.plan
                 if kept is not None:
-                    kept.steps -= joint.steps
+                    kept.steps -= steps
                     if kept.steps <= 0:
                         rank.plan = None
                 if rank.finished:

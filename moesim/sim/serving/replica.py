@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 from moesim.cost.iteration import IterationTimes, steps_ps, steps_until
 from moesim.sim.serving.batching import BATCHING
 from moesim.sim.serving.cache import Blocks
-from moesim.sim.serving.log import Log
+from moesim.sim.serving.log import Log, packed
 from moesim.sim.serving.pace import Pace
 from moesim.sim.serving.prefix import PrefixCache, prefix_cache
 from moesim.sim.serving.requests import NEVER, Requests
@@ -137,7 +137,7 @@ class Replica:
         if not self.fits(request):
             self.rejected.append(request)
             return False
-        if self.is_idle:
+        if not self.running and self.is_idle:
             self.now = max(self.now, at)
         if put_out:
             self.put_out[request] = put_out
@@ -157,8 +157,9 @@ class Replica:
 
     def touch(self, at: int) -> None:
         """Advance to a time at which something from outside changes what may be planned."""
-        self.advance(at)
-        self.now = max(self.now, at)
+        if self.now < at:
+            self.advance(at)
+            self.now = max(self.now, at)
         self.plan = None
 
     def next_change(self) -> int | None:
@@ -183,16 +184,22 @@ class Replica:
         """Let the plan happen: its chunks, or so many of its steps, until `ends`."""
         began, cached, step = self.now, self.cached, self.step
         sequences = len(self.running) if plan.decodes else 0
+        tokens = 0
         if plan.chunks:
             self._mixed(plan, ends)
+            for chunk in plan.chunks:
+                tokens += chunk[1]
         else:
             self._decode(steps, ends)
-        if self.log is not None:
-            self.log.decoded = ends if sequences else self.log.decoded
-            tokens = sum(chunk[1] for chunk in plan.chunks)
-            self.log.rows.extend(
-                (began, ends, steps, sequences, cached + sequences, tokens, len(self.running),
-                 len(self.computed), len(self.queue), self.blocks.used, self.step - step)
+        log = self.log
+        if log is not None:
+            if sequences:
+                log.decoded = ends
+            log.rows.frombytes(
+                packed(
+                    began, ends, steps, sequences, cached + sequences, tokens, len(self.running),
+                    len(self.computed), len(self.queue), self.blocks.used, self.step - step,
+                )
             )  # fmt: skip
 
     def next_plan(self) -> Plan | None:
@@ -200,13 +207,19 @@ class Replica:
 
         For ranks whose iterations last as long as those of others.
         """
-        blocks = self.blocks
-        while blocks.total - blocks.used < self.growth:
-            self._evict()
+        self._make_room()
         chunks = BATCHING[self.rules.batching](self) if self.queue or self.computed else []
         if chunks:
             return Plan(chunks, self.rules.batching != "prefill_first", 1, 0)
         return self.decoding_plan()
+
+    def _make_room(self) -> None:
+        """Evict where the cache cannot hold the next step."""
+        blocks = self.blocks
+        if self.pace is None and blocks.total - blocks.used >= blocks.growing:
+            return  # nobody takes more than a block
+        while blocks.total - blocks.used < self.growth:
+            self._evict()
 
     def decoding_plan(self) -> Plan | None:
         """Return as many steps of decoding as can be skipped; None where nobody decodes."""
@@ -214,9 +227,7 @@ class Replica:
 
     def _decide(self) -> Plan | None:
         """Plan from the present on; evicts where the cache cannot hold the next step."""
-        blocks = self.blocks
-        while blocks.total - blocks.used < self.growth:
-            self._evict()
+        self._make_room()
         chunks = BATCHING[self.rules.batching](self) if self.queue or self.computed else []
         if chunks:
             return self._with_chunks(chunks)
@@ -235,18 +246,18 @@ class Replica:
     def _with_chunks(self, chunks: list[tuple[int, int, int]]) -> Plan:
         decodes = self.rules.batching != "prefill_first"
         sequences = len(self.running) if decodes else 0
-        sizes = [(tokens, past) for _, tokens, past in chunks]
+        sizes = [chunk[1:] for chunk in chunks]
         cached = self.cached + sequences if sequences else 0
         took = self.times.mixed_ps(sequences, cached, sizes)
         return Plan(chunks, decodes, 1, self.now + took)
 
     def _steps(self) -> int:
         """Return how many steps of decoding there are until somebody ends or the cache is full."""
-        while self.ends[0][-1].evicted:
+        while self.ends[0][3].evicted:
             heappop(self.ends)
-        tokens = self.ends[0][0] - self.step
         if self.one_by_one:
             return 1
+        tokens = self.ends[0][0] - self.step
         if self.pace is None:
             return self._until_less_is_found(self.blocks.steps_that_fit(self.step, tokens))
         last = self.pace.step_of(self.step + tokens)
@@ -289,17 +300,23 @@ class Replica:
 
     def _decode(self, steps: int, ends: int) -> None:
         """Let `steps` steps of all who decode go by, the last of which ends at `ends`."""
-        tokens = self._tokens(steps)
-        taken = self.blocks.growth(self.step, tokens)
-        self.blocks.used += taken
+        tokens = steps if self.pace is None else self._tokens(steps)
+        blocks, step, leave = self.blocks, self.step, self.ends
+        if tokens == 1:
+            taken = blocks.classes[-step % blocks.tokens]
+        else:
+            taken = blocks.growth(step, tokens)
+        blocks.used += taken
         if self.prefix is not None:
             self.prefix.take(taken)
+        if self.log is not None:
+            self.log.most_blocks = max(self.log.most_blocks, blocks.used)
         self.cached += tokens * len(self.running)
-        self.step += tokens
+        self.step = step = step + tokens
         self.turn += steps
         self.now = ends
-        while self.ends and self.ends[0][0] <= self.step:
-            done = heappop(self.ends)[-1]
+        while leave and leave[0][0] <= step:
+            done = heappop(leave)[3]
             if not done.evicted:
                 self._leave(done)
                 self._finish(done.request)
@@ -307,26 +324,29 @@ class Replica:
     def _mixed(self, plan: Plan, ends: int) -> None:
         if self.prefix is not None:
             self._enter(self.prefix, plan)
-        asked, began = self.asked, self.now
+        scheduled, began, computed = self.asked.scheduled, self.now, self.computed
         for request, tokens, past in plan.chunks:
-            first = request not in self.computed
+            first = request not in computed
             if first:
                 self.queue.popleft()
-                if asked.scheduled[request] == NEVER:
-                    asked.scheduled[request] = began
+                if scheduled[request] == NEVER:
+                    scheduled[request] = began
             self._hold(request, tokens, past, first=first)
         if self.prefix is not None and self.prefix.gone:
             self.prefix.tell()
         if plan.decodes and self.running:
             self._decode(1, ends)
+        elif self.log is not None:
+            self.log.most_blocks = max(self.log.most_blocks, self.blocks.used)
         self.now = ends
-        for request, _, _ in plan.chunks:
-            if self.computed[request] == self.context(request):
+        for request, tokens, past in plan.chunks:
+            if past + tokens == self.context(request):
                 self._first_token(request)
 
     def context(self, request: int) -> int:
         """Return the tokens to compute before a request can decode."""
-        return self.asked.prompt[request] + self.put_out.get(request, 0)
+        prompt = self.asked.prompt[request]
+        return prompt + self.put_out.get(request, 0) if self.put_out else prompt
 
     def _enter(self, prefix: PrefixCache, plan: Plan) -> None:
         """Let requests that begin hold what was found of them, before others take places."""
@@ -344,7 +364,8 @@ class Replica:
             most = self.most_tokens(request)
             held = blocks.needed(most) - blocks.needed(past) if first else 0
         else:
-            held = blocks.needed(past + tokens) - blocks.needed(past)
+            size = blocks.tokens
+            held = -past // size - -(past + tokens) // size
         blocks.used += held
         self.computed[request] = past + tokens
         if self.prefix is not None:
@@ -363,7 +384,7 @@ class Replica:
                 self.log.firsts.append(self.now)
         if self.begun is not None:
             self.begun.append(request)
-        out = self.put_out.pop(request, 0) + 1
+        out = self.put_out.pop(request, 0) + 1 if self.put_out else 1
         if out > 1 and self.log is not None:
             self.log.token_again(request, self.now)
         self.join(request, self.computed.pop(request), out)
@@ -376,12 +397,12 @@ class Replica:
             self._release(request, cached)
             self._finish(request)
             return
-        one = Decoding(request, self.step, cached, self.step + left)
-        self.running[request] = one
-        heappush(self.ends, (one.end, request, self.asked.preemptions[request], one))
+        step, end = self.step, self.step + left
+        one = self.running[request] = Decoding(request, step, cached, end)
+        heappush(self.ends, (end, request, self.asked.preemptions[request], one))
         self.cached += cached
         if not self.rules.reserve_output:
-            self.blocks.start(cached, self.step)
+            self.blocks.start(cached, step)
 
     def _leave(self, one: Decoding) -> None:
         cached = one.cached + self.step - one.begun
@@ -392,14 +413,15 @@ class Replica:
         self._release(one.request, cached)
 
     def _release(self, request: int, cached: int) -> None:
+        blocks = self.blocks
         most = self.most_tokens(request) if self.rules.reserve_output else cached
-        held = self.blocks.needed(most)
+        held = -(-most // blocks.tokens)
         if self.prefix is not None:
             self.prefix.computed(request, cached)
             held = self.prefix.leave(request, held)
             if self.prefix.gone:
                 self.prefix.tell()
-        self.blocks.used -= held
+        blocks.used -= held
 
     def keep(self, blocks: int) -> None:
         """Hold free blocks for what comes from elsewhere or waits to go there."""

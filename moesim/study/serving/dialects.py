@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from moesim.study.serving.gaps import Gaps
-from moesim.study.serving.metrics import Counted, Quantiles, of_gaps, quantiles
+from moesim.study.serving.metrics import Counted, Quantiles, quantiles
 
 _TTFT = "arrival to first token, queueing included"
 _E2E = "arrival to last token"
@@ -26,19 +25,19 @@ class Measure:
     quantiles: Quantiles
 
 
-def _vllm(of: Counted, gaps: Gaps | None) -> tuple[Measure, ...]:
+def _vllm(of: Counted, itl: Quantiles) -> tuple[Measure, ...]:
     return (
         Measure("TTFT", _TTFT, quantiles(of.ttft_s)),
         Measure("TPOT", _PER_TOKEN, quantiles(of.tpot_s)),
         Measure(
-            "ITL", "every gap between two tokens of a request, all pooled", of_gaps(gaps)
+            "ITL", "every gap between two tokens of a request, all pooled", itl
         ),
         Measure("E2EL", _E2E, quantiles(of.e2e_s)),
     )  # fmt: skip
 
 
-def _guidellm(of: Counted, gaps: Gaps | None) -> tuple[Measure, ...]:
-    del gaps
+def _guidellm(of: Counted, itl: Quantiles) -> tuple[Measure, ...]:
+    del itl
     return (
         Measure("TTFT", _TTFT, quantiles(of.ttft_s)),
         Measure(
@@ -50,8 +49,8 @@ def _guidellm(of: Counted, gaps: Gaps | None) -> tuple[Measure, ...]:
     )  # fmt: skip
 
 
-def _aiperf(of: Counted, gaps: Gaps | None) -> tuple[Measure, ...]:
-    del gaps
+def _aiperf(of: Counted, itl: Quantiles) -> tuple[Measure, ...]:
+    del itl
     return (
         Measure("TTFT", _TTFT, quantiles(of.ttft_s)),
         Measure("ITL", _PER_TOKEN, quantiles(of.tpot_s)),
@@ -59,8 +58,8 @@ def _aiperf(of: Counted, gaps: Gaps | None) -> tuple[Measure, ...]:
     )
 
 
-def _mlperf(of: Counted, gaps: Gaps | None) -> tuple[Measure, ...]:
-    del gaps
+def _mlperf(of: Counted, itl: Quantiles) -> tuple[Measure, ...]:
+    del itl
     return (
         Measure("TTFT", _TTFT, quantiles(of.ttft_s)),
         Measure("TPOT", _PER_TOKEN, quantiles(of.tpot_s)),
@@ -68,12 +67,12 @@ def _mlperf(of: Counted, gaps: Gaps | None) -> tuple[Measure, ...]:
     )
 
 
-DIALECTS: Mapping[str, Callable[[Counted, Gaps | None], tuple[Measure, ...]]] = MappingProxyType(
+DIALECTS: Mapping[str, Callable[[Counted, Quantiles], tuple[Measure, ...]]] = MappingProxyType(
     {"vllm": _vllm, "guidellm": _guidellm, "aiperf": _aiperf, "mlperf": _mlperf}
 )
 """Latencies by the tool whose words they are in."""
 
 
-def measures(dialect: str, of: Counted, gaps: Gaps | None) -> tuple[Measure, ...]:
-    """Return the latencies in the words of a tool."""
-    return DIALECTS[dialect](of, gaps)
+def measures(dialect: str, of: Counted, itl: Quantiles) -> tuple[Measure, ...]:
+    """Return the latencies in the words of a tool; `itl` is of all gaps pooled."""
+    return DIALECTS[dialect](of, itl)

@@ -106,7 +106,7 @@ def fleet(run: Serving, asked: Requests, times: Times) -> Fleet:
     """Return the pools of `run` under one clock, for these requests."""
     seen = [prompts_only(asked), asked] if len(run.pools) > 1 else [asked]
     made = [
-        _pool(number, pool, one, times(pool.engine), run.scenario.seed)
+        _pool(number, pool, one, times(pool.engine), run)
         for number, (pool, one) in enumerate(zip(run.pools, seen, strict=True))
     ]
     loop = Loop(asked, made[0])
@@ -117,11 +117,11 @@ def fleet(run: Serving, asked: Requests, times: Times) -> Fleet:
     return Fleet(loop, made, joined, changes)
 
 
-def _pool(index: int, pool: PoolRun, asked: Requests, times: IterationTimes, seed: int) -> Pool:
+def _pool(index: int, pool: PoolRun, asked: Requests, times: IterationTimes, run: Serving) -> Pool:
     def build() -> Server:
-        return engine(pool.engine, times, asked)
+        return engine(pool.engine, times, asked, one_by_one=run.step_by_step)
 
-    draw = rng.stream(seed, f"router of {pool.name}")
+    draw = rng.stream(run.scenario.seed, f"router of {pool.name}")
     return Pool(build, pool.router, draw, pool.replicas, index)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moesim.cost.iteration import PS_PER_S, Lines, step_ps
+from moesim.cost.iteration import Lines, step_ps
 from moesim.sim.serving.log import COLUMNS, Log
 
 Ints = NDArray[np.int64]
@@ -36,8 +36,9 @@ class Gaps:
     @property
     def total_ps(self) -> int:
         """Sum of all gaps."""
-        twice = (self.first + self.last).astype(object) * self.steps * self.weight
-        return int(twice.sum()) // 2 if len(twice) else 0
+        twice, tokens = self.first + self.last, self.steps * self.weight
+        high, low = np.divmod(twice, 1 << 31)  # no product leaves 64 bits below 4e9 tokens
+        return ((int(np.dot(high, tokens)) << 31) + int(np.dot(low, tokens))) // 2
 
 
 def columns(log: Log) -> dict[str, Ints]:
@@ -175,82 +176,3 @@ def _on_lines(lines: Lines, cached: Ints, steps: Ints, growth: int, took: Ints) 
     mean = took[other] // steps[other]
     equal = np.stack([mean, mean, steps[other], np.full_like(mean, growth)], axis=1)
     return np.concatenate([found[~np.isin(whose, other)], equal])
-
-
-def mean_s(found: Gaps) -> float:
-    """Return the mean gap in seconds, NaN of none."""
-    return found.total_ps / found.count / PS_PER_S if found.count else float("nan")
-
-
-def std_s(found: Gaps) -> float:
-    """Return the standard deviation in seconds, NaN of none.
-
-    Of n gaps evenly spaced from a to b the mean square is
-    ((a + b) / 2)^2 + ((b - a)^2 / 12) (n + 1) / (n - 1); of one, a^2.
-    """
-    if not found.count:
-        return float("nan")
-    first, last = found.first / PS_PER_S, found.last / PS_PER_S
-    spread = np.where(
-        found.steps > 1, (last - first) ** 2 / 12 * (found.steps + 1)
-        / np.maximum(1, found.steps - 1), 0.0,
-    )  # fmt: skip
-    counts = found.steps * found.weight
-    middle = (first + last) / 2 - mean_s(found)
-    return float(np.sqrt(np.dot(middle**2 + spread, counts) / found.count))
-
-
-def percentile_s(found: Gaps, percent: float) -> float:
-    """Return a percentile in seconds, linear between ranks as numpy's."""
-    if not found.count:
-        return float("nan")
-    place = percent / 100 * (found.count - 1)
-    rank = int(place)
-    low = _at_rank(found, rank)
-    if place == rank:
-        return low / PS_PER_S
-    high = _at_rank(found, rank + 1)
-    return (low + (place - rank) * (high - low)) / PS_PER_S
-
-
-def _at_rank(found: Gaps, rank: int) -> int:
-    """Return the gap with so many before it in order: by bisection, over fewer and fewer runs."""
-    low_end = np.minimum(found.first, found.last)
-    high_end = np.maximum(found.first, found.last)
-    steps, weight = found.steps, found.weight
-    below, low, high = 0, int(low_end.min()), int(high_end.max())
-    while low < high:
-        middle = (low + high) // 2
-        under = _up_to(low_end, high_end, steps, middle)
-        if below + int(np.dot(under, weight)) > rank:
-            high = middle
-            kept = low_end <= high
-        else:
-            low = middle + 1
-            kept = high_end >= low
-            below += int(np.dot(steps[~kept], weight[~kept]))
-        low_end, high_end, steps, weight = (
-            column[kept] for column in (low_end, high_end, steps, weight)
-        )
-    return low
-
-
-def _up_to(low_end: Ints, high_end: Ints, steps: Ints, value: int) -> Ints:
-    """Return how many gaps of each run are `value` at most."""
-    span = np.maximum(high_end - low_end, 1)
-    within = (value - low_end) * (steps - 1) // span + 1
-    counted = np.where(high_end <= value, steps, np.clip(within, 0, steps))
-    return np.where(low_end > value, 0, counted)
-
-
-def shares_up_to(found: Gaps, seconds: Sequence[float]) -> list[float]:
-    """Return the share of the gaps that are at most each of `seconds` long."""
-    low_end = np.minimum(found.first, found.last)
-    high_end = np.maximum(found.first, found.last)
-    if not found.count:
-        return [float("nan")] * len(seconds)
-    return [
-        float(np.dot(_up_to(low_end, high_end, found.steps, round(s * PS_PER_S)), found.weight))
-        / found.count
-        for s in seconds
-    ]

@@ -1,5 +1,7 @@
 """What an engine's host adds: to iterations, and to requests on their way in and out."""
 
+import numpy as np
+
 from moesim.cost.serving.table import HostTime
 from moesim.cost.software import Software
 from moesim.sim.serving.requests import Requests, ps
@@ -20,5 +22,4 @@ def as_clients_see(asked: Requests, host: HostTime) -> None:
     The same for each, so that what the engine does stays as it is; a closed loop then has slightly
     more in flight than was asked for, by request_s over the time of a request.
     """
-    for place, arrival in enumerate(asked.arrival):
-        asked.arrival[place] = arrival - ps(host.request_s)
+    np.frombuffer(asked.arrival, dtype=np.int64)[:] -= ps(host.request_s)

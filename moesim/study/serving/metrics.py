@@ -10,7 +10,8 @@ from moesim.cost.iteration import PS_PER_S
 from moesim.hardware.device import Device
 from moesim.sim.serving.requests import NEVER, Requests
 from moesim.spec.serving.slo import SloSpec
-from moesim.study.serving.gaps import Gaps, mean_s, percentile_s
+from moesim.study.serving.gap_ranks import mean_s, percentiles_s
+from moesim.study.serving.gaps import Gaps
 
 NAN = float("nan")
 
@@ -167,8 +168,8 @@ def of_gaps(gaps: Gaps | None) -> Quantiles:
     """Return mean and percentiles of gaps between tokens."""
     if gaps is None or not gaps.count:
         return Quantiles()
-    marks = {f"p{percent}": percentile_s(gaps, percent) for percent in (50, 90, 95, 99)}
-    return Quantiles(mean=mean_s(gaps), **marks)
+    p50, p90, p95, p99 = percentiles_s(gaps, [50, 90, 95, 99])
+    return Quantiles(mean=mean_s(gaps), p50=p50, p90=p90, p95=p95, p99=p99)
 
 
 def quantiles(values: Array | Sequence[float]) -> Quantiles:

@@ -36,6 +36,8 @@ class Serving:
     replicas: int
     pools: tuple[PoolRun, ...]
     """Alike replicas each; the last one's deployment and rules are those above."""
+    step_by_step: bool = False
+    """Simulate each decode step on its own, which takes longer and changes no time (law 11)."""
 
     @property
     def memory(self) -> Memory:

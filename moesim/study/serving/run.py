@@ -1,8 +1,9 @@
 """Runs a serving scenario: the model, and the baselines beside it."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from moesim.model.architecture import Architecture
 from moesim.spec.serving.scenario import ServingScenario
 from moesim.study.baseline import EQUAL, dense_twin
 from moesim.study.resolve import baseline_model
@@ -17,18 +18,18 @@ from moesim.study.serving.result import ServingResult
 from moesim.study.serving.simulate import simulate
 
 
-def serve(scenario: ServingScenario, dialect: str = "vllm") -> ServingResult:
+def serve(
+    scenario: ServingScenario, dialect: str = "vllm", *, step_by_step: bool = False
+) -> ServingResult:
     """Return what `scenario` comes to, its latencies as `dialect` defines them.
 
+    `step_by_step` simulates each decode step on its own instead of skipping to the next change.
     What does not fit or misses the objective is a result, not an error. Raises ScenarioError,
     ModelError or ProfileError for what cannot be simulated.
     """
-    run = resolve(scenario)
+    run = replace(resolve(scenario), step_by_step=step_by_step)
     refuse(run)
-    dense = tuple(
-        _baseline(scenario, run.deployment.architecture, number)
-        for number in range(len(scenario.baseline))
-    )
+    dense = tuple(_baseline(scenario, run, number) for number in range(len(scenario.baseline)))
     return ServingResult(
         scenario=scenario, model=_served(run, ""), baselines=dense, dialect=dialect
     )
@@ -47,8 +48,9 @@ def _served(run: Serving, relation: str) -> Served:
     )  # fmt: skip
 
 
-def _baseline(scenario: ServingScenario, model: Architecture, number: int) -> Served:
+def _baseline(scenario: ServingScenario, beside: Serving, number: int) -> Served:
     spec, key = scenario.baseline[number], f"baseline.{number}"
+    model = beside.deployment.architecture
     if spec.model is not None:
         architecture = baseline_model(scenario, f"{key}.model", spec.model)
         relation = "the model you named"
@@ -62,5 +64,6 @@ def _baseline(scenario: ServingScenario, model: Architecture, number: int) -> Se
     parallel = spec.parallel or scenario.serving.parallel.model_copy(update={"ep": 1})
     serving = scenario.serving.model_copy(update={"parallel": parallel})
     run = resolve(scenario.model_copy(update={"serving": serving}), architecture)
+    run = replace(run, step_by_step=beside.step_by_step)
     refuse(run)
     return _served(run, relation)

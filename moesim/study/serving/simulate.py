@@ -50,7 +50,7 @@ def simulate(run: Serving) -> ServingOutcome:
     whole: Fleet | None = None
     if is_plain(run):
         one = run.pools[0].engine
-        server = engine(one, times_of(one), asked)
+        server = engine(one, times_of(one), asked, one_by_one=run.step_by_step)
         mark(server, 0, 0)
         serve_workload(server, asked, workload, seed)
     else:

@@ -88,8 +88,7 @@ def usage(places: list[EnginePlace]) -> Usage:
         busy_fraction=_busy(rows, len(places)),
         most_waiting=max((int(one["queued"].max()) for one in rows), default=0),
         most_cache_fraction=max(
-            (int(one["used_blocks"].max()) / log.blocks
-             for one, log in zip(rows, logs, strict=True) if log.blocks), default=0.0,
+            (log.most_blocks / log.blocks for log in logs if log.blocks), default=0.0
         ),
     )  # fmt: skip
 

@@ -146,3 +146,13 @@ def test_every_library_of_a_shipped_software_profile_is_known(name: str) -> None
     for key, libraries in software.libraries:
         lenders = software.kernels.lenders[key]
         assert not libraries or lenders[0].name.startswith(f"{device}--")
+
+
+def test_a_profile_of_ones_own_is_read_anew(tmp_path: Path) -> None:
+    """Shipped profiles are kept once they are read; a file may change under way."""
+    for rows in (20, 30):
+        path = profile(tmp_path, "h100-sxm", curve("gemm", "bf16", rows=rows))
+        kernels = kernels_for(named("h100-sxm"), 4.5e11, {"gemm": (path,)})
+        found = kernels.first("bf16", ("gemm", ""))
+        assert found is not None
+        assert found.curve.rows == rows

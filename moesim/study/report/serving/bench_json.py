@@ -11,17 +11,22 @@ import numpy as np
 
 from moesim.cost.curves import Array
 from moesim.study.serving.findings import ServingFindings
-from moesim.study.serving.gaps import Gaps, std_s
-from moesim.study.serving.metrics import Counted, counted, of_gaps
+from moesim.study.serving.gap_ranks import std_s
+from moesim.study.serving.gaps import Gaps
+from moesim.study.serving.metrics import Counted, Quantiles, counted
 from moesim.study.serving.token_times import inter_token_s, most_tokens_in_a_second
 
 _FAR_RATE = "inf"
+
+MOST_LISTED = 100_000
+"""Requests that are listed one by one at most; requests.parquet has all."""
 
 
 def bench(result: ServingFindings) -> dict[str, Any]:
     """Return the aggregates, then one entry per request that counts and has finished in each list.
 
     `itls` are left empty where the run has too many tokens to list or more than one replica.
+    Of more than MOST_LISTED requests there are no lists, which `note` then says.
     """
     outcome = result.model.outcome
     workload = result.scenario.serving.workload
@@ -47,8 +52,11 @@ def bench(result: ServingFindings) -> dict[str, Any]:
     }  # fmt: skip
     for name, values in (("ttft", of.ttft_s), ("tpot", of.tpot_s)):
         aggregates |= _aggregates(name, values)
-    aggregates |= _of_pooled(outcome.gaps)
+    aggregates |= _of_pooled(m.itl_s, outcome.gaps)
     aggregates |= _aggregates("e2el", of.e2e_s)
+    if len(of.prompt) > MOST_LISTED:
+        note = f"more than {MOST_LISTED:,} requests: requests.parquet lists them"
+        return {**aggregates, "note": note}
     itls = inter_token_s(outcome)
     return {**aggregates, **_lists(of), "itls": itls}
 
@@ -71,8 +79,7 @@ def _aggregates(name: str, seconds: Array) -> dict[str, float | None]:
     return {f"{mark}_{name}_ms": 1e3 * value for mark, value in found.items()}
 
 
-def _of_pooled(gaps: Gaps | None) -> dict[str, float | None]:
-    found = of_gaps(gaps)
+def _of_pooled(found: Quantiles, gaps: Gaps | None) -> dict[str, float | None]:
     if not math.isfinite(found.mean):
         return {}
     assert gaps is not None

@@ -8,7 +8,7 @@ from moesim.study.report.charts import plain_layout
 from moesim.study.report.serving.over_time import over_time
 from moesim.study.report.words import binary, percent
 from moesim.study.serving.findings import Served, ServingFindings
-from moesim.study.serving.gaps import percentile_s, shares_up_to
+from moesim.study.serving.gap_ranks import percentiles_s, shares_up_to
 from moesim.study.serving.groups import Groups
 from moesim.study.serving.metrics import counted
 from moesim.study.serving.pool_findings import PoolServed
@@ -105,7 +105,8 @@ def _distributions(run: Served) -> list[tuple[list[float], list[float]]]:
     if gaps is None or not gaps.count:
         found.append(([], []))
     else:
-        places = np.linspace(percentile_s(gaps, 0), percentile_s(gaps, 99.8), _POINTS).tolist()
+        least, most = percentiles_s(gaps, [0, 99.8])
+        places = np.linspace(least, most, _POINTS).tolist()
         shares = shares_up_to(gaps, places)
         found.append((_digits(places), _digits([100 * share for share in shares])))
     return [*found, _cumulative(of.e2e_s)]

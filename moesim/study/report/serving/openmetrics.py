@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from moesim.cost.curves import Array
-from moesim.study.serving.gaps import columns, mean_s, shares_up_to
+from moesim.study.serving.gap_ranks import mean_s, shares_up_to
+from moesim.study.serving.gaps import columns
 from moesim.study.serving.metrics import counted
 from moesim.study.serving.series import of_place
 from moesim.study.serving.simulate import ServingOutcome
@@ -84,9 +85,10 @@ def _histograms(outcome: ServingOutcome, model: str) -> Iterator[str]:
         yield from _histogram(name, (buckets, counts), total, len(values), model)
     gaps = outcome.gaps
     if gaps is not None and gaps.count:
-        counts = [round(share * gaps.count) for share in shares_up_to(gaps, _BETWEEN)]
-        total = mean_s(gaps) * gaps.count
-        yield from _histogram("inter_token_latency", (_BETWEEN, counts), total, gaps.count, model)
+        count = gaps.count
+        counts = [round(share * count) for share in shares_up_to(gaps, _BETWEEN)]
+        total = mean_s(gaps) * count
+        yield from _histogram("inter_token_latency", (_BETWEEN, counts), total, count, model)
     yield from _of_iterations(outcome, model)
 
 

@@ -57,7 +57,7 @@ def _served(run: Served, dialect: str) -> dict[str, Any]:
         "replicas": None if run.outcome.cluster is None else asdict(run.outcome.cluster),
         "latencies": [
             {"name": one.name, "definition": one.definition, "seconds": asdict(one.quantiles)}
-            for one in measures(dialect, kept, run.outcome.gaps)
+            for one in measures(dialect, kept, run.outcome.metrics.itl_s)
         ],
         "beside_decoding": asdict(extras(run.outcome, run.pools)),
         "memory": {"fits": run.fits, **asdict(run.memory)},

@@ -163,7 +163,7 @@ def _column(run: Served) -> dict[str, str]:
 def latency_rows(run: Served, dialect: str) -> list[tuple[Measure, Row]]:
     """Return each latency in the words of a tool, with its mean and percentiles."""
     warm_up = run.outcome.run.scenario.serving.workload.warm_up
-    found = measures(dialect, counted(run.outcome.requests, warm_up), run.outcome.gaps)
+    found = measures(dialect, counted(run.outcome.requests, warm_up), run.outcome.metrics.itl_s)
     return [(one, quantile_cells(one.quantiles)) for one in found]
 
 

@@ -16,8 +16,9 @@ import pytest
 from moesim.sim.serving.requests import NEVER, Requests, ps, requests
 from moesim.spec.serving.slo import SloSpec
 from moesim.study.serving.dialects import DIALECTS, measures
-from moesim.study.serving.gaps import Gaps, mean_s, percentile_s, shares_up_to, std_s
-from moesim.study.serving.metrics import Quantiles, counted, metrics
+from moesim.study.serving.gap_ranks import mean_s, percentile_s, shares_up_to, std_s
+from moesim.study.serving.gaps import Gaps
+from moesim.study.serving.metrics import Quantiles, counted, metrics, of_gaps
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ TPOT_OF_GUIDELLM = (3 / 5 + 7 / 3 + 1 / 1) / 3
     ],
 )
 def test_dialects(three: Requests, dialect: str, means: dict[str, float]) -> None:
-    found = measures(dialect, counted(three, 0), pooled())
+    found = measures(dialect, counted(three, 0), of_gaps(pooled()))
     assert {one.name: one.quantiles.mean for one in found} == pytest.approx(means)
     assert all(one.definition for one in found)
 
