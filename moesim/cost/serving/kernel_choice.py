@@ -35,9 +35,7 @@ def experts(number: str, on: Deployment, *, gated: bool) -> tuple[list[Found], l
     that was measured on this device, not those of another engine; where there is none, the first
     lent one. A library's low-latency kernels count for few tokens alone, unless it has no others.
     """
-    usable = [
-        one for one in on.kernels.every(number, moe.MOE.name) if _meant(one, on, gated=gated)
-    ]
+    usable = [one for one in on.kernels.every(number, moe.MOE.name) if _meant(one, on, gated=gated)]
     own = [one for one in usable if one.tag != "transferred"]
     mine = [one for one in own if one.profile == own[0].profile]
     if not mine:

@@ -10,9 +10,13 @@ from collections.abc import Sequence
 
 from moesim.study.validate.figures import number
 from moesim.study.validate.inference.words import Said
+from moesim.study.validate.skipped import SkippedError
 
 BLOCK = 16
 """Tokens of a block with an id: those of vLLM's blocks."""
+
+_MOST = 5_000_000
+"""Blocks of different prompts that are kept at most."""
 
 
 def distinct_prompts(said: Said) -> tuple[int, int] | None:
@@ -21,7 +25,9 @@ def distinct_prompts(said: Said) -> tuple[int, int] | None:
     None where a case does not say so, or caches no prefixes.
     """
     words = str(said.case.part("workload").get("shared_system_prompts") or "")
-    found = re.fullmatch(r"(\d+)(?: shared system prompts)? x (\d+)(?: users)?", words)
+    found = re.fullmatch(
+        r"([1-9]\d{0,5})(?: shared system prompts)? x ([1-9]\d{0,5})(?: users)?", words
+    )
     if found is None or "prefix caching on" not in said.text("engine", "flags"):
         return None
     return int(found[1]), int(found[2])
@@ -37,6 +43,8 @@ def beginnings(said: Said, prompts: Sequence[int]) -> list[Sequence[int]] | None
         return None
     said.assume(f"{many[0] * many[1]} prompts sent round and round, found in the prefix cache")
     common = int(number(said.case.part("workload").get("prefix_tokens")) or 0) // BLOCK
+    if min(len(prompts), many[0] * many[1]) * max(prompts, default=0) // BLOCK > _MOST:
+        raise SkippedError(f"repeated prompts have more than {_MOST:,} blocks")
     kept: dict[tuple[int, int], Sequence[int]] = {}
     found = []
     for request, tokens in enumerate(prompts):
