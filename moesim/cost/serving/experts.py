@@ -58,6 +58,7 @@ def _measured_s(samples: Samples, ffn: MoeFfn, on: Deployment) -> Array | None:
     if seconds is None or few == many:
         return seconds
     low = quickest(moe.MOE, few, samples, on)
+    assert low is not None
     return np.where(samples["num_tokens"] <= FEW_TOKENS, low, seconds)
 
 
