@@ -51,13 +51,12 @@ def _meant(one: Found, on: Deployment, *, gated: bool) -> bool:
     """Tell whether a kernel is one of this layer and layout, as far as its name says.
 
     Kernels of wide expert parallelism take tokens that an exchange has sorted: where no group of
-    ranks brings its own, nobody calls them. DeepEP's contiguous and masked layouts need DeepEP.
+    ranks brings its own, nobody calls them. DeepEP's contiguous and masked layouts are products of
+    DeepGEMM, which are taken to be at hand without DeepEP as well (assumed).
     """
     name = one.curve.variant
     if gated is name.endswith("_nongated"):
         return False
-    if name.startswith("deepep_"):
-        return on.cut.dp > 1 and on.cut.exchange.startswith("deepep")
     return on.cut.dp > 1 or not name.startswith("wideep_")
 
 

@@ -39,15 +39,6 @@ def test_wide_expert_parallel_kernels_need_groups_that_bring_tokens() -> None:
     assert any("wideep" in name for name in names(experts(number, apart, gated=True)[1]))
 
 
-def test_deepep_layouts_need_deepep() -> None:
-    plain = deployment("deepseek-v3", Cut(dp=8, ep=8), software="sglang")
-    deepep = deployment("deepseek-v3", Cut(dp=8, ep=8, exchange="deepep"), software="sglang")
-    assert not any(
-        "deepep" in name for name in names(experts("fp8_block128", plain, gated=True)[0])
-    )
-    assert any("deepep" in name for name in names(experts("fp8_block128", deepep, gated=True)[0]))
-
-
 def test_low_latency_kernels_count_for_few_tokens_alone() -> None:
     on = deployment("deepseek-v3", Cut(tp=8), Formats(experts="nvfp4"),
                     profile="dgx-b200", software="tensorrt-llm")  # fmt: skip
