@@ -6,12 +6,12 @@ from statistics import NormalDist
 import numpy as np
 
 from moesim import rng
-from moesim.cost.curves import Array
+from moesim.cost.curves import Array, Samples
 from moesim.cost.families import moe
 from moesim.cost.families.moe_loads import LOAD_COLUMNS, summarise
 from moesim.cost.families.number_types import NUMBER_TYPES, peak_flop_per_s
 from moesim.cost.serving.deployment import Deployment
-from moesim.cost.serving.products import fastest
+from moesim.cost.serving.kernel_choice import FEW_TOKENS, experts, quickest
 from moesim.model.architecture import MoeFfn
 from moesim.moe.counts import inclusion
 from moesim.moe.loads import LoadLaw, draw_shares
@@ -40,7 +40,7 @@ def experts_s(tokens: Array, ffn: MoeFfn, on: Deployment) -> Array:
         "tp_size": np.ones_like(tokens), "gated": np.full_like(tokens, float(ffn.gated)),
         "num_tokens": tokens, "num_experts": np.full_like(tokens, ffn.num_experts), **columns,
     }  # fmt: skip
-    seconds = fastest(moe.MOE, on.formats.experts, samples, on)
+    seconds = _measured_s(samples, ffn, on)
     if seconds is not None:
         return seconds
     weights = (2.0 + ffn.gated) * on.architecture.hidden * width
@@ -49,6 +49,17 @@ def experts_s(tokens: Array, ffn: MoeFfn, on: Deployment) -> Array:
     streamed = columns["active"] * weights * NUMBER_TYPES[on.formats.experts].read_bytes
     compute = 2.0 * columns["routed"] * weights / rate
     return np.maximum(compute, streamed / bandwidth) + 4 * on.software.kernel_launch_s
+
+
+def _measured_s(samples: Samples, ffn: MoeFfn, on: Deployment) -> Array | None:
+    """Return the seconds by the curves of the engine's kernels; None without one."""
+    few, many = experts(on.formats.experts, on, gated=ffn.gated)
+    seconds = quickest(moe.MOE, many, samples, on)
+    if seconds is None or few == many:
+        return seconds
+    low = quickest(moe.MOE, few, samples, on)
+    assert low is not None
+    return np.where(samples["num_tokens"] <= FEW_TOKENS, low, seconds)
 
 
 def fullest_rows(tokens: int, ffn: MoeFfn, on: Deployment) -> Array:

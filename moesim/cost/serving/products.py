@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from moesim.cost.curves import Array, Family, Samples, predict_s
+from moesim.cost.curves import Array
 from moesim.cost.families import gemm
 from moesim.cost.families.number_types import NUMBER_TYPES, OUTPUT_BYTES, peak_flop_per_s
 from moesim.cost.serving.deployment import Deployment
+from moesim.cost.serving.kernel_choice import products, quickest
 
 
 def gemm_s(tokens: Array, n: int, k: int, number: str, on: Deployment) -> Array:
@@ -14,7 +15,7 @@ def gemm_s(tokens: Array, n: int, k: int, number: str, on: Deployment) -> Array:
     By the curve of the format; without one a roofline with the assumed efficiency.
     """
     samples = {"m": tokens, "n": np.full_like(tokens, n), "k": np.full_like(tokens, k)}
-    seconds = fastest(gemm.GEMM, number, samples, on)
+    seconds = quickest(gemm.GEMM, products(gemm.GEMM, number, on), samples, on)
     if seconds is not None:
         return seconds
     kind = NUMBER_TYPES[number]
@@ -22,20 +23,6 @@ def gemm_s(tokens: Array, n: int, k: int, number: str, on: Deployment) -> Array:
     moved = n * k * kind.weight_bytes + tokens * (k * kind.activation_bytes + n * OUTPUT_BYTES)
     moved_s = moved / (on.chip.memory_bandwidth_bytes_per_s * on.software.memory_fraction)
     return np.maximum(2.0 * tokens * n * k / rate, moved_s) + on.software.kernel_launch_s
-
-
-def fastest(family: Family, number: str, samples: Samples, on: Deployment) -> Array | None:
-    """Return the quickest kernel for each sample by the curves of this device, or None.
-
-    Engines try kernels at start and keep the fastest for each shape (TensorRT-LLM and FlashInfer
-    autotuners, vLLM's tuned configurations). Without a curve of this device, the first lent one.
-    """
-    found = on.kernels.every(number, family.name)
-    own = [one for one in found if one.tag != "transferred"] or list(found[:1])
-    if not own:
-        return None
-    seconds = [predict_s(family, one.curve, samples, on.chip) for one in own]
-    return np.asarray(np.min(seconds, axis=0), dtype=np.float64)
 
 
 def passes_s(tokens: Array, bytes_per_token: float, on: Deployment) -> Array:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from moesim import rng
 from moesim.sim.serving.requests import Requests, requests
 from moesim.study.validate.figures import number
+from moesim.study.validate.inference.repeated import BLOCK, beginnings, distinct_prompts
 from moesim.study.validate.inference.words import Said
 from moesim.study.validate.skipped import SkippedError
 
@@ -77,10 +78,9 @@ def _open(said: Said, arrival: str, rate: float) -> Asked:
         said.assume("arrivals taken to be a Poisson process")
         gaps = rng.stream(0, "arrivals").exponential(1 / rate, count)
     arrivals = np.cumsum(gaps).tolist()
-    return Asked(
-        requests=requests(prompts.tolist(), outputs.tolist(), arrivals), in_flight=None,
-        offered=rate,
-    )  # fmt: skip
+    todo = requests(prompts.tolist(), outputs.tolist(), arrivals)
+    todo.prefix, todo.prefix_block = beginnings(said, prompts.tolist()), BLOCK
+    return Asked(requests=todo, in_flight=None, offered=rate)
 
 
 def _closed(said: Said, in_flight: int) -> Asked:
@@ -169,7 +169,8 @@ def _means(said: Said) -> tuple[float, float, float | None]:
     if prompt is None or output is None:
         raise SkippedError("lengths of prompts and outputs are not said")
     prefix = number(said.case.part("workload").get("prefix_tokens"))
-    if prefix and prefix < prompt and "prefix caching on" in said.text("engine", "flags"):
+    cached = "prefix caching on" in said.text("engine", "flags") and not distinct_prompts(said)
+    if prefix and prefix < prompt and cached:
         said.assume("the shared prefix is taken out of the prompts, as it is found in the cache")
         prompt -= prefix // 16 * 16
     profile = said.text("workload", "profile")
