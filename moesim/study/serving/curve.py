@@ -17,6 +17,11 @@ _ROUNDS = 3
 """Requests per place: the first and the last round are not alone."""
 
 
+MOST = 20_000
+"""Requests of a point at most: large fleets stop there, so that the curve never takes longer than a
+run of many requests."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
     """One concurrency."""
@@ -45,6 +50,8 @@ def _points(run: Serving, prompt: int, output: int) -> Iterator[Point]:
         if places > run.rules.max_sequences:
             return
         in_flight = places * run.replicas
+        if _ROUNDS * in_flight > MOST:
+            return
         workload = WorkloadSpec(
             arrivals="closed", in_flight=in_flight, requests=_ROUNDS * in_flight,
             prompt=_fixed(prompt), output=_fixed(output),

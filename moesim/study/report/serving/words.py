@@ -12,6 +12,7 @@ from moesim.study.report.serving.pool_words import cluster_cells, layout_words, 
 from moesim.study.report.serving.texts import rate, seconds
 from moesim.study.report.words import Row, binary, count, percent, usd
 from moesim.study.serving.assumptions import assumptions as of_run
+from moesim.study.serving.curve import MOST
 from moesim.study.serving.dialects import Measure, measures
 from moesim.study.serving.extras import extras
 from moesim.study.serving.findings import Served, ServingFindings
@@ -206,7 +207,7 @@ def assumptions(result: ServingFindings) -> list[str]:
     if result.model.curve:
         said.append(
             "The curve is a closed loop of requests as long as the mean prompt and output, three "
-            "times as many as are in flight."
+            f"times as many as are in flight, up to {MOST:,} requests a point."
         )
     return said
 

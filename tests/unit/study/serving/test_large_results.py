@@ -6,7 +6,7 @@ import pytest
 
 from moesim.spec.load import load_serving
 from moesim.study.report.serving import bench_json, trace
-from moesim.study.serving import series
+from moesim.study.serving import curve, series
 from moesim.study.serving.result import ServingResult
 from moesim.study.serving.run import serve
 
@@ -57,3 +57,14 @@ def test_replicas_share_the_iterations_of_the_trace(
     assert Counter(one["pid"] for one in events if one["ph"] == "X") == {0: 10, 1: 10, 2: 10}
     names = [one["args"]["name"] for one in events if one.get("name") == "process_name"]
     assert names[0] == "replica 0 (the first 10 iterations)"
+
+
+def test_the_curve_ends_where_a_point_has_too_many_requests(
+    result: ServingResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three requests a place on three replicas: 1, 2 and 4 a replica are 9, 18 and 36."""
+    assert len(result.model.curve) > 3
+    monkeypatch.setattr(curve, "MOST", 35)
+    found = curve.curve(result.model.outcome)
+    assert [point.concurrency for point in found] == [3, 6]
+    assert found == result.model.curve[:2]
