@@ -54,14 +54,10 @@ class Memory:
     """Most that is alive in an iteration of as many tokens as the budget allows."""
     communication: float
     """Buffers of the communication and workspaces of libraries."""
-    outside: float
-    """What the engine's fraction leaves alone: graphs, contexts, and air."""
     room: float
     """What is left for the cache; below 0 where something does not fit."""
     bytes_per_token: float
     """Of cache."""
-    bytes_per_sequence: float
-    """Of states of linear attention."""
     blocks: int
     tokens: int
     """That the cache holds: blocks * tokens of a block."""
@@ -115,10 +111,8 @@ def _stage(held: Weights, per_token: float, on: Deployment, limits: Limits) -> M
     buffers = ONE_DEVICE_BYTES + (COMMUNICATOR_BYTES if ranks > 1 else 0.0)
     inside = held.total + buffers + (0.0 if limits.memory_of == "static" else working)
     room = limits.fraction * visible - inside
-    outside = (1 - limits.fraction) * visible
     if limits.memory_of == "free":
         room = limits.fraction * (visible - inside) if visible > inside else visible - inside
-        outside = max(0.0, visible - inside - room)
     states = state_bytes(on)
     left = room - limits.max_sequences * states if states < room else room
     block_tokens = limits.block_tokens * on.cut.dcp  # each rank has its own part of a block
@@ -129,8 +123,8 @@ def _stage(held: Weights, per_token: float, on: Deployment, limits: Limits) -> M
         blocks = int(room / states) if states and room > 0 else int(room > 0)
     return Memory(
         capacity=on.device.memory_capacity_bytes, visible=visible, weights=held,
-        activations=working, communication=buffers, outside=outside, room=room,
-        bytes_per_token=per_token, bytes_per_sequence=states, blocks=blocks,
+        activations=working, communication=buffers, room=room,
+        bytes_per_token=per_token, blocks=blocks,
         tokens=blocks * block_tokens,
         missing=0.0 if blocks else max(0.0, max(per_block, states) - left),
     )  # fmt: skip

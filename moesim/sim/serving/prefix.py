@@ -78,7 +78,10 @@ class PrefixCache:
 
     def enter(self, request: int, tokens: int) -> int:
         """Let a request hold what was found of it; return the blocks that were free till now."""
-        ids = list(self.ids[request][: tokens // self.block_tokens])
+        return self._hold(request, list(self.ids[request][: tokens // self.block_tokens]))
+
+    def _hold(self, request: int, ids: list[int]) -> int:
+        """Let a request hold blocks that are there; return those that were free till now."""
         woken = 0
         for one in ids:
             if not self.holders[one]:
@@ -136,13 +139,7 @@ class PrefixCache:
         """Let a request that has just left hold its blocks again; return those that were free."""
         ids = [one for one in self.ids[request][: tokens // self.block_tokens]
                if one in self.holders]  # fmt: skip
-        woken = 0
-        for one in ids:
-            if not self.holders[one]:
-                woken += self.order.pop(one)
-            self.holders[one] += 1
-        self.kept -= woken
-        self.held[request], self.named[request] = ids, len(ids)
+        woken = self._hold(request, ids)
         own = blocks - self.size * len(ids)
         self._take_last(own)
         return woken + own

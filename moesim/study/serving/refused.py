@@ -32,6 +32,11 @@ def refuse(run: Serving) -> None:
 def _refuse_cut(run: Serving, engine: Engine) -> None:
     """Raise ScenarioError where heads or experts cannot be spread evenly."""
     cut, architecture = engine.deployment.cut, engine.deployment.architecture
+    if cut.pp > architecture.num_layers:
+        raise run.scenario.error(
+            "serving.parallel.pp",
+            f"must be at most the {architecture.num_layers} layers of {architecture.name}",
+        )
     for layer in (one.layer for one in (*architecture.encoder, *architecture.decoder)):
         attention, ffn = layer.attention, layer.ffn
         if isinstance(attention, GroupedQueryAttention | LatentAttention) and (

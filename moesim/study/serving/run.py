@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from moesim.errors import ScenarioError
 from moesim.spec.serving.scenario import ServingScenario
 from moesim.study.baseline import EQUAL, dense_twin
 from moesim.study.resolve import baseline_model
@@ -63,7 +64,11 @@ def _baseline(scenario: ServingScenario, beside: Serving, number: int) -> Served
         architecture, relation = dense_twin(model, spec.equal), EQUAL[spec.equal]
     parallel = spec.parallel or scenario.serving.parallel.model_copy(update={"ep": 1})
     serving = scenario.serving.model_copy(update={"parallel": parallel})
-    run = resolve(scenario.model_copy(update={"serving": serving}), architecture)
-    run = replace(run, step_by_step=beside.step_by_step)
-    refuse(run)
-    return _served(run, relation)
+    try:
+        run = resolve(scenario.model_copy(update={"serving": serving}), architecture)
+        refuse(run)
+    except ScenarioError as error:
+        found = error.problems[0]
+        said = f"{architecture.name} cannot run beside it: {found.path} {found.message}"
+        raise scenario.error(key, said) from None
+    return _served(replace(run, step_by_step=beside.step_by_step), relation)

@@ -32,8 +32,6 @@ class Asked:
     requests: Requests
     in_flight: int | None
     """None: they arrive when they do."""
-    offered: float | None = None
-    """Requests per second that are offered."""
 
 
 def asked_of(said: Said, replicas: int) -> Asked:
@@ -80,7 +78,7 @@ def _open(said: Said, arrival: str, rate: float) -> Asked:
     arrivals = np.cumsum(gaps).tolist()
     todo = requests(prompts.tolist(), outputs.tolist(), arrivals)
     todo.prefix, todo.prefix_block = beginnings(said, prompts.tolist()), BLOCK
-    return Asked(requests=todo, in_flight=None, offered=rate)
+    return Asked(requests=todo, in_flight=None)
 
 
 def _closed(said: Said, in_flight: int) -> Asked:

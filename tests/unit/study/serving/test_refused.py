@@ -37,6 +37,7 @@ def _serve(file: Path) -> ServingFindings:
         ("qwen2-57b-a14b", 8, "{tp: 8}", "tp: must divide the 28 attention heads"),
         ("dbrx", 6, "{tp: 6, ep: 3}", "tp: must divide the 48|ep: must divide the 16 experts"),
         ("llama-3.1-8b", 2, "{tp: 2, ep: 2}", "has no experts"),
+        ("llama-3.1-8b", 40, "{pp: 40}", "pp: must be at most the 32 layers of llama-3.1-8b"),
         ("llama-3.1-8b", 8, "{tp: 32}", "32 ranks of a stage need more than 8 devices"),
         ("deepseek-v3", 72, "{dp: 72, ep: 72}", "ep: must divide the 256 experts of a layer"),
         (
@@ -57,6 +58,15 @@ def test_what_cannot_be_served(
     file = _file(
         tmp_path, f"parallel: {parallel}, ", model=model, cluster=f"devices: {devices}"
     )  # fmt: skip
+    with pytest.raises(ScenarioError, match=says):
+        _serve(file)
+
+
+def test_what_a_baseline_cannot_is_said_of_the_baseline(tmp_path: Path) -> None:
+    file = _file(
+        tmp_path, "parallel: {tp: 8}, ", cluster="devices: 8", top="baseline: {model: t5-base}\n"
+    )
+    says = r"baseline\.0: t5-base cannot run beside it: .* must divide the 12 attention heads"
     with pytest.raises(ScenarioError, match=says):
         _serve(file)
 
