@@ -1,14 +1,16 @@
 """Reads measurement tables into groups: one library on one device, one operator, one dtype."""
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moesim.calibrate.table_file import read_table
+from moesim.calibrate.table_rows import COLUMNS, complete, lacking
 from moesim.calibrate.tables import TABLES, Table
 from moesim.cost.curves import Array, Samples
 from moesim.cost.families.table import prepared
@@ -17,7 +19,6 @@ from moesim.errors import CalibrationError
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_FILE_BYTES = 2**30
 _SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 
@@ -77,18 +78,36 @@ def digest(file: Path) -> str:
 def read_groups(file: Path) -> tuple[list[Group], list[Skipped]]:
     """Return the groups of a measurement file and what was left out of them.
 
-    A file that is no measurement table gives one Skipped. Raises CalibrationError where it
-    cannot be read.
+    A file that is no measurement table, or that lacks a column which its kind needs, gives one
+    Skipped. Raises CalibrationError where it cannot be read.
     """
-    frame = _read(file)
+    frame = read_table(file)
     table = table_of(frame)
-    if table is None:
+    missing = _missing(frame, table)
+    if table is None or missing:
+        reason = f"lacks {', '.join(missing)}" if missing else "no table that a fit can use"
         return [], [Skipped(operator=file.name, hardware="", library="", dtype="",
-                            rows=len(frame), reason="no table that a fit can use")]  # fmt: skip
-    frame = _named(table.normal(_named(frame)))
-    skipped = list(_skipped(table, frame))
-    kept = frame[frame["reason"] == ""]
-    return list(_groups(table, kept)), skipped
+                            rows=len(frame), reason=reason)]  # fmt: skip
+    frame, reasons = complete(_named(frame), COLUMNS[table.operator], _place(file))
+    unusable = _named(frame[reasons != ""].assign(reason=reasons[reasons != ""]))
+    skipped = list(_skipped(table, unusable))
+    if len(unusable) == len(frame):
+        return [], skipped
+    frame = _named(table.normal(frame[reasons == ""]))
+    frame = frame.assign(reason=frame["reason"].mask(_untimed(frame), "no time published"))
+    skipped += _skipped(table, frame)
+    return list(_groups(table, frame[frame["reason"] == ""])), skipped
+
+
+def _place(file: Path) -> Callable[[int], str]:
+    """Return how a row of the file is called: a line where it is text below a head."""
+    if file.suffix == ".parquet":
+        return lambda row: f"row {row + 1:,}"
+    return lambda row: f"line {row + 2:,}"
+
+
+def _untimed(frame: "pd.DataFrame") -> "pd.Series[bool]":
+    return (frame["reason"] == "") & frame["time_us"].isna()
 
 
 def table_of(frame: "pd.DataFrame") -> Table | None:
@@ -97,17 +116,20 @@ def table_of(frame: "pd.DataFrame") -> Table | None:
     return next((table for table in TABLES if columns >= set(table.needs)), None)
 
 
-def _read(file: Path) -> "pd.DataFrame":
-    import pandas as pd
+def _missing(frame: "pd.DataFrame", table: Table | None) -> tuple[str, ...]:
+    """Return the columns that `frame` lacks; of no known kind, those of the kinds it is most like.
 
-    try:
-        if file.stat().st_size > MAX_FILE_BYTES:
-            raise CalibrationError(f"{file} is larger than 1 GiB")
-        if file.suffix == ".parquet":
-            return pd.read_parquet(file)
-        return pd.read_csv(file, low_memory=False)
-    except (OSError, ValueError, pd.errors.ParserError) as error:
-        raise CalibrationError(f"cannot read {file}: {error}") from None
+    Nothing where it has no more than half of any kind's columns.
+    """
+    if table is not None:
+        return lacking(frame, COLUMNS[table.operator])
+    columns = set(frame.columns)
+    shares = [len(columns & set(one.needs)) / len(one.needs) for one in TABLES]
+    most = max(shares)
+    if most <= 0.5:
+        return ()
+    like = [one for one, share in zip(TABLES, shares, strict=True) if share == most]
+    return (" or ".join(" and ".join(n for n in one.needs if n not in columns) for one in like),)
 
 
 _OTHER_NAMES = {"library": ("framework",), "version": ("framework_version", "library_version")}
@@ -122,7 +144,7 @@ def _named(frame: "pd.DataFrame") -> "pd.DataFrame":
             renamed = renamed.assign(**{ours: renamed.get(theirs, "unknown")})
     if "source" not in renamed:
         renamed = renamed.assign(source="unknown")
-    text = {name: renamed[name].fillna("unknown").astype(str)
+    text = {name: renamed[name].astype(object).fillna("unknown").astype(str)
             for name in ("hardware", "library", "version", "dtype", "source")
             if name in renamed}  # fmt: skip
     return renamed.assign(**text)
@@ -131,6 +153,8 @@ def _named(frame: "pd.DataFrame") -> "pd.DataFrame":
 def _skipped(table: Table, frame: "pd.DataFrame") -> Iterator[Skipped]:
     left_out = frame[frame["reason"] != ""]
     keys = ["hardware", "library", "dtype", "reason"]
+    if "dtype" not in left_out:  # a table that names the payload's type only
+        left_out = left_out.assign(dtype="")
     for key, rows in left_out.groupby(keys, sort=True):
         hardware, library, dtype, reason = (str(part) for part in key)
         yield Skipped(operator=table.operator, hardware=hardware, library=library, dtype=dtype,
@@ -160,6 +184,29 @@ def _groups(table: Table, frame: "pd.DataFrame") -> Iterator[Group]:
             points=_hash(list(samples.values()), len(rows)),
             sources=tuple(sorted(rows["source"].unique())),
         )
+
+
+def joined(groups: Iterable[Group]) -> list[Group]:
+    """Return the groups with those of the same kind as one: rows of several files count together.
+
+    A column that only some of them have is dropped.
+    """
+    found: dict[tuple[str, ...], list[Group]] = {}
+    for group in groups:
+        found.setdefault(tuple(getattr(group, name) for name in _KEYS), []).append(group)
+    return [_joined(same) if len(same) > 1 else same[0] for same in found.values()]
+
+
+def _joined(same: list[Group]) -> Group:
+    names = [name for name in same[0].samples if all(name in one.samples for one in same)]
+    return replace(
+        same[0],
+        samples={name: np.concatenate([one.samples[name] for one in same]) for name in names},
+        seconds=np.concatenate([one.seconds for one in same]),
+        shapes=np.concatenate([one.shapes for one in same]),
+        points=np.concatenate([one.points for one in same]),
+        sources=tuple(sorted({source for one in same for source in one.sources})),
+    )
 
 
 def is_outcome(column: str) -> bool:

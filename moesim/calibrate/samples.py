@@ -42,10 +42,24 @@ def save(path: Path, fingerprint: str, kept: Kept) -> None:
     table = pa.table({name: [row[name] for row in rows] for name in _COLUMNS})
     about = {"fingerprint": fingerprint, "spent_s": repr(kept.spent_s)}
     table = table.replace_schema_metadata(about)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".partial")
+    make_room(path)
+    beside = _beside(path)
     pq.write_table(table, beside)
     beside.replace(path)
+
+
+def make_room(path: Path) -> None:
+    """Make the folder of `path`, and find out that files can be written there before it matters.
+
+    Raises OSError where they cannot.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _beside(path).write_bytes(b"")
+    _beside(path).unlink()
+
+
+def _beside(path: Path) -> Path:
+    return path.with_suffix(".partial")
 
 
 def load(path: Path, fingerprint: str) -> Kept:

@@ -14,7 +14,7 @@ from moesim.calibrate.fit import Fitted, doubt, fit, predict_one
 from moesim.calibrate.grid import candidates, grid
 from moesim.calibrate.meter import LocalMeter, Meter
 from moesim.calibrate.ranks import Ranks, collective_grid
-from moesim.calibrate.samples import Kept, Sample, load, save
+from moesim.calibrate.samples import Kept, Sample, load, make_room, save
 from moesim.calibrate.suite import Case
 from moesim.errors import CalibrationError
 
@@ -74,12 +74,14 @@ def samples_path(out: Path, name: str) -> Path:
 def calibrate(wish: Wish, progress: Progress | None = None) -> Calibration:
     """Measure the device for the budget, or what is left of it, and fit its curves.
 
-    Raises CalibrationError for a device that is too noisy. Ctrl-C keeps what was measured.
+    Raises CalibrationError for a device that is too noisy, and OSError at once where nothing can be
+    written. Ctrl-C keeps what was measured.
     """
     begin = time.perf_counter()
     target = find_target(wish.device, wish.threads, wish.processes)
     name = wish.name or target.slug
     path = samples_path(wish.out, name)
+    make_room(path)
     kept = Kept() if wish.fresh else load(path, target.fingerprint)
     session = _Session(target, kept, wish.budget_s, begin, progress)
     if session.left_s() > FITTING_S:

@@ -1,5 +1,6 @@
 """From measurement tables to kernel profiles: the same tables give the same bytes."""
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -179,7 +180,7 @@ def _profile(key: tuple[str, str], found: list[tuple[Group, Curve]]) -> KernelPr
     versions = sorted({group.version for group, _ in found})
     ordered = sorted(found, key=lambda pair: (pair[1].family, pair[1].dtype, pair[1].variant))
     return KernelProfile(
-        name=f"{accelerator}--{library.replace('_', '-')}",
+        name=f"{accelerator}--{_plain(library)}",
         accelerator=accelerator,
         library=library,
         version=", ".join(versions),
@@ -187,3 +188,8 @@ def _profile(key: tuple[str, str], found: list[tuple[Group, Curve]]) -> KernelPr
         curves=tuple(curve for _, curve in ordered),
         kinds=("fitted",) * len(ordered),
     )
+
+
+def _plain(library: str) -> str:
+    """Return the name of a library as a part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9.+-]+", "-", library).strip(".-")[:64] or "unknown"

@@ -49,7 +49,7 @@ def _words(frame: "pd.DataFrame", column: str, empty: str = "") -> "pd.Series[st
 
 def _gemm(frame: "pd.DataFrame") -> "pd.DataFrame":
     frame = frame.assign(family="gemm", variant="")
-    return _reason(frame, ("weights in the L2 cache", frame["weights_l2_resident"].astype(bool)))
+    return _reason(frame, ("weights in the L2 cache", frame["weights_l2_resident"]))
 
 
 def _prefill(frame: "pd.DataFrame") -> "pd.DataFrame":
@@ -58,7 +58,7 @@ def _prefill(frame: "pd.DataFrame") -> "pd.DataFrame":
 
 def _decode(frame: "pd.DataFrame") -> "pd.DataFrame":
     frame = _with_cache_type(frame.assign(family="attention_decode"))
-    return _reason(frame, ("cache in L2", frame["kv_l2_resident"].astype(bool)))
+    return _reason(frame, ("cache in L2", frame["kv_l2_resident"]))
 
 
 def _with_cache_type(frame: "pd.DataFrame") -> "pd.DataFrame":
@@ -153,7 +153,6 @@ def _collectives(frame: "pd.DataFrame") -> "pd.DataFrame":
         ranks=frame["num_gpus"].astype(float),
         domains=domains.clip(lower=1.0),
         network_bytes_per_s=_network_rate(frame),
-        version=frame["library_version"],
     )
     derived = frame["time_origin"] == "bandwidth_only"
     return _reason(frame, ("no time published", derived))
@@ -211,7 +210,6 @@ def _exchange(frame: "pd.DataFrame") -> "pd.DataFrame":
         hardware=frame["hardware"].mask(nodes, "h100_sxm"),
         variant=(mode + " " + phase + " " + algorithm).str.strip() + where,
         dtype=_words(frame, "payload_dtype", "bf16").replace("unknown", "bf16"),
-        version=frame["library_version"],
         tokens=frame["tokens_per_rank"].astype(float),
         hidden=frame["hidden_size"].astype(float),
         experts=frame["num_experts"].astype(float),
@@ -248,17 +246,17 @@ def _time_of_bandwidth_us(frame: "pd.DataFrame") -> "pd.Series[float]":
 
 TABLES = (
     Table(
-        operator="gemm", needs=("m", "n", "k", "weights_l2_resident"), normal=_gemm,
+        operator="gemm", needs=("m", "n", "k"), normal=_gemm,
         shape=("n", "k"),
     ),
     Table(
         operator="attention_prefill",
-        needs=("num_heads", "num_kv_heads", "head_dim", "seq_len", "past_kv_tokens"),
+        needs=("num_heads", "num_kv_heads", "head_dim", "seq_len"),
         normal=_prefill, shape=("num_heads", "num_kv_heads", "head_dim", "sliding_window"),
     ),
     Table(
         operator="attention_decode",
-        needs=("num_heads", "num_kv_heads", "head_dim", "kv_tokens", "kv_l2_resident"),
+        needs=("num_heads", "num_kv_heads", "head_dim", "kv_tokens"),
         normal=_decode, shape=("num_heads", "num_kv_heads", "head_dim", "sliding_window"),
     ),
     Table(

@@ -12,6 +12,7 @@ from moesim.cli.profile_software import fit_software
 from moesim.cli.profile_transfer import Tables, transfer
 from moesim.cli.progress import progress
 from moesim.cli.tables import print_json, print_table
+from moesim.errors import CalibrationError
 
 if TYPE_CHECKING:
     from moesim.calibrate.check import Row
@@ -40,19 +41,17 @@ def fit(
     are on those. The same tables give the same bytes.
     """
     with guard(debug=debug):
-        from moesim.calibrate.measurements import digest, table_files
+        from moesim.calibrate.measurements import digest, joined, table_files
         from moesim.calibrate.table_fit import fit_profiles
         from moesim.cost.kernel_profiles import profile_text
 
         files = table_files(tables)
-        groups, _ = _read(files)
+        out.mkdir(parents=True, exist_ok=True)
+        groups, skipped = _read(files)
+        _tell_left_out(skipped)
         digests = tuple((file.name, digest(file)) for file in files)
         with progress("fitting") as told:
-            profiles, unfitted = fit_profiles(groups, digests, told)
-        out.mkdir(parents=True, exist_ok=True)
-        for profile in profiles:
-            (out / f"{profile.name}.yaml").write_text(profile_text(profile), encoding="utf-8")
-            typer.echo(f"{out / profile.name}.yaml: {len(profile.curves)} curves")
+            profiles, unfitted = fit_profiles(joined(groups), digests, told)
         for one in unfitted:
             group = one.group
             typer.echo(
@@ -60,6 +59,18 @@ def fit(
                 f"{group.library} {group.version}: {one.reason}",
                 err=True,
             )
+        if not profiles:
+            raise CalibrationError("nothing to fit in these tables: no profile was written")
+        for profile in profiles:
+            (out / f"{profile.name}.yaml").write_text(profile_text(profile), encoding="utf-8")
+            typer.echo(f"{out / profile.name}.yaml: {len(profile.curves)} curves")
+
+
+def _tell_left_out(skipped: "list[Skipped]") -> None:
+    for one in skipped:
+        what = " ".join(part for part in (one.operator, one.dtype) if part)
+        where = f" on {one.hardware} with {one.library}" if one.hardware else ""
+        typer.echo(f"left out, {one.rows:,} rows of {what}{where}: {one.reason}", err=True)
 
 
 def _read(files: list[Path]) -> "tuple[list[Group], list[Skipped]]":
@@ -114,7 +125,10 @@ def _profiles(folder: Path | None) -> "list[KernelProfile]":
 
     if folder is None:
         return [load_kernels(name) for name in kernel_profile_names()]
-    return [load_kernels(str(file)) for file in sorted(folder.glob("*.yaml"))]
+    files = sorted(folder.glob("*.yaml"))
+    if not files:
+        raise CalibrationError(f"no kernel profiles (*.yaml) in {folder}")
+    return [load_kernels(str(file)) for file in files]
 
 
 def _percent(value: float | None) -> str:

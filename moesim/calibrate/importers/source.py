@@ -35,6 +35,11 @@ def problem(origin: str, line: int, message: str) -> CalibrationError:
 
 def read_text(path: Path) -> str:
     """Return the text of a file, unpacked where it is gzip; CalibrationError where it cannot be."""
+    return read_bytes(path).decode("utf-8", errors="replace")
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return what is in a file, unpacked where it is gzip; CalibrationError where it cannot be."""
     try:
         with path.open("rb") as file:
             packed = _up_to(file, MAX_FILE_BYTES, f"{path} is larger than")
@@ -45,7 +50,7 @@ def read_text(path: Path) -> str:
         raise CalibrationError(f"{path} is a damaged or cut gzip file") from None
     except OSError as error:
         raise CalibrationError(f"cannot read {path}: {error.strerror}") from None
-    return packed.decode("utf-8", errors="replace")
+    return packed
 
 
 def _up_to(file: BinaryIO | gzip.GzipFile, limit: int, complaint: str) -> bytes:
