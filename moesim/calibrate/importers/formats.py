@@ -8,7 +8,7 @@ from moesim.calibrate.importers.deepep import is_deepep, read_deepep
 from moesim.calibrate.importers.facts import Facts
 from moesim.calibrate.importers.nccl_tests import is_nccl_tests, read_nccl_tests
 from moesim.calibrate.importers.rows import Imported, Row, merged
-from moesim.calibrate.importers.source import read_text
+from moesim.calibrate.importers.source import load_json, read_text
 from moesim.calibrate.importers.torch_trace import is_torch_trace, read_torch_trace
 from moesim.errors import CalibrationError, nearest
 
@@ -65,6 +65,8 @@ def _chosen(name: str, text: str, path: Path) -> Format:
     for known in FORMATS:
         if known.looks_like(text):
             return known
+    if text.lstrip()[:1] in ("{", "["):  # one that was cut says where rather than nothing
+        load_json(text, str(path))
     raise CalibrationError(f"{path}: none of the formats {', '.join(names)}: --format says which")
 
 

@@ -145,3 +145,14 @@ def test_profiles_can_be_shown_and_compared() -> None:
     compared = run.invoke(app, ["profile", "compare", "h100-sxm--nccl", "h200--nccl"])
     assert compared.exit_code == 0
     assert run.invoke(app, ["profile", "show", "h100--nccl"]).exit_code == 2
+
+
+def test_times_in_another_unit_are_refused(tmp_path: Path) -> None:
+    """Milliseconds in the column of microseconds: a thousand times faster than it was.
+
+    At 80 % of peak and bandwidth, and with 3 us of launch, at least 1.25 / 1000 of the bound.
+    """
+    (group,), _ = read_groups(_table(tmp_path, _rows(factor=1e-3)))
+    profiles, (left_out,) = fit_profiles([group])
+    assert profiles == []
+    assert "times faster than the datasheet allows: is time_us in microseconds?" in left_out.reason

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from moesim.calibrate.samples import Kept, by_curve, load, save
+from moesim.calibrate.samples import Kept, by_curve, load, make_room, save
 from moesim.errors import CalibrationError
 from tests.unit.calibrate.made_up import samples, target
 
@@ -54,3 +54,11 @@ def test_a_fingerprint_is_of_the_device_not_of_the_user() -> None:
     assert target().fingerprint != target(processes=2).fingerprint
     assert target().slug == "cpu-paper-cpu-2t"
     assert target(processes=2).slug == "cpu-paper-cpu-2t-x2"
+
+
+def test_where_nothing_can_be_written_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(OSError, match="Not a directory"):
+        make_room(tmp_path / "file" / "below" / "paper-samples.parquet")
+    make_room(tmp_path / "new" / "paper-samples.parquet")
+    assert list((tmp_path / "new").iterdir()) == []

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,13 @@ def test_a_file_of_no_format_and_formats_that_do_not_exist(tmp_path: Path) -> No
     for name in ("absent.log", "."):
         with pytest.raises(CalibrationError, match="cannot read"):
             read_file(tmp_path / name, H100)
+
+
+def test_json_that_was_cut_is_named_by_its_line(tmp_path: Path) -> None:
+    whole = json.dumps(json.loads(SAMPLES["run.json"]), indent=1)
+    cut = whole[: whole.index('"results"')]
+    with pytest.raises(CalibrationError, match=r"cut.json:\d+: not valid JSON"):
+        read_file(written(tmp_path, "cut.json", cut.encode()), H100)
 
 
 def test_files_that_are_too_large_are_refused(
