@@ -38,6 +38,7 @@ from moesim.cost.curves import (
     predict_s,
     rising_pairs,
 )
+from moesim.cost.details import evaluate_details, scaled
 from moesim.cost.surface import Surface, evaluate, fit_surface
 from moesim.errors import CalibrationError
 
@@ -70,8 +71,7 @@ def refit(curve: Curve, family: Family, samples: Samples, seconds: Array, chip: 
     CalibrationError where there is no sample or a time is not a positive number.
     """
     _check(samples, seconds)
-    parameters, surface = _pulled(curve, family, samples, seconds, chip)
-    bent = replace(curve, parameters=parameters, surface=surface)
+    bent = _pulled(curve, family, samples, seconds, chip)
     if len(seconds) >= LEAST_TO_BEND:
         bent = replace(bent, surface=_bent(bent, family, samples, seconds, chip))
     error = np.abs(predict_s(family, bent, samples, chip) / seconds - 1)
@@ -93,10 +93,8 @@ def _check(samples: Samples, seconds: Array) -> None:
         raise CalibrationError("a measured time is not a positive number")
 
 
-def _pulled(
-    curve: Curve, family: Family, samples: Samples, seconds: Array, chip: Chip
-) -> tuple[dict[str, float], Surface | None]:
-    """Return the parameters and the scaled surface nearest to both the samples and the donor.
+def _pulled(curve: Curve, family: Family, samples: Samples, seconds: Array, chip: Chip) -> Curve:
+    """Return the curve with parameters and scaled surfaces nearest to the samples and the donor.
 
     Minimises sum rho(log predicted - log measured) + sum rho(PULL (log parameter - log lent))
     + rho(PULL (scale - 1)), rho(e) = e^2 up to about 5 %, linear beyond.
@@ -106,7 +104,7 @@ def _pulled(
     names = list(curve.parameters)
     lent = np.append(np.log(_lent(curve.parameters, 1.0)), 1.0)
     begin = np.append(np.log(_lent(curve.parameters, _BELOW_ONE)), 1.0)
-    relief = _at(curve.surface, family, samples)
+    relief = _at(curve, family, samples, chip)
     target = np.log(seconds)
 
     def errors(asked: Array) -> Array:
@@ -120,7 +118,9 @@ def _pulled(
         errors, begin, bounds=(low, high), loss="soft_l1", f_scale=_ROBUST, max_nfev=40
     ).x
     values = {name: float(f"{np.exp(v):.5g}") for name, v in zip(names, found, strict=False)}
-    return values, _scaled(curve.surface, float(found[-1]))
+    scale = float(found[-1])
+    surface, details = _scaled(curve.surface, scale), scaled(curve.details, scale)
+    return replace(curve, parameters=values, surface=surface, details=details)
 
 
 def _lent(parameters: Parameters, most: float) -> list[float]:
@@ -129,9 +129,15 @@ def _lent(parameters: Parameters, most: float) -> list[float]:
             for name, value in parameters.items()]  # fmt: skip
 
 
-def _at(surface: Surface | None, family: Family, samples: Samples) -> Array:
+def _at(curve: Curve, family: Family, samples: Samples, chip: Chip) -> Array:
+    """Return what the surface and its details say of samples."""
     coordinates = family.coordinates(samples)
-    return np.zeros(np.shape(coordinates[0])) if surface is None else evaluate(surface, coordinates)
+    total = np.zeros(np.shape(coordinates[0]))
+    if curve.surface is not None:
+        total = total + evaluate(curve.surface, coordinates)
+    if curve.details and family.places is not None:
+        total = total + evaluate_details(curve.details, family.places(samples, chip))
+    return total
 
 
 def _scaled(surface: Surface | None, scale: float) -> Surface | None:
@@ -147,7 +153,7 @@ def _bent(curve: Curve, family: Family, samples: Samples, seconds: Array, chip: 
     start = np.zeros(int(np.prod([len(axis.knots) for axis in axes])))
     start = start if curve.surface is None else np.asarray(curve.surface.values)
     physics = family.physics(samples, chip, curve.dtype, curve.parameters)
-    residual = np.log(seconds / physics) - _at(curve.surface, family, samples)
+    residual = np.log(seconds / physics) - _at(curve, family, samples, chip)
     rising = rising_pairs(family, axes, chip, curve.dtype, curve.parameters)
     if rising is not None:
         donor = Surface(axes, tuple(start))

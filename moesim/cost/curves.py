@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moesim import rng
+from moesim.cost.details import Layer, Places, evaluate_details, fit_layers, layer
 from moesim.cost.surface import (
     Axis,
     Rising,
     Surface,
     evaluate,
-    fit_surface,
     octaves_outside,
     refined,
 )
@@ -70,6 +70,10 @@ class Family:
     quantum: Mapping[str, float] = field(default_factory=dict)
     """By what share the time may fall when a size grows, by the name of the size: what tiles, waves
     and changes of kernel do within what was measured. Other sizes do not let it fall."""
+    details: tuple[tuple[Axis, ...], ...] = ()
+    """Axes of finer tables beside the surface; none where rows are few."""
+    places: Callable[[Samples, Chip], Places] | None = None
+    """Where samples lie on the axes of `details`, by their names."""
     quantum_beyond: float = 0.0
     """The same for any size where one of both operators is extrapolated."""
 
@@ -88,6 +92,8 @@ class Curve:
     median_error: float
     p90_error: float
     source: str
+    details: tuple[Surface, ...] = ()
+    """Finer tables that add to the surface, on axes that the family places samples on."""
 
 
 def predict_s(family: Family, curve: Curve, samples: Samples, chip: Chip) -> Array:
@@ -95,6 +101,8 @@ def predict_s(family: Family, curve: Curve, samples: Samples, chip: Chip) -> Arr
     seconds = family.physics(samples, chip, curve.dtype, curve.parameters)
     if curve.surface is not None:
         seconds = seconds * np.exp(evaluate(curve.surface, family.coordinates(samples)))
+    if curve.details and family.places is not None:
+        seconds = seconds * np.exp(evaluate_details(curve.details, family.places(samples, chip)))
     if family.bound_s is None:
         return seconds
     return np.maximum(seconds, family.bound_s(samples, chip, curve.dtype))
@@ -141,7 +149,7 @@ def fit_curve(
     family: Family, samples: Samples, measured_s: Array, chip: Chip, dtype: str,
     about: About = _NO_NAME,
 ) -> Curve:  # fmt: skip
-    """Return the family fitted to measured times: parameters first, then the surface.
+    """Return the family fitted to measured times: parameters first, then surface and details.
 
     Needs scipy (the extra `calibrate`). The same rows give the same curve.
     """
@@ -151,8 +159,15 @@ def fit_curve(
     coordinates = family.coordinates(samples)
     axes = _covered(family.axes, coordinates)
     rising = rising_pairs(family, axes, chip, dtype, parameters)
-    surface = fit_surface(axes, coordinates, residual, family.smoothing, rising)
-    error = np.abs(np.expm1(evaluate(surface, coordinates) - residual))
+    layers = [Layer(axes, coordinates), *_details(family, samples, rising, chip)]
+    if rising is not None:
+        layers[0] = Layer(axes, coordinates, rising.before, rising.after)
+    growth = None if rising is None else rising.log_growth
+    surface, *details = fit_layers(layers, residual, family.smoothing, growth)
+    kept = evaluate(surface, coordinates)
+    for one, table in zip(layers[1:], details, strict=True):
+        kept = kept + evaluate(table, one.rows)
+    error = np.abs(np.expm1(kept - residual))
     return Curve(
         family=family.name,
         dtype=dtype,
@@ -163,7 +178,26 @@ def fit_curve(
         median_error=float(np.median(error)),
         p90_error=float(np.quantile(error, 0.9)),
         source=about.source,
+        details=tuple(details),
     )
+
+
+_ROWS_PER_KNOT = 0.5
+"""Rows for each knot of all details; with fewer there are none."""
+
+
+def _details(family: Family, samples: Samples, rising: Rising | None, chip: Chip) -> list[Layer]:
+    """Return the layers of the finer tables, for a family that has any."""
+    if family.places is None:
+        return []
+    rows, pairs = family.places(samples, chip), None
+    if rising is not None and family.samples_at is not None:
+        before, after = (family.samples_at(places) for places in (rising.before, rising.after))
+        pairs = family.places(before, chip), family.places(after, chip)
+    layers = [layer(axes, rows, pairs) for axes in family.details]
+    knots = sum(int(np.prod([len(axis.knots) for axis in one.axes])) for one in layers)
+    count = len(next(iter(rows.values())))
+    return layers if count >= _ROWS_PER_KNOT * knots else []
 
 
 _RISING_STEP = 0.5

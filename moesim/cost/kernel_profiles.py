@@ -78,6 +78,7 @@ def _curve(spec: CurveSpec) -> Curve:
         median_error=spec.median_error,
         p90_error=spec.p90_error,
         source=spec.source,
+        details=tuple(_surface(table) for table in spec.details),
     )
 
 
@@ -126,8 +127,14 @@ def _curve_text(curve: Curve, kind: str) -> str:
         f'"p90_error": {curve.p90_error:.4f}',
         f'"parameters": {{{parameters}}}',
         *([f'"table": {_table_text(curve.surface)}'] if curve.surface else []),
+        *([_details_text(curve)] if curve.details else []),
     ]
     return "    {" + ",\n     ".join(lines) + "}"
+
+
+def _details_text(curve: Curve) -> str:
+    tables = ",\n      ".join(_table_text(table) for table in curve.details)
+    return f'"details": [{tables}]'
 
 
 def _table_text(surface: Surface) -> str:

@@ -55,6 +55,8 @@ class CurveSpec(Spec):
     """Parameters of the physics formula."""
     table: TableSpec | None = None
     """Residuals; left out, the physics stands alone."""
+    details: Annotated[Listed[TableSpec], Field(max_length=12)] = ()
+    """Finer tables, each over a few directions, that add to it; left out, nothing is added."""
     rows: Annotated[int, Field(ge=1)]
     """Measured rows that the fit used."""
     median_error: Error

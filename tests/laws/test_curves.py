@@ -120,14 +120,29 @@ def test_every_curve_keeps_the_laws_on_a_sweep() -> None:
 @given(places=PLACES, by=st.sampled_from([2.0, 4.0, 64.0]), number=st.integers(0, 10**6))
 @settings(max_examples=60, deadline=None)
 def test_whole_tiles_of_rows_are_no_faster(places: list[float], by: float, number: int) -> None:
-    """Without partly filled tiles m has no larger quantum than other sizes."""
+    """Without partly filled tiles m has no larger quantum than n."""
     products = list(shipped(("gemm",)))
     one = products[number % len(products)]
     columns = maker("gemm")(np.asarray([places]))
     columns["m"] = np.ceil(columns["m"] / 128.0) * 128.0
     assert np.all(padding(columns["m"]) == 0.0)
     before, after = (seconds(one, c)[0] for c in (columns, grown(columns, "m", np.array([by]))))
-    assert after >= before * (1 - one.family.quantum_beyond)
+    assert after >= before * (1 - one.family.quantum["n"])
+
+
+def test_products_seldom_fall() -> None:
+    """The quantum is that of rare steps: as few fall by much as of those that were measured."""
+    generator = np.random.Generator(np.random.Philox(key=3))
+    most = {"m": 0.23, "n": 0.13, "k": 0.07}
+    kept: dict[str, list[Array]] = {size: [] for size in most}
+    for one in shipped(("gemm",)):
+        columns = maker("gemm")(generator.random((500, NUMBERS)))
+        before = seconds(one, columns)
+        for size, found in kept.items():
+            by = generator.choice([1.0, 1.25, 1.5, 2.0], 500)
+            found.append(seconds(one, grown(columns, size, by)) / before)
+    for size, found in kept.items():
+        assert np.mean(np.concatenate(found) < 1.0 - most[size]) < 0.01
 
 
 @given(places=PLACES, number=st.integers(0, 10**6))

@@ -12,6 +12,7 @@ from math import ceil, exp, log2
 import numpy as np
 
 from moesim.cost.curves import Array, Chip, Curve, Family, Parameters, Samples
+from moesim.cost.details import Places
 from moesim.cost.families.number_types import NUMBER_TYPES, OUTPUT_BYTES, peak_flop_per_s
 from moesim.cost.families.tiles import (
     BLOCK_SCALED,
@@ -138,10 +139,58 @@ _ROWS = (
 _COLUMNS = (5.0, 7.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 16.0, 17.0)
 """Of log2 n: closer where the columns of most models lie."""
 
-_QUANTUM = {"m": 0.5, "n": 0.08, "k": 0.03}
-"""Rows that fill tiles up are up to twice as fast as some fewer that do not, on kernels with scales
-per block or tensor (of the measured neighbours in m 0.1 % fall by more than 0.48); products whose
-rows fill their tiles keep to the quantum of n."""
+_QUANTUM = {"m": 0.5, "n": 0.48, "k": 0.12}
+"""Of the measured neighbours in m and in n 0.1 % fall by more than 0.48, in k by more than 0.30:
+rows that fill tiles up are up to twice as fast as some fewer that do not, and DeepGEMM takes 2.5
+times as long for one wave of 128 x 192 tiles as for two waves of a somewhat larger product. Such
+steps are rare: 1 % of the neighbours fall by more than 0.23, 0.13, 0.07. Products whose rows fill
+their tiles keep to the quantum of n."""
+
+_FINE_ROWS = (
+    0, 1, 2, 3, 4, 4.087, 5, 5.044, 5.585, 5.615, 6, 6.022, 6.322, 6.34, 6.585, 6.6, 6.807, 6.82,
+    7, 7.011, 7.322, 7.331, 7.585, 7.592, 7.807, 7.814, 8, 8.006, 9, 9.003, 9.585, 9.586, 10,
+    10.32, 10.585, 10.807, 11, 11.17, 11.32, 11.46, 11.585, 11.7, 11.81, 11.9, 12, 12.09, 13, 14,
+    15,
+)  # fmt: skip
+"""Of log2 m: multiples of 16 and the row after them, where kernels change."""
+_FINE_COLUMNS = (5, 7, 9, 9.5, 10, 10.5, 11, 11.5, 12, 12.5, 13, 13.5, 14, 15, 16, 17)
+_FEW_ROWS = (0, 5, 7, 9, 11, 13)
+_WAVES = tuple(
+    round(log2(waves), 4)
+    for waves in (
+        0.02, 0.06, 0.12, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1, 1.001, 1.125, 1.25, 1.375, 1.5,
+        1.625, 1.75, 1.875, 2, 2.001, 2.25, 2.5, 2.75, 3, 3.001, 3.25, 3.5, 3.75, 4, 4.001, 4.5, 5,
+        5.001, 5.5, 6, 6.001, 7, 8, 16, 64,
+    )
+)  # fmt: skip
+"""Of tiles per compute unit: full waves, just beyond them, and in between."""
+_WAVE_TILES = ((128, 128), (128, 256), (64, 128))
+
+
+def _axis(name: str, knots: tuple[float, ...]) -> Axis:
+    return Axis(name, tuple(float(knot) for knot in knots))
+
+
+def _waves_name(tile: Tile) -> str:
+    return f"log2_waves_{tile[0]}x{tile[1]}"
+
+
+_DETAILS = (
+    (_axis("log2_m", _FINE_ROWS), _axis("log2_n", _FINE_COLUMNS)),
+    (_axis("log2_n", _FINE_COLUMNS), _axis("log2_k", _FINE_COLUMNS)),
+    *((_axis(_waves_name(tile), _WAVES), _axis("log2_m", _FEW_ROWS)) for tile in _WAVE_TILES),
+)
+
+
+def places(samples: Samples, chip: Chip) -> Places:
+    """Return log2 of the sizes, and of the tiles per compute unit for each of `_WAVE_TILES`."""
+    m, n, k = samples["m"], samples["n"], samples["k"]
+    found = {"log2_m": np.log2(m), "log2_n": np.log2(n), "log2_k": np.log2(k)}
+    for a, b in _WAVE_TILES:
+        tiles = np.ceil(m / a) * np.ceil(n / b)
+        found[_waves_name((a, b))] = np.log2(tiles / chip.compute_units)
+    return found
+
 
 GEMM = Family(
     name="gemm",
@@ -159,6 +208,8 @@ GEMM = Family(
     samples_at=samples_at,
     rising=((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0)),
     around=4.0,
+    details=_DETAILS,
+    places=places,
     quantum=_QUANTUM,
     quantum_beyond=0.1,
 )
@@ -170,7 +221,10 @@ def scalar_s(m: float, n: float, k: float, chip: Chip, dtype: str, curve: Curve)
     seconds = _scalar_physics_s(rate, dtype, curve.parameters, m, n, k)
     if curve.surface is not None:
         padded = 0.0 if m <= 64 else 1.0 - m / (128.0 * ceil(m / 128.0))
-        seconds *= exp(evaluate_one(curve.surface, (log2(m), log2(n), log2(k), padded)))
+        relief = evaluate_one(curve.surface, (log2(m), log2(n), log2(k), padded))
+        if curve.details:
+            relief += _scalar_details(curve, m, n, k, chip.compute_units)
+        seconds *= exp(relief)
     number, cache = rate.number, chip.l2_bytes
     read, written = m * k * number.activation_bytes - cache, m * n * OUTPUT_BYTES - cache
     moved = n * k * number.weight_bytes
@@ -180,6 +234,19 @@ def scalar_s(m: float, n: float, k: float, chip: Chip, dtype: str, curve: Curve)
         moved += written
     compute = 2.0 * m * n * k / peak_flop_per_s(chip, dtype)
     return max(seconds, compute, moved / chip.memory_bandwidth_bytes_per_s)
+
+
+def _scalar_details(curve: Curve, m: float, n: float, k: float, units: int) -> float:
+    at = {"log2_m": log2(m), "log2_n": log2(n), "log2_k": log2(k)}
+    for name, (a, b) in _WAVES_OF:
+        at[name] = log2(ceil(m / a) * ceil(n / b) / units)
+    total = 0.0
+    for table in curve.details:
+        total += evaluate_one(table, [at[axis.name] for axis in table.axes])
+    return total
+
+
+_WAVES_OF = tuple((_waves_name(tile), tile) for tile in _WAVE_TILES)
 
 
 def _scalar_physics_s(

@@ -21,6 +21,10 @@ CURVE = Curve(
     median_error=0.0312,
     p90_error=0.11,
     source="somebody/somewhere @0123abc",
+    details=(
+        Surface((Axis("log2_waves_64x128", (-1.0, 0.0014)),), (0.25, -0.125)),
+        Surface((Axis("log2 n", (5.0,)), Axis("log2 k", (1.0, 2.0))), (0.3, 0.4)),
+    ),
 )
 PROFILE = KernelProfile(
     name="h100-sxm--trtllm", accelerator="h100-sxm", library="trtllm", version="1.0",
