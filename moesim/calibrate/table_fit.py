@@ -105,7 +105,7 @@ def fit_profiles(
     fitted: list[tuple[Group, Curve]] = []
     unfitted: list[Unfitted] = []
     for number, group in enumerate(chosen):
-        curve = fit_group(group, chips)
+        curve = fit_group(group, chips, _companions(group, chosen))
         if isinstance(curve, Unfitted):
             unfitted.append(curve)
         else:
@@ -130,8 +130,34 @@ def _profiles(
     return [replace(_profile(key, found), tables=tables) for key, found in sorted(curves.items())]
 
 
-def fit_group(group: Group, chips: dict[str, Chip]) -> Curve | Unfitted:
-    """Return the curve of one group with its errors on held-out rows, or why it has none."""
+TYPELESS = ("all_gather", "reduce_scatter", "alltoall")
+"""Families that move bytes whatever they mean: tables of several element types are one. An
+all-reduce is not, since switches add up floating point only."""
+
+
+def _companions(group: Group, others: Iterable[Group]) -> list[Group]:
+    """Return the same measurement with other element types, for a family that asks for bytes."""
+    return [
+        other
+        for other in others
+        if group.family in TYPELESS
+        and other is not group
+        and _but_dtype(other) == _but_dtype(group)
+        and set(other.samples) == set(group.samples)
+    ]
+
+
+def _but_dtype(group: Group) -> tuple[str, ...]:
+    return group.family, group.hardware, group.library, group.version, group.variant
+
+
+def fit_group(
+    group: Group, chips: dict[str, Chip], companions: Iterable[Group] = ()
+) -> Curve | Unfitted:
+    """Return the curve of one group with its errors on held-out rows, or why it has none.
+
+    Rows of `companions` are fitted along, but none of a shape or point that is held out.
+    """
     if group.family not in FAMILIES:
         return Unfitted(group, f"no physics for {group.family}")
     on = chips.get(group.hardware)
@@ -147,10 +173,9 @@ def fit_group(group: Group, chips: dict[str, Chip]) -> Curve | Unfitted:
         return Unfitted(group, reason)
     about = About(group.variant, f"{described(group.sources)}; {group.library} {group.version}")
     family = FAMILIES[group.family]
+    samples, seconds = _rows_to_fit(group, seen, companions)
     try:
-        curve = fit_curve(
-            family, rows_of(group.samples, seen), group.seconds[seen], on, group.dtype, about
-        )
+        curve = fit_curve(family, samples, seconds, on, group.dtype, about)
     except (KeyError, ValueError) as error:
         return Unfitted(group, f"cannot be fitted: {error}")
     return _with_errors(curve, group, families | points, on)
@@ -174,6 +199,21 @@ def _impossible(group: Group, on: Chip) -> str:
     if share >= _LEAST_OF_BOUND:
         return ""
     return f"{1 / share:,.3g} times faster than the datasheet allows: is time_us in microseconds?"
+
+
+def _rows_to_fit(
+    group: Group, seen: NDArray[np.bool_], companions: Iterable[Group]
+) -> tuple[Samples, Array]:
+    parts = [(group, seen)]
+    for other in companions:
+        families, points = held_out(other)
+        hidden = families | points | np.isin(other.points, group.points[~seen])
+        parts.append((other, ~hidden))
+    samples = {
+        name: np.concatenate([part.samples[name][chosen] for part, chosen in parts])
+        for name in group.samples
+    }
+    return samples, np.concatenate([part.seconds[chosen] for part, chosen in parts])
 
 
 def _with_errors(curve: Curve, group: Group, out: NDArray[np.bool_], on: Chip) -> Curve:

@@ -6,6 +6,7 @@ measurements of one (device, library, dtype, variant) gave.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +77,12 @@ class Family:
     """Where samples lie on the axes of `details`, by their names."""
     quantum_beyond: float = 0.0
     """The same for any size where one of both operators is extrapolated."""
+    switches: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Parameters at which kernels change: a fit begins anew at each of these values, and the best
+    end counts, since a step has no slope that leads to it."""
+    pull: float = 0.0
+    """What a parameter a factor e off its start weighs against a row a factor e off, for families
+    with more parameters than some tables fix."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,10 +275,25 @@ def fit_parameters(
         values = dict(zip(names, np.exp(logs), strict=True))
         return np.log(family.physics(few, chip, dtype, values)) - target
 
-    begin = np.log(np.asarray(list(start.values())))
-    bounds = (begin - 4.0, begin + 4.0)
-    found = least_squares(errors, begin, bounds=bounds, loss="soft_l1", f_scale=0.05, max_nfev=60)
+    ends = []
+    for begin in _begins(start, family.switches):
+
+        def pulled(logs: Array, begin: Array = begin) -> Array:
+            return np.concatenate([errors(logs), family.pull * (logs - begin)])
+
+        bounds = (begin - 4.0, begin + 4.0)
+        aim = pulled if family.pull else errors
+        ends.append(least_squares(
+            aim, begin, bounds=bounds, loss="soft_l1", f_scale=0.05, max_nfev=60
+        ))  # fmt: skip
+    found = min(ends, key=lambda end: float(end.cost))
     return {name: float(f"{np.exp(v):.5g}") for name, v in zip(names, found.x, strict=True)}
+
+
+def _begins(start: Parameters, switches: Mapping[str, tuple[float, ...]]) -> list[Array]:
+    """Return the logarithms of `start`, once for every choice of the switches."""
+    choices = [dict(zip(switches, values, strict=True)) for values in product(*switches.values())]
+    return [np.log([{**start, **choice}[name] for name in start]) for choice in choices]
 
 
 def _spread_rows(rows: int) -> NDArray[np.int64]:

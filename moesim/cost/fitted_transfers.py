@@ -75,7 +75,7 @@ def _collective(
         return calibrated.known(found, _wire(kind, payload_bytes, net), kernels)
     if net.kind != "switch" or net.on_torus:
         return None
-    family = _FAMILIES[found.curve.family]
+    family = collectives.laid_out(_FAMILIES[found.curve.family], found.curve)
     samples = _columns(
         bytes=payload_bytes, ranks=net.size, domains=net.domains,
         network_bytes_per_s=net.fabric_bytes_per_s or np.inf,

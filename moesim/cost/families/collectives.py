@@ -12,8 +12,16 @@ Inside a domain (family `<collective>`), with wire bytes w, ranks n, link rate r
 
 The floor grows with the ring; h is the change from the low-latency protocols (LL, LL128) to Simple,
 which costs up to 60 us at once near 1 to 2 MB per rank (measured B200 all-reduce, 4 ranks: 36 us at
-4 MiB, 85 us at 8 MiB); p of 0.6 to 1.2 is the slow ramp of the bandwidth. An all-reduce may also be
-reduced in the switch (NVLS), which moves B (1 + 1/n) through a link: the faster of both counts.
+4 MiB, 85 us at 8 MiB); p of 0.6 to 1.2 is the slow ramp of the bandwidth. NCCL changes protocols at
+a size per rank, so what is left of the times is laid out by B / n. Of an all-reduce the protocols
+are told apart, since each has a rate of its own (LL spends half of its bytes on flags):
+
+  low = floor + (n-1) step + (wide + (n-1) wide_step) h(wide_bytes) + w / (low_fraction r)
+  simple = ((simple + (n-1) simple_step)^p + (w / (fraction r))^p)^(1/p)
+  t = low^(1-h) simple^h, h = h(switch_bytes) as above with the power 8
+
+It may also be reduced in the switch (NVLS), which moves B (1 + 1/n) through a link: the faster of
+both counts.
 
 Across domains (family `<collective>_across`), with m members in each of N domains and NIC rate R:
 
@@ -30,6 +38,7 @@ n-m peers for alltoall. Validity: 512 B to 16 GiB, 2 to 8 ranks in a domain as f
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -42,6 +51,9 @@ COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "alltoall", "broadc
 
 _STEEPNESS = 4.0
 """How sharply the protocol changes: from one tenth to nine tenths within about 1.6 octaves."""
+
+_HARD = 8.0
+"""The same within 0.8 octaves: tables have a size per octave, and no step finer than that shows."""
 
 _HOST_SHARPNESS = 8.0
 """The launch by the host and the kernel run side by side: nearly the slower of both."""
@@ -104,6 +116,26 @@ def bound_s(collective: str, samples: Samples, chip: Chip, *, in_switch: bool = 
     return np.maximum(near / link_rate(samples, chip), away / network_rate(samples))
 
 
+def _all_reduce_s(samples: Samples, chip: Chip, dtype: str, fitted: Parameters) -> Array:
+    """Return the seconds inside a domain: low-latency protocols, Simple, or the switch."""
+    if "wide_bytes" not in fitted:
+        return _within("all_reduce")(samples, chip, dtype, fitted)
+    size, ranks = samples["bytes"], samples["ranks"]
+    rate, steps, sharp = link_rate(samples, chip), ranks - 1.0, fitted["sharpness"]
+    wire = near_bytes("all_reduce", samples)
+    wide = _beyond(size / ranks, fitted["wide_bytes"], _HARD)
+    low = fitted["floor_s"] + fitted["step_s"] * steps
+    low = low + wide * (fitted["wide_s"] + fitted["wide_step_s"] * steps)
+    low = low + wire / (fraction(fitted, "low_fraction") * rate)
+    start = fitted["simple_s"] + fitted["simple_step_s"] * steps
+    simple = together(start, wire / (fraction(fitted, "fraction") * rate), sharp)
+    change = _beyond(size / ranks, fitted["switch_bytes"], _HARD)
+    total = low ** (1.0 - change) * simple**change
+    begun = fitted["in_switch_s"] + fitted["in_switch_step_s"] * steps
+    moved = in_switch_bytes(samples) / (fraction(fitted, "in_switch_fraction") * rate)
+    return np.minimum(total, together(begun, moved, sharp))
+
+
 def _within(collective: str) -> Callable[[Samples, Chip, str, Parameters], Array]:
     def seconds(samples: Samples, chip: Chip, dtype: str, fitted: Parameters) -> Array:
         size, ranks = samples["bytes"], samples["ranks"]
@@ -122,10 +154,10 @@ def _within(collective: str) -> Callable[[Samples, Chip, str, Parameters], Array
     return seconds
 
 
-def _beyond(size: Array, threshold: float) -> Array:
-    """Return 0 well below the threshold, 1 well above: 1 / (1 + (size / threshold)^-4)."""
-    share = np.maximum(size / threshold, 1e-9)
-    return np.asarray(1.0 / (1.0 + share**-_STEEPNESS))
+def _beyond(size: Array, threshold: float, steepness: float = _STEEPNESS) -> Array:
+    """Return 0 well below the threshold, 1 well above: 1 / (1 + (size / threshold)^-steepness)."""
+    share = np.clip(size / threshold, 1e-9, 1e9)
+    return np.asarray(1.0 / (1.0 + share**-steepness))
 
 
 def _across(collective: str) -> Callable[[Samples, Chip, str, Parameters], Array]:
@@ -186,31 +218,58 @@ def seconds(family: Family, curve: Curve, samples: Samples, chip: Chip) -> Array
     Between the measured sizes the curve is read on a ladder of half octaves and each rung is at
     least as high as the one below it. The bound of an all-reduce is that of a reducing switch.
     """
+    family = laid_out(family, curve)
     fitted = rising_s(lambda asked: predict_s(family, curve, asked, chip), samples, "bytes")
     return np.maximum(fitted, bound_s(collective_of(family), samples, chip, in_switch=True))
 
 
+def laid_out(family: Family, curve: Curve) -> Family:
+    """Return the family with the coordinates that the curve's surface was fitted in.
+
+    Profiles fitted before shares of a rank were told apart have whole messages on the first axis.
+    """
+    axis = curve.surface.axes[0].name if curve.surface else family.axes[0].name
+    if axis == family.axes[0].name:
+        return family
+    return replace(family, coordinates=_size_and_ranks, axes=(_SIZES, _RANKS))
+
+
 def collective_of(family: Family) -> str:
     """Return the collective that a family of this module prices."""
-    return "all_reduce" if family is CUSTOM_ALL_REDUCE else family.name.split("_across")[0]
+    return (
+        "all_reduce" if family.name == CUSTOM_ALL_REDUCE.name else family.name.split("_across")[0]
+    )
 
 
-def _start(collective: str) -> Callable[[Chip, str], dict[str, float]]:
-    def start(chip: Chip, dtype: str) -> dict[str, float]:
-        values = {
-            "floor_s": 5e-6,
-            "step_s": 1e-6,
-            "simple_s": 5e-6,
-            "simple_step_s": 2e-6,
-            "switch_bytes": 5e5,
-            "fraction": 0.8,
-            "sharpness": 1.2,
-        }
-        if collective == "all_reduce":
-            values |= {"in_switch_s": 1.5e-5, "in_switch_fraction": 0.55}
-        return values
+def _start(chip: Chip, dtype: str) -> dict[str, float]:
+    return {
+        "floor_s": 5e-6,
+        "step_s": 1e-6,
+        "simple_s": 5e-6,
+        "simple_step_s": 2e-6,
+        "switch_bytes": 5e5,
+        "fraction": 0.8,
+        "sharpness": 1.2,
+    }
 
-    return start
+
+def _start_all_reduce(chip: Chip, dtype: str) -> dict[str, float]:
+    return {
+        "floor_s": 5e-6,
+        "step_s": 1e-6,
+        "wide_s": 2e-6,
+        "wide_step_s": 3e-7,
+        "wide_bytes": 4e3,
+        "low_fraction": 0.25,
+        "simple_s": 2e-5,
+        "simple_step_s": 3e-6,
+        "switch_bytes": 5e5,
+        "fraction": 0.8,
+        "sharpness": 1.2,
+        "in_switch_s": 3e-5,
+        "in_switch_step_s": 1e-6,
+        "in_switch_fraction": 0.55,
+    }
 
 
 def _start_across(collective: str) -> Callable[[Chip, str], dict[str, float]]:
@@ -248,6 +307,10 @@ def _size_and_ranks(samples: Samples) -> tuple[Array, ...]:
     return np.log2(samples["bytes"]), np.log2(samples["ranks"])
 
 
+def _share_and_ranks(samples: Samples) -> tuple[Array, ...]:
+    return np.log2(samples["bytes"] / samples["ranks"]), np.log2(samples["ranks"])
+
+
 def _size_and_domains(samples: Samples) -> tuple[Array, ...]:
     return np.log2(samples["bytes"]), np.log2(column(samples, "domains", 1.0))
 
@@ -259,6 +322,7 @@ _CUSTOM_QUANTUM = {"ranks": 0.6}
 """For more ranks the engines use other kernels."""
 _RANKS = Axis("log2_ranks", (1.0, 2.0, 3.0, 4.0, 5.0, 6.0))
 _SIZES = octaves("log2_bytes", 8.0, 34.0, 2.0)
+_SHARES = octaves("log2_bytes_per_rank", 6.0, 34.0, 1.0)
 
 
 def _within_family(collective: str) -> Family:
@@ -266,12 +330,22 @@ def _within_family(collective: str) -> Family:
         name=collective,
         table="collectives",
         physics=_within(collective),
-        start=_start(collective),
-        coordinates=_size_and_ranks,
-        axes=(_SIZES, _RANKS),
+        start=_start,
+        coordinates=_share_and_ranks,
+        axes=(_SHARES, _RANKS),
         smoothing=0.1,
         quantum=_QUANTUM,
     )
+
+
+ALL_REDUCE = replace(
+    _within_family("all_reduce"),
+    physics=_all_reduce_s,
+    start=_start_all_reduce,
+    switches={"switch_bytes": (6e4, 2.5e5, 1e6, 4e6)},
+    pull=0.1,
+)
+"""NCCL's all-reduce inside a domain."""
 
 
 def _across_family(collective: str) -> Family:
@@ -299,7 +373,8 @@ CUSTOM_ALL_REDUCE = Family(
 """One-shot and two-shot kernels; the variant is the column `algorithm` of the table."""
 
 FAMILIES: tuple[Family, ...] = (
-    *(_within_family(name) for name in COLLECTIVES),
+    ALL_REDUCE,
+    *(_within_family(name) for name in COLLECTIVES if name != "all_reduce"),
     *(_across_family(name) for name in COLLECTIVES),
     CUSTOM_ALL_REDUCE,
 )

@@ -105,6 +105,33 @@ def test_a_later_version_with_a_handful_of_rows_does_not_count(tmp_path: Path) -
     assert [group.version for group in newest(groups)] == ["0.9.1"]
 
 
+def test_element_types_of_a_gather_are_fitted_together_but_not_of_an_all_reduce(
+    tmp_path: Path,
+) -> None:
+    head = ("hardware,collective,library,library_version,algorithm,dtype,num_gpus,num_nodes,"
+            "gpus_per_node,interconnect,network,bytes,time_us,time_origin,source")  # fmt: skip
+    rows = [
+        f"h100_sxm,{kind},nccl,2.29,auto,{dtype},{n},1,8,nvlink,none,{2**k},"
+        f"{slower * (n + 2**k * (n - 1) / n / 3e5):.4f},measured,lab"
+        for kind in ("all_gather", "all_reduce")
+        for dtype, slower in (("fp16", 1.0), ("int8", 1.1))
+        for n in (2, 4, 8)
+        for k in range(9, 30)
+    ]
+    file = tmp_path / "mine.csv"
+    file.write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
+    groups, _ = read_groups(file)
+    seen = {}
+    for group in groups:
+        families, points = held_out(group)
+        seen[group.family, group.dtype] = int((~(families | points)).sum())
+    (profile,), _ = fit_profiles(groups)
+    rows_of = {(curve.family, curve.dtype): curve.rows for curve in profile.curves}
+    for key, own in seen.items():
+        # the held-out rows of the other type are those of the same sizes: they stay out too
+        assert rows_of[key] == (2 * own if key[0] == "all_gather" else own)
+
+
 def test_hardware_keys_find_their_profile() -> None:
     assert accelerator_name("a100_sxm_80gb") == "a100-sxm-80gb"
     assert accelerator_name("h200_sxm") == "h200"

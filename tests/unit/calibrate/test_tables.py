@@ -117,3 +117,21 @@ def test_grouped_products_spread_their_rows_evenly(tmp_path: Path) -> None:
     assert np.array_equal(found.samples["active"], [4, 4])
     assert np.array_equal(found.samples["blocks_16"], [10, 4])
     assert np.array_equal(found.samples["blocks_128"], [4, 4])
+
+
+def test_kernels_timed_by_a_profiler_are_a_variant_of_their_own(tmp_path: Path) -> None:
+    head = COLLECTIVES.replace("time_origin", "timing,time_origin")
+    line = "h100_sxm,{},nccl,{},auto,fp16,8,1,8,nvlink,none,1048576,100,{},measured"
+    found = groups(
+        tmp_path,
+        head,
+        line.format("all_reduce", "pytorch 2024", '"nccl kernel time, 3 repeats"'),
+        line.format("all_reduce", "2.27", "nccl-tests out-of-place"),
+        line.format("send_recv", "pytorch 2024", '"nccl kernel time, 3 repeats"'),
+    )
+    variants = {(one.family, one.version): one.variant for one in found}
+    assert variants == {
+        ("all_reduce", "pytorch 2024"): "profiled",
+        ("all_reduce", "2.27"): "",
+        ("send", "pytorch 2024"): "",  # nothing else times a send
+    }

@@ -2,14 +2,16 @@
 
 import csv
 import gzip
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moesim.cost.curves import Array, Chip, Family, Samples, fit_curve, fit_parameters
+from moesim.cost.curves import Array, Chip, Curve, Family, Samples, fit_curve, fit_parameters
 from moesim.cost.families.collectives import (
+    ALL_REDUCE,
     COLLECTIVES,
     CUSTOM_ALL_REDUCE,
     FAMILIES,
@@ -19,6 +21,7 @@ from moesim.cost.families.collectives import (
     near_bytes,
     seconds,
 )
+from moesim.cost.surface import Axis, Surface
 from tests.shared_files import shared
 
 CHIP = Chip(
@@ -121,7 +124,18 @@ sizes = st.floats(1e-3, 1e18)
 counts = st.sampled_from([2.0, 4.0, 8.0, 16.0, 72.0, 1024.0])
 
 
-@given(family=st.sampled_from(FAMILIES), size=sizes, ranks=counts, factor=st.floats(1.0, 1e4))
+WITHOUT_CHANGE = [family for family in FAMILIES if family is not ALL_REDUCE]
+"""Families whose physics rises by itself; that of an all-reduce has protocols of several rates."""
+
+
+def at_start(family: Family) -> Curve:
+    return Curve(
+        family=family.name, dtype="bf16", variant="", parameters=family.start(CHIP, "bf16"),
+        surface=None, rows=0, median_error=0.0, p90_error=0.0, source="",
+    )  # fmt: skip
+
+
+@given(family=st.sampled_from(WITHOUT_CHANGE), size=sizes, ranks=counts, factor=st.floats(1.0, 1e4))
 def test_physics_rises_with_bytes_and_stays_above_the_link(
     family: Family, size: float, ranks: float, factor: float
 ) -> None:
@@ -135,6 +149,59 @@ def test_physics_rises_with_bytes_and_stays_above_the_link(
         name = family.name.removesuffix("_across")
         bound = bound_s(name, group(size, ranks, domains), CHIP, in_switch=True)
         assert (one >= bound * (1 - 1e-9)).all()
+
+
+@settings(deadline=None)
+@given(size=st.floats(1.0, 1e12), ranks=counts, factor=st.floats(1.0, 1e4))
+def test_an_all_reduce_rises_with_bytes_and_stays_above_the_link(
+    size: float, ranks: float, factor: float
+) -> None:
+    both = {"bytes": np.array([size, size * factor]), "ranks": np.array([ranks, ranks])}
+    times = seconds(ALL_REDUCE, at_start(ALL_REDUCE), both, CHIP)
+    assert times[1] >= times[0] * (1 - 1e-9)
+    assert (times >= bound_s("all_reduce", both, CHIP, in_switch=True) * (1 - 1e-9)).all()
+
+
+def test_each_protocol_of_an_all_reduce_has_its_latency_and_rate() -> None:
+    fitted = {
+        **ALL_REDUCE.start(CHIP, "bf16"),
+        "in_switch_s": 1.0, "wide_bytes": 4e3, "switch_bytes": 1e6, "sharpness": 8.0,
+    }  # fmt: skip
+    asked = {"bytes": np.array([1e3, 4e5, 4e9]), "ranks": np.array([4.0, 4.0, 4.0])}
+    found = ALL_REDUCE.physics(asked, CHIP, "bf16", fitted)
+    # 3 hops of 1 us on 5 us, then 2 us and 3 hops of 0.3 us more; wire 1.5 B at 1/4 of 450 GB/s
+    low = 8e-6 + 1.5e3 / 112.5e9
+    wide = 8e-6 + 2.9e-6 + 6e5 / 112.5e9
+    simple = 6e9 / (0.8 * 450e9)  # 29 us of latency do not show beside 17 ms
+    assert found == pytest.approx([low, wide, simple], rel=1e-3)
+
+
+def test_a_curve_laid_out_by_whole_messages_is_read_so() -> None:
+    # +10 % at 1 MiB of 8 ranks, where a surface by shares of a rank has 128 KiB
+    old = Surface((Axis("log2_bytes", (19.0, 20.0, 21.0)), Axis("log2_ranks", (3.0,))),
+                  (0.0, 0.0953, 0.0))  # fmt: skip
+    family = BY_NAME["all_gather"]
+    plain = at_start(family)
+    asked = group(2.0**20, 8)
+    ratio = seconds(family, replace(plain, surface=old), asked, CHIP) / seconds(
+        family, plain, asked, CHIP
+    )
+    assert ratio == pytest.approx([1.1], rel=1e-3)
+    new = Surface((Axis("log2_bytes_per_rank", (16.0, 17.0, 18.0)), old.axes[1]), old.values)
+    assert seconds(family, replace(plain, surface=new), asked, CHIP) == pytest.approx(
+        seconds(family, replace(plain, surface=old), asked, CHIP)
+    )
+
+
+def test_an_all_reduce_fitted_before_protocols_were_told_apart_keeps_its_times() -> None:
+    former = {
+        "floor_s": 5e-6, "step_s": 1e-6, "simple_s": 5e-6, "simple_step_s": 2e-6,
+        "switch_bytes": 5e5, "fraction": 0.8, "sharpness": 1.0, "in_switch_s": 1e-3,
+        "in_switch_fraction": 0.5,
+    }  # fmt: skip
+    # ring: 5 + 7 us, Simple 5 + 14 us, 14/8 B at 0.8 of 450 GB/s
+    large = ALL_REDUCE.physics(group(1e9, 8), CHIP, "bf16", former)
+    assert large == pytest.approx([31e-6 + 1.75e9 / 360e9], rel=1e-3)
 
 
 @given(collective=st.sampled_from(["all_gather", "reduce_scatter", "alltoall"]), size=sizes)
@@ -171,6 +238,21 @@ def test_a_fit_finds_the_parameters_that_made_the_times() -> None:
     }
     found = fit_parameters(family, *measured_grid(family, truth, 0.0), CHIP, "bf16")
     assert found == pytest.approx(truth, rel=0.02)
+
+
+def test_a_fit_finds_the_size_at_which_protocols_change() -> None:
+    # far from where any single start would look: 64 times above the first, an eighth of the last
+    truth = {**ALL_REDUCE.start(CHIP, "bf16"), "switch_bytes": 1.4e6, "simple_s": 6e-5,
+             "in_switch_s": 1.0}  # fmt: skip
+    size, ranks = (
+        grid.ravel() for grid in np.meshgrid(2.0 ** np.arange(9, 30, 0.5), np.array([2.0, 4.0]))
+    )
+    samples = {"bytes": size, "ranks": ranks}
+    times = ALL_REDUCE.physics(samples, CHIP, "bf16", truth)
+    found = fit_parameters(ALL_REDUCE, samples, times, CHIP, "bf16")
+    assert found["switch_bytes"] == pytest.approx(1.4e6, rel=0.2)
+    error = ALL_REDUCE.physics(samples, CHIP, "bf16", found) / times - 1
+    assert np.quantile(np.abs(error), 0.9) < 0.05
 
 
 @settings(max_examples=20, deadline=None)
