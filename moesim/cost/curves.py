@@ -6,7 +6,6 @@ measurements of one (device, library, dtype, variant) gave.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from moesim.cost.details import Layer, Places, evaluate_details, fit_layers, lay
 from moesim.cost.surface import (
     Axis,
     Rising,
+    Smoothing,
     Surface,
     evaluate,
     octaves_outside,
@@ -57,15 +57,20 @@ class Family:
     coordinates: Callable[[Samples], tuple[Array, ...]]
     """Where a sample lies on the axes of the surface."""
     axes: tuple[Axis, ...]
-    smoothing: float = 0.3
+    smoothing: float | Smoothing = 0.3
+    tries: tuple[Mapping[str, float], ...] = ({},)
+    """Parameters that replace those of the start, each for one fit, of which the best is kept."""
+    counts: tuple[str, ...] = ()
+    """Parameters that count in steps: a fit leaves them as a try states them."""
     bound_s: Callable[[Samples, Chip, str], Array] | None = None
     """What no kernel can beat on this chip: samples, chip, dtype. Predictions never go below."""
     samples_at: Callable[[tuple[Array, ...]], Samples] | None = None
     """An operator at each place: the inverse of `coordinates`, needed where `rising` is given."""
     rising: tuple[tuple[float, ...], ...] = ()
     """Directions on the axes along which the fitted time is not to fall."""
-    let_be: float = 0.0
-    """Fall in half an octave that a fit leaves alone, for kernels that change with the shape."""
+    let_be: float | tuple[float, ...] = 0.0
+    """Fall in half an octave that a fit leaves alone, for kernels that change with the shape; one
+    for all directions that rise, or one for each."""
     around: float = 0.0
     """Octaves beside the grid at which a fit looks for falls too: the physics may be flat there."""
     quantum: Mapping[str, float] = field(default_factory=dict)
@@ -77,9 +82,6 @@ class Family:
     """Where samples lie on the axes of `details`, by their names."""
     quantum_beyond: float = 0.0
     """The same for any size where one of both operators is extrapolated."""
-    switches: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """Parameters at which kernels change: a fit begins anew at each of these values, and the best
-    end counts, since a step has no slope that leads to it."""
     pull: float = 0.0
     """What a parameter a factor e off its start weighs against a row a factor e off, for families
     with more parameters than some tables fix."""
@@ -226,7 +228,9 @@ def rising_pairs(
         np.log(family.physics(family.samples_at(places), chip, dtype, parameters))
         for places in (before, after)
     )
-    return Rising(before, after, large - small + family.let_be)
+    let_be = np.broadcast_to(family.let_be, len(pairs))
+    left_alone = np.repeat(let_be, [len(places[0][0]) for places in pairs])
+    return Rising(before, after, large - small + left_alone)
 
 
 def _steps(
@@ -268,32 +272,26 @@ def fit_parameters(
     chosen = _spread_rows(len(measured_s))
     few = {name: column[chosen] for name, column in samples.items()}
     target = np.log(measured_s[chosen])
-    start = family.start(chip, dtype)
-    names = list(start)
 
-    def errors(logs: Array) -> Array:
-        values = dict(zip(names, np.exp(logs), strict=True))
-        return np.log(family.physics(few, chip, dtype, values)) - target
+    def fitted(start: dict[str, float]) -> tuple[float, dict[str, float]]:
+        names = [name for name in start if name not in family.counts]
 
-    ends = []
-    for begin in _begins(start, family.switches):
+        begin = np.log(np.asarray([start[name] for name in names]))
 
-        def pulled(logs: Array, begin: Array = begin) -> Array:
-            return np.concatenate([errors(logs), family.pull * (logs - begin)])
+        def errors(logs: Array) -> Array:
+            values = start | dict(zip(names, np.exp(logs), strict=True))
+            missed = np.log(family.physics(few, chip, dtype, values)) - target
+            return np.concatenate([missed, family.pull * (logs - begin)]) if family.pull else missed
 
         bounds = (begin - 4.0, begin + 4.0)
-        aim = pulled if family.pull else errors
-        ends.append(least_squares(
-            aim, begin, bounds=bounds, loss="soft_l1", f_scale=0.05, max_nfev=60
-        ))  # fmt: skip
-    found = min(ends, key=lambda end: float(end.cost))
-    return {name: float(f"{np.exp(v):.5g}") for name, v in zip(names, found.x, strict=True)}
+        found = least_squares(
+            errors, begin, bounds=bounds, loss="soft_l1", f_scale=0.05, max_nfev=60
+        )
+        best = zip(names, np.exp(found.x), strict=True)
+        return float(found.cost), start | {name: float(f"{v:.5g}") for name, v in best}
 
-
-def _begins(start: Parameters, switches: Mapping[str, tuple[float, ...]]) -> list[Array]:
-    """Return the logarithms of `start`, once for every choice of the switches."""
-    choices = [dict(zip(switches, values, strict=True)) for values in product(*switches.values())]
-    return [np.log([{**start, **choice}[name] for name in start]) for choice in choices]
+    tries = [fitted(family.start(chip, dtype) | dict(replaced)) for replaced in family.tries]
+    return min(tries, key=lambda one: one[0])[1]
 
 
 def _spread_rows(rows: int) -> NDArray[np.int64]:

@@ -111,6 +111,14 @@ def octaves_outside(axes: Sequence[Axis], coordinates: Sequence[Array]) -> Array
 
 
 @dataclass(frozen=True, slots=True)
+class Smoothing:
+    """How much a surface resists second and first differences, along each axis."""
+
+    bend: tuple[float, ...]
+    slope: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Rising:
     """Pairs of points between which residual and physics together are not to fall."""
 
@@ -132,24 +140,28 @@ def refined(axis: Axis, step: float) -> Array:
 
 def fit_surface(
     axes: tuple[Axis, ...], coordinates: Sequence[Array], residual: Array,
-    smoothing: float = 0.3, rising: Rising | None = None,
+    smoothing: float | Smoothing = 0.3, rising: Rising | None = None,
 ) -> Surface:  # fmt: skip
     """Return the surface nearest to `residual` in absolute terms that bends little.
 
     Minimises sum |r - A v| + smoothing * |second differences of v|^2 + a hundredth of that on
-    first differences (so that it runs flat where nothing was measured), by reweighted least
-    squares, so that outliers do not pull. With `rising`, falls of log physics + v between its
-    pairs are pulled to zero (Bollaerts, Eilers, van Mechelen: Simple and multiple P-splines
-    regression with shape constraints, 2006). Needs scipy (the extra `calibrate`).
+    first differences (so that it runs flat where nothing was measured) or what `Smoothing` says
+    for each axis, by reweighted least squares, so that outliers do not pull. With `rising`, falls
+    of log physics + v between its pairs are pulled to zero (Bollaerts, Eilers, van Mechelen: Simple
+    and multiple P-splines regression with shape constraints, 2006). Needs scipy (the extra
+    `calibrate`).
     """
     from scipy import sparse
     from scipy.sparse.linalg import spsolve
 
     design = _design(axes, coordinates)
     shape = [len(axis.knots) for axis in axes]
-    bend, slope = _differences(shape, (1.0, -2.0, 1.0)), _differences(shape, (-1.0, 1.0))
-    ridge = 1e-3 * sparse.eye(design.shape[1])
-    penalty = smoothing * (bend.T @ bend + _FLATNESS * slope.T @ slope) + ridge
+    if not isinstance(smoothing, Smoothing):
+        every = (smoothing,) * len(axes)
+        smoothing = Smoothing(every, tuple(_FLATNESS * weight for weight in every))
+    bend = _differences(shape, (1.0, -2.0, 1.0), smoothing.bend)
+    slope = _differences(shape, (-1.0, 1.0), smoothing.slope)
+    penalty = bend.T @ bend + slope.T @ slope + 1e-3 * sparse.eye(design.shape[1])
     steps = _design(axes, rising.after) - _design(axes, rising.before) if rising else None
     weights = np.ones(len(residual))
     values = np.zeros(design.shape[1])
@@ -192,8 +204,11 @@ def _design(axes: tuple[Axis, ...], coordinates: Sequence[Array]) -> Any:
     return sparse.csr_matrix(entries, shape=(len(coordinates[0]), int(np.prod(shape))))
 
 
-def _differences(shape: list[int], stencil: Sequence[float]) -> Any:
-    """Return the matrix of all differences of neighbouring knots, along all axes."""
+def _differences(shape: list[int], stencil: Sequence[float], weights: Sequence[float]) -> Any:
+    """Return the matrix of all differences of neighbouring knots, by the weights of their squares.
+
+    One block for each axis.
+    """
     from scipy import sparse
 
     numbers = np.arange(int(np.prod(shape))).reshape(shape)
@@ -205,7 +220,7 @@ def _differences(shape: list[int], stencil: Sequence[float]) -> Any:
             continue
         neighbours = [np.take(numbers, range(s, last + s), axis).ravel() for s in range(count)]
         rows = np.tile(np.arange(len(neighbours[0])), count)
-        entries = np.repeat(stencil, len(neighbours[0]))
+        entries = np.sqrt(weights[axis]) * np.repeat(stencil, len(neighbours[0]))
         places = (rows, np.concatenate(neighbours))
         height = len(neighbours[0])
         blocks.append(sparse.csr_matrix((entries, places), shape=(height, numbers.size)))

@@ -342,7 +342,7 @@ ALL_REDUCE = replace(
     _within_family("all_reduce"),
     physics=_all_reduce_s,
     start=_start_all_reduce,
-    switches={"switch_bytes": (6e4, 2.5e5, 1e6, 4e6)},
+    tries=tuple({"switch_bytes": size} for size in (6e4, 2.5e5, 1e6, 4e6)),
     pull=0.1,
 )
 """NCCL's all-reduce inside a domain."""
