@@ -117,3 +117,23 @@ def test_grouped_products_spread_their_rows_evenly(tmp_path: Path) -> None:
     assert np.array_equal(found.samples["active"], [4, 4])
     assert np.array_equal(found.samples["blocks_16"], [10, 4])
     assert np.array_equal(found.samples["blocks_128"], [4, 4])
+
+
+MOE = (
+    "hardware,dtype,framework,framework_version,kernel,gated,hidden_size,expert_ffn_size,top_k,"
+    "num_experts,num_expert_slots,tp_size,ep_size,routing,num_tokens,time_us,quality"
+)
+
+
+def test_random_loads_of_one_token_by_collection(tmp_path: Path) -> None:
+    """8 rows that rounding leaves over, of 256 experts on 8 ranks: 1 a rank, or 8 on the first."""
+    shape = "True,7168,2048,8,256,256,1,8"
+    older, newer, placed = groups(
+        tmp_path, MOE,
+        f"h100_sxm,bf16,trtllm,1.3.0rc10,a,{shape},power_law_1.2,1,100,random_routing",
+        f"h100_sxm,bf16,trtllm,1.3.0rc20,b,{shape},power_law_1.2,1,100,random_routing",
+        f"h100_sxm,bf16,trtllm,1.3.0rc20,c,{shape},power_law_1.2_eplb,4096,100,random_routing",
+    )  # fmt: skip
+    assert [g.variant for g in (older, newer, placed)] == ["a, skewed", "b, skewed", "c"]
+    assert older.samples["active"] == 8 and newer.samples["active"] == 1
+    assert placed.samples["routed"] == pytest.approx(4096, rel=0.02)
