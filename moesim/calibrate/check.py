@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from moesim.calibrate import random_loads
 from moesim.calibrate.measurements import Group, Skipped, held_out
 from moesim.calibrate.table_fit import (
     LEAST_ROWS,
@@ -60,8 +61,9 @@ def check(
     """Return one row per group and one per reason for which rows were left out.
 
     Only rows that a fit never sees are judged (whole families of shapes and single points), unless
-    `all_rows` says that the tables took no part in any fit. Decode is judged in two parts: where
-    the cache takes long to read, and the rest.
+    `all_rows` says that the tables took no part in any fit. Random loads are all unseen; their
+    reason says how much of their error is the draws' (`random_loads`). Decode is judged in two
+    parts: where the cache takes long to read, and the rest.
     """
     known = Known.of(profiles)
     current = {id(group) for group in newest(groups)}
@@ -141,6 +143,9 @@ def _judge(group: Group, known: Known, chips: dict[str, Chip], whole: bool) -> R
         judged = families | points
     if not judged.any():
         return _named(group, skipped=len(group.seconds), reason="every row is part of the fit")
+    if group.variant.endswith(SKEWED):
+        errors = relative_errors(curve, group.samples, group.seconds, on)
+        why = "; ".join(filter(None, (why, random_loads.note(group, curve, on, errors))))
     return _named(group, reason=why, **_figures(group, curve, on, (judged, families, points)))
 
 
@@ -180,8 +185,9 @@ _LENT = "lent by "
 def _curve_for(group: Group, known: Known, on: Chip) -> tuple[Curve | None, str]:
     """Return the curve that a run on this device with this library would use, and what to note.
 
-    A kernel that no curve was fitted to is judged by the curve with most rows of its operator, a
-    device without curves by those of the nearest one of its maker.
+    A kernel that no curve was fitted to is judged by the same kernel's curve under another load
+    (its name, and more), else by the curve with most rows of its operator; a device without curves
+    by those of the nearest one of its maker.
     """
     accelerator = accelerator_name(group.hardware) or group.hardware
     profile = known.profiles.get((accelerator, group.library))
@@ -206,7 +212,7 @@ def _of_profile(group: Group, profile: KernelProfile) -> tuple[Curve | None, str
     others = [c for c in profile.curves if (c.family, c.dtype) == (group.family, group.dtype)]
     if not others:
         return None, ""
-    curve = max(others, key=lambda other: other.rows)
+    curve = max(others, key=lambda other: (other.variant.startswith(f"{plain}_"), other.rows))
     return curve, curve.variant
 
 

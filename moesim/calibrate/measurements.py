@@ -181,7 +181,7 @@ def _groups(table: Table, frame: "pd.DataFrame") -> Iterator[Group]:
             samples=prepared(family, samples),
             seconds=rows["time_us"].to_numpy(dtype=float) * 1e-6,
             shapes=_hash([samples[name] for name in table.shape if name in samples], len(rows)),
-            points=_hash(list(samples.values()), len(rows)),
+            points=_hash([samples[name] for name in samples if not _is_drawn(name)], len(rows)),
             sources=tuple(sorted(rows["source"].unique())),
         )
 
@@ -212,6 +212,11 @@ def _joined(same: list[Group]) -> Group:
 def is_outcome(column: str) -> bool:
     """Tell columns that say how it went from those that say what was asked for."""
     return column.endswith(("_us", "_GB_per_s")) or column.startswith(("reported", "repeats"))
+
+
+def _is_drawn(column: str) -> bool:
+    """Tell columns that say how a load was drawn: the shape of a row is what it was before."""
+    return column.startswith("drawn_")
 
 
 def _hash(columns: list[Array], rows: int) -> NDArray[np.uint64]:

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from moesim import rng
 from moesim.cost.curves import Array, Samples
+from moesim.cost.families.moe_draws import Draw, busiest_rows
 
 BLOCK_ROWS = (16, 64, 128)
 """Heights of the tiles that grouped products choose among."""
@@ -15,18 +15,19 @@ LOAD_COLUMNS = ("routed", "active", "roots", "blocks_16", "blocks_64", "blocks_1
 """Of one rank: rows, experts that have any, the sum of the square roots of their rows, and tiles of
 each height that hold them."""
 
-_DRAWS = 5
-"""The collector averages five draws of a power law."""
-
 
 def summarise(rows: Sequence[float] | Array) -> dict[str, float]:
     """Return the load columns of one vector of rows per expert."""
-    vector = np.asarray(rows, dtype=np.float64)
-    vector = vector[vector > 0.0]
-    found = {"routed": float(vector.sum()), "active": float(len(vector))}
-    found["roots"] = float(np.sqrt(vector).sum())
+    columns = _columns(np.asarray(rows, dtype=np.float64))
+    return {name: float(column) for name, column in columns.items()}
+
+
+def _columns(rows: Array) -> dict[str, Array]:
+    """Return the load columns of rows per expert along the last axis."""
+    found = {"routed": rows.sum(axis=-1), "active": (rows > 0.0).sum(axis=-1)}
+    found["roots"] = np.sqrt(rows).sum(axis=-1)
     for height in BLOCK_ROWS:
-        found[f"blocks_{height}"] = float(np.ceil(vector / height).sum())
+        found[f"blocks_{height}"] = np.ceil(rows / height).sum(axis=-1)
     return found
 
 
@@ -61,76 +62,62 @@ def even_rows(tokens: float, top_k: float, experts: float, ranks: float) -> Arra
     return rows
 
 
-def power_law_rows(
-    tokens: float, top_k: float, experts: float, ranks: float, exponent: float
-) -> list[Array]:
-    """Return draws of the rows of each expert of the busiest rank under a power law.
-
-    Expert popularity x has density x^-a on [1, 0.8 tokens], or on [0.01, 2] with no more choices
-    than experts; popularity is scaled to tokens * top_k rows and rounded, and the rank with most
-    rows is timed. Source: NVIDIA aiconfigurator, collector/helper.py, power_law_logits_v3. The
-    same arguments give the same draws.
-    """
-    count, pairs = int(experts), round(tokens * top_k)
-    low, high = (1.0, max(0.8 * tokens, 1.0 + 1e-6)) if pairs > count else (0.01, 2.0)
-    generator = rng.stream(0, f"power law {tokens} {top_k} {experts} {exponent}")
-    power = 1.0 - exponent if abs(exponent - 1.0) > 1e-6 else -1e-6
-    draws = []
-    for _ in range(_DRAWS):
-        share = generator.random(count)
-        popularity = ((high**power - low**power) * share + low**power) ** (1.0 / power)
-        rows = _to_whole(popularity / popularity.sum() * pairs, pairs)
-        draws.append(_busiest(np.minimum(rows, max(1.0, tokens)), max(1, int(count / ranks))))
-    return draws
-
-
-def _to_whole(wanted: Array, total: int) -> Array:
-    """Round to whole rows of the right sum: what is missing goes to the largest remainders.
-
-    So experts that would have had half a row come first, as the few-token times of the collector
-    show: 4 tokens of 8 choices among 256 experts read the weights of about 32.
-    """
-    rows = np.round(wanted)
-    difference = int(total - rows.sum())
-    order = np.argsort(rows - wanted, kind="stable")
-    if difference > 0:
-        rows += difference // len(rows)
-        rows[order[: difference % len(rows)]] += 1.0
-    elif difference < 0:
-        can = order[::-1][rows[order[::-1]] > 0]
-        rows[can[: min(-difference, len(can))]] -= 1.0
-    return rows
-
-
-def _busiest(rows: Array, local: int) -> Array:
-    ranks = rows[: len(rows) // local * local].reshape(-1, local)
-    busiest: Array = ranks[int(np.argmax(ranks.sum(axis=1)))]
-    return busiest
+_SHAPE = ("num_tokens", "top_k", "num_experts", "ep_size", "routing")
 
 
 def with_loads(samples: Samples) -> Samples:
     """Return the samples with their load columns, drawn by routing where they lack them.
 
     Needs num_tokens, top_k, num_experts, ep_size and routing (0: even, else the exponent of the
-    power law); num_expert_slots, where given, are the experts that rows are spread over evenly.
+    power law; times averaged over draws are within 1 % of those of the mean load);
+    num_expert_slots, where given, are the experts that rows are spread over evenly. Where given,
+    drawn_evenly is that of `moe_draws.Draw`, and experts are placed by EPLB in drawn_slots, if any,
+    after a power law of drawn_exponent.
     """
     if "routed" in samples:
         return samples
-    names = ("num_tokens", "top_k", "num_experts", "ep_size", "routing")
-    shapes = np.stack([np.asarray(samples[name], dtype=np.float64) for name in names], axis=1)
+    unique, place = _shapes(samples)
+    loads = [{name: column.mean() for name, column in _drawn(s).items()} for s in unique]
+    return {**samples, **{name: _column(loads, name)[place] for name in LOAD_COLUMNS}}
+
+
+def with_each_load(samples: Samples, draws: int) -> list[Samples]:
+    """Return the samples with the load columns of the first draw, of the second, and so on."""
+    unique, place = _shapes(samples)
+    drawn = [_drawn(shape) for shape in unique]
+    each: list[Samples] = []
+    for number in range(draws):
+        loads = [{name: c[number % len(c)] for name, c in load.items()} for load in drawn]
+        columns = {name: _column(loads, name)[place] for name in LOAD_COLUMNS}
+        each.append({**samples, **columns})
+    return each
+
+
+def _column(loads: Sequence[Mapping[str, float]], name: str) -> Array:
+    return np.asarray([load[name] for load in loads], dtype=np.float64)
+
+
+def _shapes(samples: Samples) -> tuple[Array, NDArray[np.int64]]:
+    """Return what decides a load, each once, and which of them every sample has."""
+    columns = [np.asarray(samples[name], dtype=np.float64) for name in _SHAPE]
+    zeros = np.zeros(len(columns[0]))
+    slots = samples.get("drawn_slots", zeros)
+    columns[4] = np.where(slots > 0, samples.get("drawn_exponent", zeros), columns[4])
+    shapes = np.stack([*columns, samples.get("drawn_evenly", zeros + 1.0), slots], axis=1)
     if "num_expert_slots" in samples:
         even = shapes[:, 4] == 0
         shapes[even, 2] = np.maximum(shapes[even, 2], samples["num_expert_slots"][even])
     unique, place = np.unique(shapes, axis=0, return_inverse=True)
-    loads = [_mean_load(shape) for shape in unique]
-    found = {name: np.asarray([load[name] for load in loads]) for name in LOAD_COLUMNS}
-    place = place.ravel()
-    return {**samples, **{name: column[place] for name, column in found.items()}}
+    return unique, place.ravel()
 
 
-def _mean_load(shape: NDArray[np.float64]) -> Mapping[str, float]:
-    tokens, top_k, experts, ranks, exponent = (float(value) for value in shape)
+def _drawn(shape: Array) -> dict[str, Array]:
+    """Return the load columns of every draw; even routing draws once."""
+    tokens, top_k, experts, ranks, exponent, evenly, slots = (float(value) for value in shape)
     if exponent == 0:
-        return summarise(even_rows(tokens, top_k, experts, ranks))
-    draws = [summarise(d) for d in power_law_rows(tokens, top_k, experts, ranks, exponent)]
-    return {name: float(np.mean([draw[name] for draw in draws])) for name in LOAD_COLUMNS}
+        return _columns(even_rows(tokens, top_k, experts, ranks)[None])
+    draw = Draw(
+        tokens=tokens, top_k=top_k, experts=experts, ranks=ranks, exponent=exponent,
+        evenly=bool(evenly), slots=slots,
+    )  # fmt: skip
+    return _columns(busiest_rows(draw))

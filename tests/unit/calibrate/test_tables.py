@@ -135,3 +135,23 @@ def test_kernels_timed_by_a_profiler_are_a_variant_of_their_own(tmp_path: Path) 
         ("all_reduce", "2.27"): "",
         ("send", "pytorch 2024"): "",  # nothing else times a send
     }
+
+
+MOE = (
+    "hardware,dtype,framework,framework_version,kernel,gated,hidden_size,expert_ffn_size,top_k,"
+    "num_experts,num_expert_slots,tp_size,ep_size,routing,num_tokens,time_us,quality"
+)
+
+
+def test_random_loads_of_one_token_by_collection(tmp_path: Path) -> None:
+    """8 rows that rounding leaves over, of 256 experts on 8 ranks: 1 a rank, or 8 on the first."""
+    shape = "True,7168,2048,8,256,256,1,8"
+    older, newer, placed = groups(
+        tmp_path, MOE,
+        f"h100_sxm,bf16,trtllm,1.3.0rc10,a,{shape},power_law_1.2,1,100,random_routing",
+        f"h100_sxm,bf16,trtllm,1.3.0rc20,b,{shape},power_law_1.2,1,100,random_routing",
+        f"h100_sxm,bf16,trtllm,1.3.0rc20,c,{shape},power_law_1.2_eplb,4096,100,random_routing",
+    )  # fmt: skip
+    assert [g.variant for g in (older, newer, placed)] == ["a, skewed", "b, skewed", "c"]
+    assert older.samples["active"] == 8 and newer.samples["active"] == 1
+    assert placed.samples["routed"] == pytest.approx(4096, rel=0.02)
