@@ -33,13 +33,16 @@ def prefill_bound_s(samples: Samples, chip: Chip, dtype: str) -> Array:
 def prefill_work_s(work: Work, chip: Chip, dtype: str, parameters: Parameters) -> Array:
     """Return the seconds of attention with many queries per sequence.
 
-    t = launch + tokens * t_token / units + (compute^p + memory^p)^(1/p), p = 1 + overlap
+    t = launch + tokens * (t_token + t_write * min(1, kv_heads v / 512)) / units
+        + (compute^p + memory^p)^(1/p), p = 1 + overlap
     compute = makespan * T^2 (2 (qk + v) (1 + e) units / peak + t_softmax)
             + ceil(items / units) t_item
     memory = (query and output bytes (1 + e) + cache bytes (1 + e)) / bandwidth
 
     Tiles of T = 128 queries by 128 keys as in FlashAttention-2 (arXiv 2307.08691, section 3.1);
-    t_token is the kernel that writes the cache, one small block per token.
+    t_token is the kernel that writes the cache, one small block per token, and t_write what one of
+    512 threads takes longer: a unit runs the more blocks at once the smaller they are (vLLM,
+    csrc/cache_kernels.cu, reshape_and_cache_flash: min(kv_heads * head_dim, 512) threads).
     """
     units = chip.compute_units
     product_s = (1.0 + parameters["compute_excess"]) * units / work.peak_flop_per_s
@@ -53,9 +56,15 @@ def prefill_work_s(work: Work, chip: Chip, dtype: str, parameters: Parameters) -
         compute = compute + share * (busiest + np.ceil(items / units) * parameters["item_s"])
     moved = query_bytes(work, dtype) * (1.0 + parameters["query_excess"])
     moved = moved + cache_bytes(work) * (1.0 + parameters["cache_excess"])
-    tokens = work.sequences * work.queries * (parameters["token_s"] / units)
+    threads = np.minimum(work.kv_heads * work.v_dim / _WRITE_THREADS, 1.0)
+    token_s = parameters["token_s"] + parameters.get("write_s", 0.0) * threads
+    tokens = work.sequences * work.queries * (token_s / units)
     both = _norm(compute, moved / chip.memory_bandwidth_bytes_per_s, parameters["overlap"])
     return parameters["launch_s"] + tokens + both
+
+
+_WRITE_THREADS = 512.0
+"""Most threads of a block that writes one token to the cache."""
 
 
 def _norm(a: Array, b: Array, overlap: float) -> Array:
@@ -78,6 +87,11 @@ def prefill_start(chip: Chip, dtype: str) -> dict[str, float]:
         "query_excess": 0.5, "cache_excess": 0.5, "token_s": 5e-8, "overlap": 0.3,
         "unpacked_odds": 1.0, "late_spread": 0.2, "undivided_odds": 9.0,
     }  # fmt: skip
+
+
+def _prompt_start(chip: Chip, dtype: str) -> dict[str, float]:
+    """Return where the fit begins for kernels whose times hold the writing of the cache."""
+    return prefill_start(chip, dtype) | {"write_s": 5e-8}
 
 
 def prefill_coordinates(samples: Samples) -> tuple[Array, ...]:
@@ -113,6 +127,11 @@ def prefill_samples_at(places: tuple[Array, ...]) -> Samples:
     }  # fmt: skip
 
 
+_HEAD_DIMS = (6.0, 7.0, 7.585, 8.0, 9.0)
+"""log2 of 64, 128, 192, 256 and 512: libraries compile kernels for each, with tiles of its own."""
+_SMOOTHING = 0.1
+"""Less than for other families: kernels differ from knot to knot, and most knots have many rows."""
+
 # Kernels change with the length of a prompt; earlier tokens make the work of tiles in a window more
 # even. A window itself is no size: with it runs another kernel, often a slower one. Beyond what was
 # measured times may fall most where few tokens follow many earlier ones, which have no axis.
@@ -120,15 +139,16 @@ PREFILL = Family(
     name="attention_prefill",
     table="attention_prefill",
     physics=prefill_s,
-    start=prefill_start,
+    start=_prompt_start,
     coordinates=prefill_coordinates,
     axes=(
         Axis("log2 seq_len", (0.0, 5.0, 7.0, 9.0, 10.0, 11.0, 12.0, 14.0)),
         Axis("log2 batch_size num_heads", (0.0, 4.0, 6.0, 8.0, 11.0)),
-        Axis("log2 head_dim", (6.0, 7.0, 8.0, 9.0)),
+        Axis("log2 head_dim", _HEAD_DIMS),
         Axis("log2 2 seq_len / sliding_window", (0.0, 2.0)),
         Axis("log2 num_heads / num_kv_heads", (0.0, 1.5, 4.0)),
     ),
+    smoothing=_SMOOTHING,
     bound_s=prefill_bound_s,
     samples_at=prefill_samples_at,
     rising=((1, 0, 0, 0, 0), (0, 1, 0, 0, 0)),
@@ -171,16 +191,14 @@ def decode_work_s(work: Work, chip: Chip, dtype: str, parameters: Parameters) ->
     waves = ceil(sequences kv_heads splits / units)
     memory = (cache bytes (1 + e) + query and output bytes (1 + e)) / bandwidth
 
-    The keys of a sequence are split over the units that would idle, no finer than `split_keys`
-    (Flash-Decoding, Dao et al., 2023). u is the share of bandwidth of a unit over what it can draw
-    alone.
+    The keys of a sequence are split over the units that would idle, see `_splits`. u is the share
+    of bandwidth of a unit over what it can draw alone.
     """
     units = chip.compute_units
     bandwidth = chip.memory_bandwidth_bytes_per_s
     rows = np.ceil(work.heads / work.kv_heads / _ROWS) * _ROWS
     items = work.sequences * work.kv_heads
-    finest = np.maximum(work.keys / parameters["split_keys"], 1.0)
-    splits = np.minimum(np.maximum(units / items, 1.0), finest)
+    splits = _splits(work, units / items, parameters)
     waves = np.ceil(items * splits / units - 1e-9)
     product_s = (1.0 + parameters["compute_excess"]) * units / work.peak_flop_per_s
     key_s = np.maximum(
@@ -191,6 +209,23 @@ def decode_work_s(work: Work, chip: Chip, dtype: str, parameters: Parameters) ->
     moved = query_bytes(work, dtype) * (1.0 + parameters["query_excess"])
     moved = moved + cache_bytes(work) * (1.0 + parameters["cache_excess"])
     return parameters["launch_s"] + _norm(busy, moved / bandwidth, parameters["overlap"])
+
+
+def _splits(work: Work, units_per_item: Array, parameters: Parameters) -> Array:
+    """Return into how many parts the keys of a sequence are cut.
+
+    max(1, min(units per item, keys / `split_keys`)) (Flash-Decoding, Dao et al., 2023), to the
+    power a where no query heads share keys: libraries run another kernel there, that may not cut
+    at all (a = 0; FlashAttention-2, csrc/flash_attn/flash_api.cpp, mha_varlen_fwd: splits only
+    where it could swap the group for queries) or as finely (a = 1; TensorRT-LLM's masked
+    multi-head attention beside XQA).
+    """
+    finest = np.maximum(work.keys / parameters["split_keys"], 1.0)
+    splits = np.minimum(np.maximum(units_per_item, 1.0), finest)
+    odds = parameters.get("ungrouped_split_odds")
+    if odds is None:
+        return splits
+    return np.where(work.heads > work.kv_heads, splits, splits ** (odds / (1.0 + odds)))
 
 
 def decode_s(samples: Samples, chip: Chip, dtype: str, parameters: Parameters) -> Array:
@@ -205,6 +240,11 @@ def decode_start(chip: Chip, dtype: str) -> dict[str, float]:
         "launch_s": 8e-6, "compute_excess": 1.0, "item_s": 1e-6, "unit_slowness": 0.7,
         "cache_excess": 0.1, "query_excess": 1.0, "overlap": 1.0, "split_keys": 256.0,
     }  # fmt: skip
+
+
+def _step_start(chip: Chip, dtype: str) -> dict[str, float]:
+    """Return where the fit begins for kernels of which some share keys among heads."""
+    return decode_start(chip, dtype) | {"ungrouped_split_odds": 9.0}
 
 
 def decode_coordinates(samples: Samples) -> tuple[Array, ...]:
@@ -239,14 +279,15 @@ DECODE = Family(
     name="attention_decode",
     table="attention_decode",
     physics=decode_s,
-    start=decode_start,
+    start=_step_start,
     coordinates=decode_coordinates,
     axes=(
         Axis("log2 kv_tokens", (0.0, 5.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 14.0, 17.0)),
         Axis("log2 batch_size num_kv_heads", (0.0, 2.0, 4.0, 6.0, 7.0, 8.0, 10.0, 13.0)),
-        Axis("log2 head_dim", (6.0, 7.0, 8.0, 9.0)),
-        Axis("log2 num_heads / num_kv_heads", (0.0, 3.0, 5.0)),
+        Axis("log2 head_dim", _HEAD_DIMS),
+        Axis("log2 num_heads / num_kv_heads", (0.0, 1.0, 3.0, 5.0)),
     ),
+    smoothing=_SMOOTHING,
     bound_s=decode_bound_s,
     samples_at=decode_samples_at,
     rising=((1, 0, 0, 0), (0, 1, 0, 0)),

@@ -167,6 +167,31 @@ def test_many_heads_per_key_make_decode_a_matter_of_compute() -> None:
     assert decode_one(shape) == pytest.approx(1e-6 + compute, rel=1e-3)
 
 
+def test_a_token_is_written_by_a_block_of_512_threads_at_most() -> None:
+    # 100 units, 8192 tokens, blocks of 1 us at 512 threads: 2 key heads of 128 make half a block
+    shape = prefill(batch_size=64, seq_len=128, num_heads=32, num_kv_heads=2)
+    without, written = PLAIN, PLAIN | {"write_s": 1e-6}
+    assert prefill_one(shape, written) - prefill_one(shape, without) == pytest.approx(40.96e-6)
+    wide = shape | columns(num_kv_heads=16)
+    assert prefill_one(wide, written) - prefill_one(wide, without) == pytest.approx(81.92e-6)
+
+
+def test_kernels_of_heads_that_share_no_keys_may_leave_units_idle() -> None:
+    # one unit draws all of its share: 4 heads on 100 units take 25 times as long undivided
+    only = {"unit_slowness": 1.0, "split_keys": 1.0, "query_excess": -1.0, "cache_excess": -1.0}
+    slow = PLAIN_DECODE | only
+    shape = decode(batch_size=1, num_heads=4, num_kv_heads=4)
+    cache = 4 * 8192 * 128 * 2 * 2
+    assert decode_one(shape, slow) == pytest.approx(1e-6 + cache / 4e12, rel=1e-6)
+    whole = slow | {"ungrouped_split_odds": 1e-12}
+    assert decode_one(shape, whole) == pytest.approx(1e-6 + 25 * cache / 4e12, rel=1e-6)
+    # half the exponent: 5 of 25 parts
+    some = slow | {"ungrouped_split_odds": 1.0}
+    assert decode_one(shape, some) == pytest.approx(1e-6 + 5 * cache / 4e12, rel=1e-6)
+    grouped = shape | columns(num_heads=8)
+    assert decode_one(grouped, whole) == decode_one(grouped, slow)
+
+
 def test_the_backward_pass_has_five_products_for_two_at_its_own_rate() -> None:
     forward = np.array([101e-6])
     expected = 1e-6 + 100e-6 * 2.5 / (0.63 / 0.73)
