@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from moesim.study.validate.inference.fit_host import FittedHost
 
 ENGINES = ("vllm", "sglang", "tensorrt-llm")
-_RIGHT = ("rows", "iteration", "layer", "request", "TTFT", "bias", "TPOT", "bias ")
+_RIGHT = ("rows", "iteration", "sequence", "request", "TTFT", "bias", "TPOT", "bias ")
 
 
 def fit_engine(paths: list[Path], engine: str, workers: int) -> None:
@@ -35,7 +35,7 @@ def _show(fitted: "FittedHost") -> None:
     print_table([
         {
             "left out": one.model, "rows": one.rows,
-            "iteration": _us(one.host.iteration_s), "layer": _us(one.host.layer_s),
+            "iteration": _us(one.host.iteration_s), "sequence": _us(one.host.sequence_s),
             "request": f"{1e3 * one.host.request_s:.0f} ms",
             "TTFT": _share(one.ttft_error), "bias": f"{100 * one.ttft_bias:+.1f} %",
             "TPOT": _share(one.tpot_error), "bias ": f"{100 * one.tpot_bias:+.1f} %",
@@ -44,7 +44,7 @@ def _show(fitted: "FittedHost") -> None:
     ], right=_RIGHT)  # fmt: skip
     host = fitted.host
     typer.echo(
-        f"host_per_iteration {_us(host.iteration_s)}, host_per_layer {_us(host.layer_s)}, "
+        f"host_per_iteration {_us(host.iteration_s)}, host_per_sequence {_us(host.sequence_s)}, "
         f"host_per_request {1e3 * host.request_s:.0f} ms, over {fitted.rows} rows\n"
         f"median error of TTFT {_share(fitted.before[0])} without, {_share(fitted.after[0])} with; "
         f"of TPOT {_share(fitted.before[1])} without, {_share(fitted.after[1])} with"

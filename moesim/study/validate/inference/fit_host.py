@@ -1,12 +1,12 @@
 """Fits the host times of an engine over all of its published serving curves.
 
-Three constants: time per iteration, per layer launched without a CUDA graph, and per request beside
-the engine. Curves are simulated at every pair of times per layer and per iteration on a grid;
-times per iteration between two places by the straight line that a sum of steps is, and the time of
-a request adds to every time to the first token. The triple with the least mean |ln(predicted /
-measured)| over TTFT below saturation and TPOT is taken, both alike. Of each curve three rows count,
-evenly spaced. Left out model by model, the same choice on the other cases says what the errors are
-on a model that was not seen. Never per model, chip or case.
+Three constants: time per iteration, per sequence of an iteration, and per request beside the
+engine. Curves are simulated at every pair of times per sequence and per iteration on a grid; times
+per iteration between two places by a straight line, as a sum of steps is where no device hides
+them, and the time of a request adds to every time to the first token. The triple with the least
+mean |ln(predicted / measured)| over TTFT below saturation and TPOT is taken, both alike. Of each
+curve three rows count, evenly spaced. Left out model by model, the same choice on the other cases
+says what the errors are on a model that was not seen. Never per model, chip or case.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,10 +29,11 @@ from moesim.study.validate.inference.simulated import predictions, simulated
 from moesim.study.validate.inference.words import Row, Said, engine_of, rows
 from moesim.study.validate.skipped import SkippedError
 
-LAYER_S = tuple(1e-6 * one for one in (0, 150, 300, 500, 800, 1200))
-"""The grid: what launching the kernels of a layer from Python takes."""
-_ENDS_S = (0.0, 2e-3)
-ITERATION_S = tuple(1e-6 * one for one in range(0, 2001, 100))
+SEQUENCE_S = tuple(1e-6 * one for one in (0, 5, 10, 15, 20, 30, 40, 50, 65, 80, 100))
+"""The grid: what schedule, inputs and token of a sequence take, mostly in Python."""
+PLACES_S = tuple(1e-3 * one for one in (0, 0.5, 1, 2, 4, 8, 12))
+"""Times per iteration that are simulated."""
+ITERATION_S = tuple(1e-6 * one for one in (*range(0, 2001, 100), *range(2500, 12_001, 500)))
 REQUEST_S = tuple(1e-3 * one for one in (*range(0, 41, 2), *range(45, 201, 5)))
 ROWS = 3
 """Rows of each curve that count."""
@@ -45,7 +46,7 @@ Ratios = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class SeenCurve:
-    """One row: what was predicted, by time per layer and at both ends of those per iteration."""
+    """One row: what was predicted, by time per sequence and per iteration."""
 
     model: str
     ttft_ms: Ratios
@@ -128,7 +129,8 @@ def _of_row(said: Said, row: Row, deployments: Deployments) -> list[SeenCurve]:
     if said.row.get("rate_rps") == "all" or np.isnan(measured).all():
         return []
     served = deployments.of(said)
-    grid = np.array([[_times(said, served, layer, one) for one in _ENDS_S] for layer in LAYER_S])
+    grid = np.array([[_times(said, served, HostTime(iteration_s=one, sequence_s=each))
+                      for one in PLACES_S] for each in SEQUENCE_S])  # fmt: skip
     return [
         SeenCurve(said.case.text("model"), grid[..., 0], grid[..., 1], (measured[0], measured[1]))
     ]
@@ -138,28 +140,24 @@ def _measured(row: Row, names: tuple[str, ...]) -> float:
     return next((one for name in names if (one := number(row.get(name)))), float("nan"))
 
 
-def _times(said: Said, served: Served, layer_s: float, iteration_s: float) -> list[float]:
-    host = HostTime(iteration_s=iteration_s, layer_s=layer_s)
-    times = with_host(served.times, host, sum(r.count for r in served.on.architecture.decoder))
+def _times(said: Said, served: Served, host: HostTime) -> list[float]:
+    times = with_host(served.times, host, hidden=served.on.hidden_host)
     run = simulated(replace(served, times=times, host=host), asked_of(said, served.replicas))
     found = predictions(run)
     itl = "itl_mean_ms" in said.row
     return [found["ttft_ms"], found["itl_ms" if itl else "tpot_ms"]]
 
 
-def with_host(times: TabledTimes, host: HostTime, layers: int) -> TabledTimes:
+def with_host(times: TabledTimes, host: HostTime, *, hidden: bool) -> TabledTimes:
     """Return iterations that were priced without a host's time, with it; attention is shared."""
+    if hidden:
+        return replace(times, least_s=host.needs_s, known={})
     device = times.batch_s
 
     def batch_s(tokens: int, sequences: int, everyone: int) -> float:
-        seconds = device(tokens, sequences, everyone)
-        if tokens > sequences:
-            seconds = max(seconds, host.layer_s * layers)
-        return seconds + host.iteration_s
+        return device(tokens, sequences, everyone) + host.needs_s(sequences)
 
-    return TabledTimes(
-        times.decode_s, batch_s, times.attend_s, alone=times.alone, attended=times.attended
-    )
+    return replace(times, batch_s=batch_s, known={}, batches={})
 
 
 def fit_host(curves: list[SeenCurve]) -> FittedHost:
@@ -177,13 +175,9 @@ def fit_host(curves: list[SeenCurve]) -> FittedHost:
 
 
 def _logs(curves: list[SeenCurve]) -> tuple[Ratios, Ratios]:
-    """Return ln(predicted / measured): by row, layer and iteration; of TTFT by request too."""
-    share = np.array(ITERATION_S) / _ENDS_S[1]
-    first = np.stack([one.ttft_ms for one in curves])
-    each = np.stack([one.tpot_ms for one in curves])
-    first, each = (
-        a[..., 0, None] + (a[..., 1, None] - a[..., 0, None]) * share for a in (first, each)
-    )
+    """Return ln(predicted / measured): by row, sequence and iteration; of TTFT by request too."""
+    first = _between(np.stack([one.ttft_ms for one in curves]))
+    each = _between(np.stack([one.tpot_ms for one in curves]))
     measured = np.array([one.measured for one in curves])
     later = first[..., None] + 1e3 * np.array(REQUEST_S)
     return (
@@ -192,18 +186,30 @@ def _logs(curves: list[SeenCurve]) -> tuple[Ratios, Ratios]:
     )
 
 
+def _between(found: Ratios) -> Ratios:
+    """Return what was found at `PLACES_S`, the last axis, at all of ITERATION_S."""
+    places = np.interp(ITERATION_S, PLACES_S, np.arange(len(PLACES_S)))
+    lower = np.minimum(places.astype(int), len(PLACES_S) - 2)
+    between: Ratios = found[..., lower] + (found[..., lower + 1] - found[..., lower]) * (
+        places - lower
+    )
+    return between
+
+
 Place = tuple[int, int, int]
 
 
 def _best(ttft: Ratios, tpot: Ratios) -> Place:
     total = np.nanmean(np.abs(ttft), axis=0) + np.nanmean(np.abs(tpot), axis=0)[..., None]
-    layer, iteration, request = np.unravel_index(int(total.argmin()), total.shape)
-    return int(layer), int(iteration), int(request)
+    sequence, iteration, request = np.unravel_index(int(total.argmin()), total.shape)
+    return int(sequence), int(iteration), int(request)
 
 
 def _host(place: Place) -> HostTime:
     return HostTime(
-        layer_s=LAYER_S[place[0]], iteration_s=ITERATION_S[place[1]], request_s=REQUEST_S[place[2]]
+        sequence_s=SEQUENCE_S[place[0]],
+        iteration_s=ITERATION_S[place[1]],
+        request_s=REQUEST_S[place[2]],
     )
 
 
