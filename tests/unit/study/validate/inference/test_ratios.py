@@ -1,6 +1,7 @@
 """Ratios of MoE over dense, saturation and host times, against figures worked out by hand."""
 
 from dataclasses import replace
+from math import nan
 
 import numpy as np
 import pytest
@@ -83,8 +84,10 @@ def test_the_fit_finds_the_constants_that_made_the_figures() -> None:
     for model, batch, ttft, tpot in (("a", 40, 5.0, 6.0), ("b", 80, 9.0, 11.0), ("c", 20, 4, 3)):
         more = np.array([[1e3 * (one + each * batch) for one in PLACES_S] for each in SEQUENCE_S])
         first, each = ttft + more / batch, tpot + more
-        measured = (ttft + (0.7 + 0.02 * batch) / batch + 20.0, tpot + 0.7 + 0.02 * batch)
-        curves.append(SeenCurve(model, first, each, measured))
+        measured = (ttft + (0.7 + 0.02 * batch) / batch + 20.0, tpot + 0.7 + 0.02 * batch, nan)
+        if model == "c":
+            measured = (nan, nan, 1e3 * batch / (tpot + 0.7 + 0.02 * batch))
+        curves.append(SeenCurve(model, first, each, 1e-3 / batch * each, measured))
     fitted = fit_host(curves)
     found = (fitted.host.iteration_s, fitted.host.sequence_s, fitted.host.request_s)
     assert found == pytest.approx((7e-4, 2e-5, 2e-2))
