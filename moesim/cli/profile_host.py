@@ -1,5 +1,6 @@
 """`moesim profile fit-software` for engines: host times over all of their serving curves."""
 
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,10 @@ from moesim.cli.tables import print_table
 if TYPE_CHECKING:
     from moesim.study.validate.inference.fit_host import FittedHost
 
+_NAMES = ("TTFT", "TPOT", "offline throughput")
 ENGINES = ("vllm", "sglang", "tensorrt-llm")
-_RIGHT = ("rows", "iteration", "layer", "request", "TTFT", "bias", "TPOT", "bias ")
+_RIGHT = ("rows", "iteration", "sequence", "request", "TTFT", "bias", "TPOT", "bias ",
+          "offline", "bias  ")  # fmt: skip
 
 
 def fit_engine(paths: list[Path], engine: str, workers: int) -> None:
@@ -35,19 +38,22 @@ def _show(fitted: "FittedHost") -> None:
     print_table([
         {
             "left out": one.model, "rows": one.rows,
-            "iteration": _us(one.host.iteration_s), "layer": _us(one.host.layer_s),
+            "iteration": _us(one.host.iteration_s), "sequence": _us(one.host.sequence_s),
             "request": f"{1e3 * one.host.request_s:.0f} ms",
-            "TTFT": _share(one.ttft_error), "bias": f"{100 * one.ttft_bias:+.1f} %",
-            "TPOT": _share(one.tpot_error), "bias ": f"{100 * one.tpot_bias:+.1f} %",
+            "TTFT": _share(one.ttft_error), "bias": _signed(one.ttft_bias),
+            "TPOT": _share(one.tpot_error), "bias ": _signed(one.tpot_bias),
+            "offline": _share(one.rate_error), "bias  ": _signed(one.rate_bias),
         }
         for one in fitted.left_out
     ], right=_RIGHT)  # fmt: skip
     host = fitted.host
     typer.echo(
-        f"host_per_iteration {_us(host.iteration_s)}, host_per_layer {_us(host.layer_s)}, "
+        f"host_per_iteration {_us(host.iteration_s)}, host_per_sequence {_us(host.sequence_s)}, "
         f"host_per_request {1e3 * host.request_s:.0f} ms, over {fitted.rows} rows\n"
-        f"median error of TTFT {_share(fitted.before[0])} without, {_share(fitted.after[0])} with; "
-        f"of TPOT {_share(fitted.before[1])} without, {_share(fitted.after[1])} with"
+        + "; ".join(
+            f"median error of {name} {_share(before)} without, {_share(after)} with"
+            for name, before, after in zip(_NAMES, fitted.before, fitted.after, strict=True)
+        )
     )
 
 
@@ -56,4 +62,8 @@ def _us(seconds: float) -> str:
 
 
 def _share(error: float) -> str:
-    return f"{100 * error:.1f} %"
+    return "" if isnan(error) else f"{100 * error:.1f} %"
+
+
+def _signed(bias: float) -> str:
+    return "" if isnan(bias) else f"{100 * bias:+.1f} %"

@@ -54,6 +54,10 @@ class IterationTimes(Protocol):
         """Return an iteration that computes chunks of prompts, and decodes so many sequences."""
         ...
 
+    def least_ps(self, sequences: int) -> int:
+        """Return what an iteration takes at least: its host works beside the device."""
+        ...
+
 
 def step_ps(lines: Lines, cached: int) -> int:
     """Return one decode step over `cached` tokens."""
@@ -126,6 +130,8 @@ class TabledTimes:
     """Everything but attention: tokens, sequences that get a token, tokens of all ranks."""
     attend_s: Callable[[int, int], float]
     """Attention of a chunk of a prompt, of so many tokens after so many."""
+    least_s: Callable[[int], float] | None = None
+    """What an iteration takes at least, by sequences that get a token; None: no such bound."""
     known: dict[int, Lines] = field(default_factory=dict)
     alone: dict[int, Lines] = field(default_factory=dict)
     batches: dict[tuple[int, int, int], int] = field(default_factory=dict)
@@ -136,7 +142,7 @@ class TabledTimes:
         found = self.known.get(sequences)
         if found is None:
             found = raised(self.attention(sequences), self.common_ps(sequences, sequences))
-            self.known[sequences] = found
+            found = self.known[sequences] = floored(found, self.least_ps(sequences))
         return found
 
     def attention(self, sequences: int) -> Lines:
@@ -158,7 +164,12 @@ class TabledTimes:
             tokens += chunk[0]
             known = attended.get(chunk)
             total += self._attend(chunk) if known is None else known
-        return total + self.common_ps(tokens, sequences + len(chunks))
+        together = sequences + len(chunks)
+        return max(total + self.common_ps(tokens, together), self.least_ps(together))
+
+    def least_ps(self, sequences: int) -> int:
+        """Return what an iteration takes at least."""
+        return 0 if self.least_s is None else round(self.least_s(sequences) * PS_PER_S)
 
     def common_ps(self, tokens: int, sequences: int, everyone: int | None = None) -> int:
         """Return everything but attention of an iteration."""
@@ -178,6 +189,26 @@ class TabledTimes:
 def raised(lines: Lines, more_ps: int) -> Lines:
     """Return `lines`, so much higher."""
     return Lines(lines.knots, tuple(start + more_ps for start in lines.starts), lines.slopes)
+
+
+def floored(lines: Lines, least_ps: int) -> Lines:
+    """Return the larger of `lines`, which nowhere fall, and a number."""
+    if least_ps <= step_ps(lines, lines.knots[0]):
+        return lines
+    knots, starts, slopes = [lines.knots[0]], [least_ps], [0]
+    ends = (*lines.knots[1:], None)
+    for knot, end, start, slope in zip(lines.knots, ends, lines.starts, lines.slopes, strict=True):
+        crossed = knot if start + slope * knot >= least_ps else end
+        if crossed is end and slope > 0:
+            crossed = -(-(least_ps - start) // slope)
+        if crossed is None or (end is not None and crossed >= end):
+            continue
+        if crossed == knots[-1]:
+            knots.pop(), starts.pop(), slopes.pop()
+        knots.append(crossed)
+        starts.append(start)
+        slopes.append(slope)
+    return Lines(tuple(knots), tuple(starts), tuple(slopes))
 
 
 def through(places: Sequence[int], seconds: Sequence[float]) -> Lines:

@@ -32,7 +32,7 @@ class Software:
     host_per_kernel_s: float = 0.0
     host_sync_s: float = 0.0
     host_per_iteration_s: float = 0.0
-    host_per_layer_s: float = 0.0
+    host_per_sequence_s: float = 0.0
     host_per_request_s: float = 0.0
     cuda_graph: str = "none"
     """What of a layer is launched at once, as the run says."""
@@ -79,7 +79,7 @@ def software(spec: SoftwareSpec, beside: Path = Path()) -> Software:
         host_per_kernel_s=spec.host_per_kernel.value if spec.host_per_kernel else 0.0,
         host_sync_s=spec.host_sync.value if spec.host_sync else 0.0,
         host_per_iteration_s=_optional(spec.host_per_iteration),
-        host_per_layer_s=_optional(spec.host_per_layer),
+        host_per_sequence_s=_optional(spec.host_per_sequence),
         host_per_request_s=_optional(spec.host_per_request),
         figures=_figures(spec),
         libraries=_libraries(spec, beside),
@@ -91,7 +91,7 @@ def _optional(figure: Figure[float] | None) -> float:
     return 0.0 if figure is None else figure.value
 
 
-_HOST = ("host_per_kernel", "host_sync", "host_per_iteration", "host_per_layer",
+_HOST = ("host_per_kernel", "host_sync", "host_per_iteration", "host_per_sequence",
          "host_per_request")  # fmt: skip
 
 

@@ -66,8 +66,8 @@ class SoftwareSpec(Spec):
     """Time a layer of dropless experts stops for, while the host waits for the rows of each."""
     host_per_iteration: Figure[Seconds] | None = None
     """Time that an engine's host adds to each iteration; left out, none."""
-    host_per_layer: Figure[Seconds] | None = None
-    """Time in which an engine's host launches a layer where no CUDA graph does; left out, none."""
+    host_per_sequence: Figure[Seconds] | None = None
+    """Time that an engine's host needs for each sequence of an iteration; left out, none."""
     host_per_request: Figure[Seconds] | None = None
     """Time of a request beside the engine: tokenising, and the way to the client; left out, none.
     """

@@ -234,7 +234,7 @@ SPECS: dict[str, type[Spec]] = {
 SHOWN = {"name", "description", "vendor"}
 
 
-SERVED = {"software.host_per_iteration", "software.host_per_layer", "software.host_per_request"}
+SERVED = {"software.host_per_iteration", "software.host_per_sequence", "software.host_per_request"}
 """Figures of serving only: tests/unit/study/serving/test_host.py changes each of them."""
 
 

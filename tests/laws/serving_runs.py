@@ -30,13 +30,17 @@ def constant(iteration_s: float) -> TabledTimes:
 
 
 def growing() -> TabledTimes:
-    """Return times that grow with tokens, sequences and cache, with a knot in the last."""
+    """Return times that grow with tokens, sequences and cache, with a knot in the last.
+
+    A host beside the device bounds iterations of few sequences with little in their caches.
+    """
     return TabledTimes(
         lambda n: ((0, 300 * n, 1 << 20), (1e-4, 1e-4 + n * 3e-4, 1e-4 + n * 3e-4 + 2.0)),
         lambda tokens, sequences, everyone: (
             4e-3 + 2e-5 * tokens + 1e-6 * sequences + 5e-6 * everyone
         ),
         lambda tokens, past: 1e-6 * tokens + 1e-9 * tokens * past,
+        lambda sequences: 4.4e-3 + 1e-5 * sequences,
     )
 
 

@@ -125,5 +125,7 @@ class Deployment:
     graph_sizes: tuple[int, ...] = ()
     """Numbers of tokens that graphs were captured for, rising; others run in the next larger one,
     and without a graph beyond the largest. Empty: as if each number had one."""
+    hidden_host: bool = False
+    """Whether the host prepares an iteration while the device computes the one before."""
     drafting: Drafting | None = None
     offload: Offload | None = None

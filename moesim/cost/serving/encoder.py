@@ -84,7 +84,12 @@ class EncoderTimes:
         if not tokens:
             return step_ps(self.lines(together), cached)
         decoded = step_ps(self.decoder.attention(together), cached + tokens)
-        return self._around(chunks) + decoded + self._rest(tokens, together)
+        device = self._around(chunks) + decoded + self._rest(tokens, together)
+        return max(device, self.least_ps(together))
+
+    def least_ps(self, sequences: int) -> int:
+        """Return what an iteration takes at least."""
+        return self.decoder.least_ps(sequences)
 
     def _rest(self, tokens: int, sequences: int) -> int:
         key = (tokens, sequences)
@@ -114,7 +119,8 @@ def encoder_times(on: Deployment, host: HostTime) -> EncoderTimes:
         return np.asarray(np.sum(parts, axis=0), dtype=np.float64)
 
     projections = on_grid(projected_s)
-    launches_s = host_s([*encoder, *decoder], on, host.layer_s)
+    launches_s = host_s([*encoder, *decoder], on)
+    waits = HostTime() if on.hidden_host else host
 
     def around_s(tokens: int) -> float:
         one = np.array([float(tokens)])
@@ -128,7 +134,7 @@ def encoder_times(on: Deployment, host: HostTime) -> EncoderTimes:
     def rest_s(tokens: int, sequences: int) -> float:
         drawn = float(head_s(np.array([float(sequences)]), on)[0])
         device = encoded(tokens) + projections(tokens) + decoded(sequences) + drawn
-        return max(device, launches_s) + host.iteration_s
+        return max(device, launches_s) + waits.needs_s(sequences)
 
     return EncoderTimes(iteration_times(on, host), around_s, rest_s)
 

@@ -36,16 +36,12 @@ def launched(tokens: int, sequences: int, on: Deployment) -> tuple[int, bool]:
     return padded(tokens, sizes), True
 
 
-def host_s(layers: Sequence[tuple[Layer, int]], on: Deployment, layer_s: float) -> float:
+def host_s(layers: Sequence[tuple[Layer, int]], on: Deployment) -> float:
     """Return the host time of the kernels of an iteration without a graph.
-
-    `layer_s` is that of a layer, as fitted to an engine; 0 where it is not known.
 
     The host runs ahead of the device, so an iteration takes the longer of the two; attention, which
     is priced apart, comes on top (assumed).
     """
-    if layer_s:
-        return layer_s * sum(count for _, count in layers)
     each = on.software.host_per_kernel_s or EAGER_LAUNCH_S
     return each * sum(count * layer_kernels(layer, on) for layer, count in layers)
 

@@ -156,7 +156,8 @@ def ping_pong_times(on: Deployment, host: HostTime) -> TabledTimes:
     layers = [_Stages.of(layer, count, on) for layer, count in alike(on.architecture)]
     many = sum(one.count for one in layers)
     ends, head = embedding_s(_PLACES, on), head_s(_PLACES, on)
-    eager_s = host_s(alike(on.architecture), on, host.layer_s)
+    eager_s = host_s(alike(on.architecture), on)
+    waits = HostTime() if on.hidden_host else host
 
     def whole_s(tokens: int, everyone: int, attention_s: float) -> float:
         """An iteration's layers; `attention_s` is that of a micro-batch, all layers."""
@@ -171,7 +172,7 @@ def ping_pong_times(on: Deployment, host: HostTime) -> TabledTimes:
         held, in_graph = launched(tokens, sequences, on)
         device = whole_s(held, everyone + on.cut.dp * (held - tokens), 0.0)
         device += _at(sequences, head)
-        return (device if in_graph else max(device, eager_s)) + host.iteration_s
+        return (device if in_graph else max(device, eager_s)) + waits.needs_s(sequences)
 
     def decode_s(sequences: int) -> tuple[Sequence[int], Sequence[float]]:
         micro = -(-sequences // min(on.cut.micro_batches, sequences))
@@ -181,4 +182,4 @@ def ping_pong_times(on: Deployment, host: HostTime) -> TabledTimes:
         added = [whole_s(held, held * on.cut.dp, one) - least for one in seconds]
         return [place // micro * sequences for place in places], added
 
-    return TabledTimes(decode_s, batch_s, plain.attend_s)
+    return TabledTimes(decode_s, batch_s, plain.attend_s, host.needs_s if on.hidden_host else None)

@@ -39,16 +39,23 @@ _CACHED = np.array([1, *(2**p for p in range(4, 21))], dtype=np.float64)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostTime:
-    """What an engine's host adds to an iteration that the device waits for."""
+    """What an engine's host needs for an iteration.
+
+    The device waits for it, unless the engine prepares the next iteration while the device computes
+    (`Deployment.hidden_host`): an iteration then takes the longer of the two.
+    """
 
     iteration_s: float = 0.0
-    """Of every iteration: scheduling and sampling that no device work hides."""
-    layer_s: float = 0.0
-    """To launch the kernels of a layer: what each layer of an iteration with prompts takes at
-    least, since only decoding is launched as CUDA graphs."""
+    """Of every iteration: scheduling, inputs, sampling."""
+    sequence_s: float = 0.0
+    """Of every sequence that gets a token: its place in the schedule, its inputs, its token."""
     request_s: float = 0.0
     """Of each request, beside the engine: until it has the prompt as tokens, and until the client
     has the first token. No device waits for it."""
+
+    def needs_s(self, sequences: int) -> float:
+        """Return what the host needs for an iteration of so many sequences."""
+        return self.iteration_s + sequences * self.sequence_s
 
 
 _CHUNKS = np.array([1, 2, *(round(2 ** (p / 2)) for p in range(4, 35))], dtype=np.float64)
@@ -64,7 +71,8 @@ def iteration_times(on: Deployment, host: HostTime) -> TabledTimes:
     rest = _Rest.of(layers, on)
     head = head_s(_TOKENS, on)
     chunk = _Chunks(layers, on)
-    eager_s = host_s(layers, on, host.layer_s)
+    eager_s = host_s(layers, on)
+    waits = HostTime() if on.hidden_host else host
 
     def batch_s(tokens: int, sequences: int, everyone: int) -> float:
         held, in_graph = launched(tokens, sequences, on)
@@ -72,7 +80,7 @@ def iteration_times(on: Deployment, host: HostTime) -> TabledTimes:
         device = rest.seconds(held, everyone + on.cut.dp * (held - tokens)) + drawn
         if not in_graph:
             device = max(device, eager_s)
-        return device + host.iteration_s
+        return device + waits.needs_s(sequences)
 
     def decode_s(sequences: int) -> tuple[Sequence[int], Sequence[float]]:
         total = np.zeros_like(_CACHED)
@@ -80,7 +88,7 @@ def iteration_times(on: Deployment, host: HostTime) -> TabledTimes:
             total = total + count * _decode_s(layer, sequences, on)
         return [0, *(int(c) * sequences for c in _CACHED[1:])], [float(s) for s in total]
 
-    return TabledTimes(decode_s, batch_s, chunk.seconds)
+    return TabledTimes(decode_s, batch_s, chunk.seconds, host.needs_s if on.hidden_host else None)
 
 
 def alike(architecture: Architecture) -> list[tuple[Layer, int]]:

@@ -9,7 +9,15 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from moesim.cost.iteration import IterationTimes, Lines, raised, step_ps, steps_ps, steps_until
+from moesim.cost.iteration import (
+    IterationTimes,
+    Lines,
+    floored,
+    raised,
+    step_ps,
+    steps_ps,
+    steps_until,
+)
 from moesim.sim.serving.replica import Plan, Replica
 
 _ENDLESS = 1 << 60
@@ -133,7 +141,8 @@ class Lockstep:
             computed = running + sum(size for _, size, _ in plan.chunks)
             tokens, everyone = max(tokens, computed), everyone + computed
             sequences = max(sequences, running + len(plan.chunks))
-        ends = self.now + attention + self.times.common_ps(tokens, sequences, everyone)
+        took = attention + self.times.common_ps(tokens, sequences, everyone)
+        ends = self.now + max(took, self.times.least_ps(sequences))
         return Joint(plans, 1, ends)
 
     def _decoding(self, plans: list[Plan | None], steps: int) -> Joint:
@@ -151,7 +160,7 @@ class Lockstep:
             steps = low
         rank = self.ranks[fullest]
         growth = len(rank.running)
-        lines = raised(self.times.attention(growth), common)
+        lines = floored(raised(self.times.attention(growth), common), self.times.least_ps(most))
         took = steps_ps(lines, rank.cached + growth, growth, steps)
         return Joint(plans, steps, self.now + took, lines, fullest)
 

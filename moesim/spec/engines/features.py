@@ -29,6 +29,13 @@ def put_caching(reading: Reading, name: str, *, on: bool) -> None:
         reading.put(f"{_ENGINE}.prefix_caching", said == on, name)
 
 
+def put_hidden_host(reading: Reading, name: str, *, on: bool) -> None:
+    """Write whether the host prepares ahead; `on` is what the flag says when set."""
+    said = switched(reading, name)
+    if said is not None:
+        reading.put(f"{_ENGINE}.async_scheduling", said == on, name)
+
+
 def put_no_graphs(reading: Reading, name: str) -> bool:
     """Write that the host launches every kernel, where a flag says so; tell whether it does."""
     off = bool(switched(reading, name))

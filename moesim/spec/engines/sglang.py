@@ -18,7 +18,12 @@ from moesim.spec.engines.facts import (
     read_quantization,
     say_else,
 )
-from moesim.spec.engines.features import put_caching, put_longest, read_sglang_graphs
+from moesim.spec.engines.features import (
+    put_caching,
+    put_hidden_host,
+    put_longest,
+    read_sglang_graphs,
+)
 from moesim.spec.engines.fleet import read_sglang_fleet
 from moesim.spec.engines.guesses import read_sglang_guesses
 from moesim.spec.megatron.reading import Reading
@@ -61,6 +66,7 @@ def read_sglang(reading: Reading, facts: ModelFacts) -> int:
     _read_experts(reading, facts, tp)
     _read_limits(reading, shares)
     _read_prefixes(reading)
+    put_hidden_host(reading, "disable-overlap-schedule", on=False)
     read_sglang_graphs(reading)
     read_sglang_guesses(reading, facts)
     _read_numbers(reading, facts)

@@ -34,7 +34,7 @@ DIALECT = Dialect(
         """
         enable-dp-attention enable-ep-moe enable-deepep-moe enable-mixed-chunk enable-eplb
         enable-two-batch-overlap enable-single-batch-overlap disable-radix-cache
-        disable-cuda-graph enable-prefill-delayer
+        disable-cuda-graph enable-prefill-delayer disable-overlap-schedule
         """
     ),
     mapped_values=names(
@@ -74,7 +74,6 @@ DIALECT = Dialect(
     unmodelled_flags=MappingProxyType(
         {
             "disable-cuda-graph-padding": _GRAPH,
-            "disable-overlap-schedule": "the host's time per iteration would not be hidden",
             "enable-dp-lm-head": "the projection to the vocabulary per attention rank",
             "disable-custom-all-reduce": "small all-reduces would take NCCL's time",
             "enable-mscclpp": "small all-reduces in less time",

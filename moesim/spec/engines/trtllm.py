@@ -17,7 +17,12 @@ from moesim.spec.engines.facts import (
     say_else,
     switched,
 )
-from moesim.spec.engines.features import put_caching, put_longest, read_trtllm_graphs
+from moesim.spec.engines.features import (
+    put_caching,
+    put_hidden_host,
+    put_longest,
+    read_trtllm_graphs,
+)
 from moesim.spec.engines.fleet import read_trtllm_fleet
 from moesim.spec.engines.guesses import read_trtllm_guesses
 from moesim.spec.megatron.reading import Reading
@@ -41,6 +46,7 @@ def read_trtllm(reading: Reading, facts: ModelFacts) -> int:
     _read_limits(reading)
     put_longest(reading, "max-seq-len")
     put_caching(reading, "kv-cache-config.enable-block-reuse", on=True)
+    put_hidden_host(reading, "disable-overlap-scheduler", on=False)
     read_trtllm_graphs(reading)
     read_trtllm_guesses(reading, facts)
     _read_numbers(reading, facts)

@@ -35,7 +35,7 @@ DIALECT = Dialect(
         """
         enable-attention-dp enable-chunked-prefill streaming kv-cache-config.enable-block-reuse
         use-cuda-graph cuda-graph-config.enable-padding cuda-graph-padding-enabled
-        attention-dp-config.enable-balance
+        attention-dp-config.enable-balance disable-overlap-scheduler
         """
     ),
     mapped_values=names(
@@ -70,7 +70,6 @@ DIALECT = Dialect(
     ),
     unmodelled_flags=MappingProxyType(
         {
-            "disable-overlap-scheduler": "the host's time per iteration would not be hidden",
             "kv-cache-config.enable-partial-reuse": "prompts of a workload without common "
             "prefixes find nothing to reuse",
             "enable-autotuner": _KERNEL,

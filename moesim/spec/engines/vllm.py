@@ -21,7 +21,7 @@ from moesim.spec.engines.facts import (
     switched,
     tokens,
 )
-from moesim.spec.engines.features import put_caching, put_longest, read_vllm_graphs
+from moesim.spec.engines.features import put_caching, put_hidden_host, put_longest, read_vllm_graphs
 from moesim.spec.engines.fleet import read_vllm_fleet
 from moesim.spec.engines.guesses import read_vllm_guesses
 from moesim.spec.megatron.reading import Reading
@@ -53,6 +53,7 @@ def read_vllm(reading: Reading, facts: ModelFacts) -> int:
     devices = _read_cut(reading, facts)
     _read_limits(reading)
     put_caching(reading, "enable-prefix-caching", on=True)
+    put_hidden_host(reading, "async-scheduling", on=True)
     read_vllm_graphs(reading)
     read_vllm_guesses(reading, facts)
     _read_numbers(reading, facts)

@@ -40,7 +40,7 @@ DIALECT = Dialect(
     aliases=_ALIASES,
     mapped_flags=names(
         "enable-expert-parallel enable-chunked-prefill enable-eplb enable-dbo headless "
-        "enable-prefix-caching enforce-eager"
+        "enable-prefix-caching enforce-eager async-scheduling"
     ),
     mapped_values=names(
         """
@@ -89,7 +89,6 @@ DIALECT = Dialect(
     ),
     unmodelled_flags=MappingProxyType(
         {
-            "async-scheduling": "the host's time per iteration would be hidden or not",
             "disable-custom-all-reduce": "small all-reduces would take NCCL's time",
             "disable-cascade-attention": "attention to a common prefix",
             "enable-lora": "adapters' products and memory",

@@ -78,6 +78,10 @@ class EngineSpec(Spec):
     kernel."""
     graph_sizes: Listed[Annotated[int, Field(ge=1, le=10**6)]] | None = None
     """Numbers of tokens with a graph, rising: others run padded to the next one."""
+    async_scheduling: bool | None = None
+    """Let the host prepare an iteration while the device computes the one before (vllm:
+    --async-scheduling; sglang: overlap schedule; tensorrt-llm: overlap scheduler); left out, as the
+    engine does."""
     speculative: SpeculativeSpec | None = None
     """Guess tokens ahead and check them together."""
 

@@ -46,6 +46,8 @@ class Preset:
     prefix_caching: bool = False
     graph_batch: int = 0
     """Largest batch with a captured CUDA graph; 0: none."""
+    async_scheduling: bool = False
+    """Whether the host prepares an iteration while the device computes the one before."""
     resolved: tuple[Resolved, ...] = ()
     """Each default with its source."""
 
@@ -84,6 +86,7 @@ def preset_at(
         reserve_output=bool(values["reserve_output"]),
         exchange=cast("Literal['allgather_reducescatter', 'deepep']", values["exchange"]),
         prefix_caching=bool(values["prefix_caching"]), graph_batch=int(values["graph_batch"]),
+        async_scheduling=bool(values["async_scheduling"]),
         resolved=tuple(resolved),
     )  # fmt: skip
 

@@ -59,6 +59,7 @@ def prompt_groups(on: Deployment, times: IterationTimes, tokens: int) -> Groups:
     """
     whole = times.common_ps(tokens, 1, tokens * on.cut.dp) / PS_PER_S
     attention = times.chunks_ps([(tokens, 0)]) / PS_PER_S
+    whole = max(whole, times.least_ps(1) / PS_PER_S - attention)
     if on.cut.ffn:
         return {_UNHIDDEN: attention, _IN_TURN: whole}
     guesses = 0 if on.drafting is None else on.drafting.tokens
@@ -81,6 +82,7 @@ def _in_turn(batch: int, times: IterationTimes, context_tokens: int, on: Deploym
     """Return an iteration of micro-batches that go to and fro: what attention's kernel adds."""
     attention = step_ps(times.attention(batch), batch * context_tokens) / PS_PER_S
     whole = times.common_ps(batch, batch, batch * on.cut.dp) / PS_PER_S
+    whole = max(whole, times.least_ps(batch) / PS_PER_S - attention)
     return {_UNHIDDEN: attention, _IN_TURN: whole}
 
 
@@ -93,13 +95,14 @@ def _decode(
     attention = step_ps(times.attention(batch), cached) / PS_PER_S
     each = 1 if on.drafting is None else on.drafting.tokens + 1
     parts = priced.parts(batch * each, batch * each)
+    waits = max(0.0, times.least_ps(batch) / PS_PER_S - whole - attention)
     if each > 1:
         checked = iteration_times(replace(on, drafting=None), host_time(on.software))
         more = checked.common_ps(batch * each, batch * each) / PS_PER_S
         own = step_ps(checked.attention(batch), cached) / PS_PER_S
         parts["guesses"] = whole - more + attention - own
         whole, attention = more, own
-    return _told(parts, whole, attention)
+    return _told(parts, whole + waits, attention)
 
 
 def _told(parts: Groups, whole: float, attention: float) -> Groups:

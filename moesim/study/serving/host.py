@@ -11,7 +11,7 @@ def host_time(software: Software) -> HostTime:
     """Return the host times of an engine, from its software profile."""
     return HostTime(
         iteration_s=software.host_per_iteration_s,
-        layer_s=software.host_per_layer_s,
+        sequence_s=software.host_per_sequence_s,
         request_s=software.host_per_request_s,
     )
 

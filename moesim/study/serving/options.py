@@ -40,11 +40,13 @@ def expected(spec: SpeculativeSpec) -> Fraction:
 
 
 def with_options(on: Deployment, scenario: ServingScenario, preset: Preset) -> Deployment:
-    """Return the deployment with what the scenario says of graphs and guesses."""
+    """Return the deployment with what the scenario says of graphs, host and guesses."""
     asked = scenario.serving.engine
     sizes = asked.graph_sizes or captured(preset.name, preset.graph_batch)
     graphs = asked.graphs is not False  # engines without any launch from compiled code
     on = replace(on, graphs=graphs, graph_sizes=sizes if graphs else ())
+    own = asked.async_scheduling
+    on = replace(on, hidden_host=preset.async_scheduling if own is None else own)
     return _with_drafts(_with_offload(on, scenario), scenario)
 
 

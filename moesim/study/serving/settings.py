@@ -50,6 +50,7 @@ def resolved_values(preset: Preset, asked: EngineSpec) -> dict[str, Resolved]:
                   "the engine's own limit, the model's context, is not modelled"),
         _row(default["prefix_caching"], asked.prefix_caching),
         *_graphs(preset, asked, default["graph_batch"]),
+        _row(default["async_scheduling"], asked.async_scheduling),
         _left_out("speculative", _guesses(asked), "none", "one token a step"),
         default["exchange"],
         *_scheduler(preset, asked, default),
@@ -145,9 +146,6 @@ def _scheduler(
     yield Resolved("scheduler", f"{_ORDER[batching]}, in order of arrival; {lost}",
                    "said by batching and reserve_output")  # fmt: skip
     yield _chunks(batching, default["chunked_prefill"], own=asked.batching is None)
-    host = default["async_scheduling"]
-    yield Resolved(host.name, host.value, f"{NOT_MODELLED}: the host's time per iteration is that "
-                   f"of the software profile; {host.source}")  # fmt: skip
     habit = default["habit"]
     if habit.value:
         yield Resolved("habit", habit.value, f"{NOT_MODELLED}; {habit.source}")

@@ -142,10 +142,10 @@ def _graph_batch(found: "re.Match[str]", read: FlagsRead, known: _Known) -> None
     read.features["graph_batch"] = int(found[1])
 
 
-def _caching(*, on: bool) -> Rule:
+def _switch(key: str, *, on: bool) -> Rule:
     def rule(found: "re.Match[str]", read: FlagsRead, known: _Known) -> None:
         del found, known
-        read.engine["prefix_caching"] = on
+        read.engine[key] = on
 
     return rule
 
@@ -209,7 +209,6 @@ def _blocks(found: "re.Match[str]", read: FlagsRead, known: _Known) -> None:
 
 
 _KERNELS = "which kernel is used; times are those of the profile"
-_HOST = "not modelled: the host's time per iteration is that of the software profile"
 _ALONE = "not modelled: each token is sent alone"
 _PLAIN = "how many are accepted is not stated: plain decoding"
 _RULES: tuple[tuple[str, Rule], ...] = (
@@ -235,14 +234,14 @@ _RULES: tuple[tuple[str, Rule], ...] = (
     (r"KV (?:bf16|fp16|auto ?(?:\((?:bf16|fp16)\))?)", _formats(cache="bf16")),
     (r"MXFP4 via Marlin \(w4a16\)", _formats(experts="w4a16_mxfp4")),
     (r"MXFP4 weights x MXFP8 activations(?: \(.*\))?", _formats(experts="w4a8_mxfp4_mxfp8")),
-    (r"(?:prefix cach(?:e|ing)|radix cache|block reuse) off", _caching(on=False)),
-    (r"(?:prefix cach(?:e|ing)|radix cache|block reuse) on", _caching(on=True)),
+    (r"(?:prefix cach(?:e|ing)|radix cache|block reuse) off", _switch("prefix_caching", on=False)),
+    (r"(?:prefix cach(?:e|ing)|radix cache|block reuse) on", _switch("prefix_caching", on=True)),
     (r"chunked prefill on", _nothing),
     (r"other defaults", _nothing),
-    (r"defaults \(radix cache on", _caching(on=True)),
+    (r"defaults \(radix cache on", _switch("prefix_caching", on=True)),
     (r"random prompts\)?", _nothing),
     (r"cuda-graph batch (\d+)", _graph_batch),
-    (r"async scheduling", _noted(_HOST)),
+    (r"async scheduling", _switch("async_scheduling", on=True)),
     (r"stream_interval (\d+)(?: \(fp4\) / \d+ \(fp8\))?", _noted(_ALONE)),
     (r"MTP (\d+) speculative tokens", _noted(_PLAIN)),
     (r"trtllm-bench throughput", _nothing),

@@ -7,6 +7,7 @@ import pytest
 from moesim.cost.iteration import (
     Lines,
     TabledTimes,
+    floored,
     raised,
     step_ps,
     steps_ps,
@@ -23,6 +24,33 @@ def test_a_step_by_hand() -> None:
     assert step_ps(BENT, 999) == 100 + 2 * 999
     assert step_ps(BENT, 1000) == 1100 + 1000
     assert step_ps(BENT, 6000) == -3900 + 12000
+
+
+@pytest.mark.parametrize("least", [50, 101, 1500, 2100, 3000, 6100, 9000])
+def test_the_larger_of_lines_and_a_number(least: int) -> None:
+    found = floored(BENT, least)
+    for cached in (0, 1, 300, 699, 700, 701, 999, 1000, 1001, 1899, 1900, 4999, 5000, 6449, 6451):
+        assert step_ps(found, cached) == max(step_ps(BENT, cached), least)
+    assert list(found.knots) == sorted(set(found.knots))
+
+
+def test_lines_that_only_rise_later_may_lie_below_a_number() -> None:
+    flat = Lines((0, 10), (5, 5), (0, 3))
+    assert [step_ps(floored(flat, 20), cached) for cached in (0, 9, 10, 11)] == [20, 20, 35, 38]
+
+
+def test_a_host_that_works_beside_the_device_bounds_an_iteration_as_a_whole() -> None:
+    """Device: 4 ms and 1 us per cached token; host 1 ms and 0.5 ms per sequence."""
+    times = TabledTimes(
+        lambda n: ([0, 1], [0.0, 1e-6]), lambda t, s, e: 4e-3, lambda t, p: 3e-3,
+        lambda n: 1e-3 + 0.5e-3 * n,
+    )  # fmt: skip
+    ms = 10**9
+    assert step_ps(times.lines(2), 1000) == 5 * ms  # host: 2 ms
+    assert step_ps(times.lines(10), 1000) == 6 * ms
+    assert step_ps(times.lines(10), 3000) == 7 * ms
+    assert times.mixed_ps(10, 1000, [(64, 0)]) == 8 * ms  # host: 6.5 ms of 11 sequences
+    assert times.mixed_ps(20, 1000, [(64, 0)]) == round(11.5 * ms)
 
 
 def test_steps_over_a_knot_are_the_sum_of_single_ones() -> None:

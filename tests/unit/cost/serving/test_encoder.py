@@ -56,6 +56,11 @@ def bare(peak: float, bandwidth: float) -> Deployment:
     return replace(on, architecture=small(), chip=chip, software=software, kernels=kernels)
 
 
+def _unlaunched(on: Deployment) -> Deployment:
+    """Return a deployment whose host launches kernels in no time."""
+    return replace(on, software=replace(on.software, host_per_kernel_s=NEVER_S))
+
+
 def times(on: Deployment) -> EncoderTimes:
     return encoder_times(on, HostTime())
 
@@ -115,7 +120,7 @@ def test_bytes_of_a_decode_step_by_hand() -> None:
 def test_a_small_model_kernel_by_kernel() -> None:
     """One layer each on an H100: a prompt of 128 tokens begins while 7 sequences decode."""
     model = small(1024, 16)
-    on = replace(deployment("t5-base", Cut(), devices=1), architecture=model)
+    on = _unlaunched(replace(deployment("t5-base", Cut(), devices=1), architecture=model))
     attention = model.encoder[0].layer.attention
     assert isinstance(attention, GroupedQueryAttention)
 
@@ -138,16 +143,22 @@ def test_a_small_model_kernel_by_kernel() -> None:
     both = decode_s(attention, 8, _one(128), on) + decode_s(attention, 8, _one(1), on)
     head = product(8, VOCAB, 1024) + stream(8, 16 * VOCAB)
     decoder = layer(8) + cross + float(both[0]) + head
-    found = encoder_times(on, HostTime(layer_s=NEVER_S))
+    found = encoder_times(on, HostTime())
     took = found.mixed_ps(7, 7 * 128, [(128, 0)]) / S
     assert took == pytest.approx(encoder + decoder, rel=1e-6)
 
 
 def test_the_host_launches_both_stacks() -> None:
-    """With a host slower than the device an iteration with a prompt takes 12 + 12 layers of it."""
+    """At 1 ms a kernel it is the slower one: 12 layers of 10 kernels, 12 with 5 more."""
     on = deployment("t5-base", Cut(), devices=1)
-    found = encoder_times(on, HostTime(layer_s=1e-2))
-    assert found.common_ps(64, 1) / S == pytest.approx(0.24)
+    on = replace(on, software=replace(on.software, host_per_kernel_s=1e-3))
+    assert encoder_times(on, HostTime()).common_ps(64, 1) / S == pytest.approx(0.3)
+
+
+def test_a_host_beside_the_device_bounds_encoding_too() -> None:
+    on = replace(deployment("t5-base", Cut(), devices=1), hidden_host=True)
+    found = encoder_times(on, HostTime(iteration_s=0.5, sequence_s=0.1))
+    assert found.mixed_ps(1, 100, [(64, 0)]) / S == pytest.approx(0.7)
 
 
 def test_parts_of_prompts_are_the_iteration() -> None:
@@ -176,7 +187,7 @@ def test_all_pairs_take_up_to_twice_the_triangle() -> None:
 
 def test_experts_of_the_encoder_count() -> None:
     """NLLB-MoE: without its experts an encoder of 24 layers takes less for a prompt."""
-    on = deployment("nllb-moe-54b", Cut(tp=4))
+    on = _unlaunched(deployment("nllb-moe-54b", Cut(tp=4)))
     model = on.architecture
     dense = tuple(
         replace(run, layer=replace(run.layer, ffn=model.encoder[0].layer.ffn))
@@ -185,7 +196,7 @@ def test_experts_of_the_encoder_count() -> None:
         for run in model.encoder
     )
     without = replace(on, architecture=replace(model, encoder=dense))
-    host = HostTime(layer_s=NEVER_S)
+    host = HostTime()
     more = (
         encoder_times(on, host).mixed_ps(0, 0, [(512, 0)])
         - encoder_times(without, host).mixed_ps(0, 0, [(512, 0)])

@@ -1,5 +1,7 @@
 """Iteration times of whole deployments: limits that hold whatever the curves say."""
 
+from dataclasses import replace
+
 import pytest
 
 from moesim.cost.iteration import step_ps
@@ -49,6 +51,21 @@ def test_the_host_adds_its_time() -> None:
     slow = iteration_times(on, HostTime(iteration_s=1e-3))
     added = step_ps(slow.lines(16), 100) - step_ps(plain.lines(16), 100)
     assert added / S == pytest.approx(1e-3, rel=1e-6)
+
+
+def test_the_host_adds_the_time_of_each_sequence_unless_the_device_hides_it() -> None:
+    on = deployment("llama-3.1-8b", Cut())
+    host = HostTime(iteration_s=1e-3, sequence_s=20e-6)
+    plain, slow = iteration_times(on, HostTime()), iteration_times(on, host)
+    for sequences in (16, 64):
+        added = step_ps(slow.lines(sequences), 100) - step_ps(plain.lines(sequences), 100)
+        assert added / S == pytest.approx(1e-3 + 20e-6 * sequences, rel=1e-6)
+    beside = iteration_times(replace(on, hidden_host=True), host)
+    assert beside.lines(16) == plain.lines(16)  # reading the weights takes 5 ms
+    slower = replace(host, sequence_s=1e-3)
+    longer = iteration_times(replace(on, hidden_host=True), slower)
+    assert step_ps(longer.lines(16), 100) / S == pytest.approx(17e-3)
+    assert longer.mixed_ps(16, 100, [(1, 0)]) / S == pytest.approx(18e-3)
 
 
 def test_a_prompt_in_two_chunks_attends_as_much_as_in_one() -> None:

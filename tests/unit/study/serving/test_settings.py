@@ -78,7 +78,7 @@ def test_the_exchange_is_that_of_the_layout() -> None:
         (EngineSpec(version="0.6"), "chunked_prefill", False),
         (EngineSpec(version="0.8"), "chunked_prefill", True),
         (EngineSpec(name="tensorrt-llm"), "chunked_prefill", True),
-        (EngineSpec(version="0.15"), "async_scheduling", False),
+        (EngineSpec(version="0.15"), "async_scheduling", True),
         (EngineSpec(name="sglang"), "habit", False),
     ],
 )

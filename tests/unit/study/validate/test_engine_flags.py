@@ -59,6 +59,7 @@ TEXTS: list[tuple[str, dict[str, Any], dict[str, str], dict[str, Any]]] = [
         {"cache": "fp8"},
         {"graph_batch": 128},
     ),
+    ("async scheduling", {"async_scheduling": True}, {}, {}),
     ("defaults (radix cache on, random prompts)", {"prefix_caching": True}, {}, {}),
 ]
 
@@ -89,7 +90,6 @@ def test_what_has_no_effect_is_an_assumption() -> None:
     ("text", "words"),
     [
         ("MTP 3 speculative tokens", "how many are accepted is not stated: plain decoding"),
-        ("async scheduling", "not modelled: the host's time per iteration"),
         ("stream_interval 10 (fp4) / 30 (fp8)", "not modelled: each token is sent alone"),
         ("max_concurrency 5120", "not used: the row says what is in flight"),
     ],

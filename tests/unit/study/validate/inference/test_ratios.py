@@ -1,16 +1,23 @@
 """Ratios of MoE over dense, saturation and host times, against figures worked out by hand."""
 
 from dataclasses import replace
+from math import nan
 
 import numpy as np
 import pytest
 
-from moesim.cost.iteration import TabledTimes
+from moesim.cost.iteration import TabledTimes, step_ps
 from moesim.cost.serving.table import HostTime
 from moesim.sim.serving.requests import requests
 from moesim.spec.cases import Case
 from moesim.study.serving.host import as_clients_see
-from moesim.study.validate.inference.fit_host import SeenCurve, fit_host, with_host
+from moesim.study.validate.inference.fit_host import (
+    PLACES_S,
+    SEQUENCE_S,
+    SeenCurve,
+    fit_host,
+    with_host,
+)
 from moesim.study.validate.inference.pairs import FALL, compared_ratios
 from moesim.study.validate.inference.saturated import saturated
 from moesim.study.validate.record import Record, blank, ran
@@ -56,12 +63,13 @@ def test_rows_with_three_times_the_least_ttft_are_above_saturation() -> None:
     assert saturated(later, rows) == [True, True]
 
 
-def test_an_iteration_with_prompts_takes_as_long_as_its_layers_are_launched() -> None:
-    """By hand: 10 layers of 1 ms against 4 ms of device time; decoding is one graph."""
+def test_the_host_of_a_fit_adds_to_the_device_or_bounds_it() -> None:
+    """By hand: 4 ms of device time; host 0.5 ms and 1 ms for each of 8 sequences."""
     device = TabledTimes(lambda n: ([0, 1], [0.0, 0.0]), lambda t, s, e: 4e-3, lambda t, p: 0.0)
-    times = with_host(device, HostTime(iteration_s=5e-4, layer_s=1e-3), 10)
-    assert times.batch_s(100, 1, 100) == pytest.approx(10.5e-3)
-    assert times.batch_s(8, 8, 8) == pytest.approx(4.5e-3)
+    host = HostTime(iteration_s=5e-4, sequence_s=1e-3)
+    assert with_host(device, host, hidden=False).common_ps(8, 8) == 12_500 * 10**6
+    assert step_ps(with_host(device, host, hidden=True).lines(8), 100) == 8_500 * 10**6
+    assert step_ps(with_host(device, host, hidden=True).lines(2), 100) == 4_000 * 10**6
 
 
 def test_requests_leave_their_clients_earlier() -> None:
@@ -71,15 +79,17 @@ def test_requests_leave_their_clients_earlier() -> None:
 
 
 def test_the_fit_finds_the_constants_that_made_the_figures() -> None:
-    """Device times are invented; what was measured is them with 0.5 ms, 300 us and 20 ms added."""
+    """Device times are invented; what was measured is them with 0.7 ms, 20 us and 20 ms added."""
     curves = []
-    for model, layers, ttft, tpot in (("a", 40, 5.0, 6.0), ("b", 80, 9.0, 11.0), ("c", 20, 4, 3)):
-        first = np.array([[max(ttft, 1e-3 * us * layers) + more for more in (0.0, 2.0)]
-                          for us in (0, 150, 300, 500, 800, 1200)])  # fmt: skip
-        each = np.array([[tpot, tpot + 2.0]] * 6)
-        measured = (max(ttft, 0.3 * layers) + 0.5 + 20.0, tpot + 0.5)
-        curves.append(SeenCurve(model, first, each, measured))
+    for model, batch, ttft, tpot in (("a", 40, 5.0, 6.0), ("b", 80, 9.0, 11.0), ("c", 20, 4, 3)):
+        more = np.array([[1e3 * (one + each * batch) for one in PLACES_S] for each in SEQUENCE_S])
+        first, each = ttft + more / batch, tpot + more
+        measured = (ttft + (0.7 + 0.02 * batch) / batch + 20.0, tpot + 0.7 + 0.02 * batch, nan)
+        if model == "c":
+            measured = (nan, nan, 1e3 * batch / (tpot + 0.7 + 0.02 * batch))
+        curves.append(SeenCurve(model, first, each, 1e-3 / batch * each, measured))
     fitted = fit_host(curves)
-    assert fitted.host == HostTime(iteration_s=5e-4, layer_s=3e-4, request_s=2e-2)
+    found = (fitted.host.iteration_s, fitted.host.sequence_s, fitted.host.request_s)
+    assert found == pytest.approx((7e-4, 2e-5, 2e-2))
     assert max(fitted.after) < 1e-9
     assert [one.model for one in fitted.left_out] == ["a", "b", "c"]
