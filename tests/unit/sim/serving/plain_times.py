@@ -26,6 +26,10 @@ class PlainTimes:
         """Return the attention of chunks."""
         return sum(tokens * (past + tokens) for tokens, past in chunks)
 
+    def least_ps(self, sequences: int) -> int:
+        """No host works beside this device."""
+        return 0
+
     def mixed_ps(self, sequences: int, cached: int, chunks: Sequence[Chunk]) -> int:
         """Return an iteration with chunks."""
         tokens = sequences + sum(tokens for tokens, _ in chunks)

@@ -46,7 +46,7 @@ def test_prompts_run_without_graphs_so_the_host_is_there_where_it_is_slower(tmp_
     on, times = small.deployment, times_of(small.pools[0].engine)
     few = prompt_groups(on, times, 2)
     device = sum(few.values()) - few["host"] - few["attention"]
-    launches = host_s(alike(on.architecture), on, host_time(on.software).layer_s)
+    launches = host_s(alike(on.architecture), on)
     own = host_time(on.software).iteration_s
     assert few["host"] == pytest.approx(max(0.0, launches - device) + own, abs=1e-9)
 
