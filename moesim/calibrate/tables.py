@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moesim.calibrate import moe_rows
 from moesim.cost.families import exchange
 from moesim.cost.families.moe_loads import LOAD_COLUMNS, even_rows, summarise
 
@@ -99,32 +100,20 @@ def _elementwise(frame: "pd.DataFrame") -> "pd.DataFrame":
     return _reason(frame.assign(family=frame["operator"].astype(str), variant=""))
 
 
-_CROWDED = ("trtllm 1.0.0", "trtllm 1.3.0rc10", "sglang 0.5.10")
-"""Collections in which rows that rounding a power law leaves over crowd on the first rank: with one
-token and 8 choices, ranks 1/2 to 1/32 of 256 experts take as long as all 8 experts do. In those of
-TensorRT-LLM 1.3.0rc20 the same ranks take as long as with even routing (`moe_draws.Draw`)."""
-
-
 def _moe(frame: "pd.DataFrame") -> "pd.DataFrame":
-    routing = frame["routing"].astype(str)
-    placed = routing.str.endswith("_eplb")
-    even = routing.isin(["balanced", "uniform"]) | placed
-    exponent = routing.str.extract(r"power_law_([0-9.]+)")[0].astype(float)
-    several = frame["ep_size"] > 1
-    slots = frame.get("num_expert_slots", frame["num_experts"]).fillna(frame["num_experts"])
-    collection = frame["library"] + " " + frame["version"]
+    frame = moe_rows.with_routing(frame)
+    skewed = np.where(frame["drawn_at_random"], ", skewed", "")
     frame = frame.assign(
         family="moe",
-        variant=_words(frame, "kernel") + np.where(~even & several, ", skewed", ""),
-        routing=exponent.where(~even, 0.0).fillna(0.0),
-        drawn_exponent=exponent.fillna(0.0),
-        drawn_slots=slots.where(placed, 0.0),
-        drawn_evenly=~collection.isin(_CROWDED),
+        variant=_words(frame, "kernel") + skewed,
         gated=frame["gated"].astype(float),
     )
-    if "quality" in frame:  # a random load of the busiest rank: judged as a distribution
-        frame = frame.assign(quality=frame["quality"].replace("random_routing", "ok"))
-    return _reason(frame)
+    if "quality" not in frame:
+        return _reason(frame)
+    untuned = moe_rows.on_untuned_kernels(frame)
+    # a random load of the busiest rank: judged as a distribution
+    frame = frame.assign(quality=frame["quality"].replace(moe_rows.RANDOM, "ok"))
+    return _reason(frame, ("random load on a kernel that is slow_outlier when balanced", untuned))
 
 
 def _grouped(frame: "pd.DataFrame") -> "pd.DataFrame":

@@ -3,7 +3,7 @@
 Popularity x has density x^-a on [1, 0.8 tokens], or on [0.01, 2] with no more choices than experts;
 it is scaled to tokens * top_k rows, rounded to whole ones, and the rank with most rows is timed.
 Source: NVIDIA aiconfigurator, collector/helper.py, power_law_logits_v3; how the rows that rounding
-leaves over are handed out is read off the times with few tokens (`Draw.evenly`).
+leaves over are handed out differs between versions, and is read off the times with few tokens.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,14 @@ _DRAWS = 64
 is within a hundredth of it or two, where that of five differs by 4 % (its rank with most rows)."""
 
 
+SPREAD, FIRST, MOST = "spread", "first", "most"
+LEFT_OVER = (SPREAD, FIRST, MOST)
+"""Who gets the rows that rounding leaves over, one each: experts without any, spaced evenly over
+all of them, or those of lowest number, so that they crowd on the first rank; or the experts with
+most rows. With 8 rows for 256 experts on 32 ranks the busiest rank reads the weights of 1 expert,
+or of all 8; with 32 rows all experts together read those of 32 experts, or of some 18."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
     """What a row of a table says of its load."""
@@ -31,10 +39,8 @@ class Draw:
     ranks: float
     exponent: float
     """Of the power law."""
-    evenly: bool = True
-    """Rows that rounding leaves over go to experts without any, spaced evenly over all of them;
-    else to those of lowest number, so that they crowd on the first rank. With 8 rows for 256
-    experts on 32 ranks the busiest rank reads the weights of 1 expert or of all 8."""
+    left_over: str = SPREAD
+    """One of LEFT_OVER."""
     slots: float = 0.0
     """Where given, EPLB places the experts in so many slots, the surplus for copies of hot ones."""
 
@@ -44,7 +50,7 @@ def busiest_rows(draw: Draw) -> Array:
 
     The same arguments give the same draws, whatever the ranks.
     """
-    rows = _rows(draw.tokens, draw.top_k, draw.experts, draw.exponent, draw.evenly)
+    rows = _rows(draw.tokens, draw.top_k, draw.experts, draw.exponent, draw.left_over)
     if draw.slots:
         return _busiest(_placed(rows, int(draw.slots), int(draw.ranks)))
     local = max(1, int(draw.experts / draw.ranks))
@@ -53,7 +59,7 @@ def busiest_rows(draw: Draw) -> Array:
 
 
 @lru_cache(maxsize=16)
-def _rows(tokens: float, top_k: float, experts: float, exponent: float, evenly: bool) -> Array:
+def _rows(tokens: float, top_k: float, experts: float, exponent: float, left_over: str) -> Array:
     count, pairs = int(experts), round(tokens * top_k)
     low, high = (1.0, max(0.8 * tokens, 1.0 + 1e-6)) if pairs > count else (0.01, 2.0)
     generator = rng.stream(0, f"power law {tokens} {top_k} {experts} {exponent}")
@@ -62,11 +68,11 @@ def _rows(tokens: float, top_k: float, experts: float, exponent: float, evenly: 
     popularity = ((high**power - low**power) * share + low**power) ** (1.0 / power)
     wanted = popularity / popularity.sum(axis=1, keepdims=True) * pairs
     # a token chooses an expert once
-    return np.minimum(_whole(np.round(wanted), pairs, evenly), max(1.0, tokens))
+    return np.minimum(_whole(np.round(wanted), pairs, left_over), max(1.0, tokens))
 
 
-def _whole(rows: Array, total: int, evenly: bool) -> Array:
-    """Return rows of the right sum: one more or less for experts with none or with some.
+def _whole(rows: Array, total: int, left_over: str) -> Array:
+    """Return rows of the right sum: one more for some experts, or one less.
 
     Missing rows go to experts with none while there are enough of those, else to any.
     """
@@ -76,11 +82,15 @@ def _whole(rows: Array, total: int, evenly: bool) -> Array:
     chosen = np.where(missing > 0, empty | ~enough, ~empty)
     number, among = np.cumsum(chosen, axis=1) - 1, chosen.sum(axis=1, keepdims=True)
     wanted = np.minimum(np.abs(missing), among)
-    if evenly:  # the i-th goes to number i * among / wanted, rounded down
+    if left_over == MOST:  # from the largest downwards, or from the smallest upwards
+        key = np.where(missing > 0, -rows, np.where(empty, np.inf, rows))
+        order = np.argsort(key, axis=1, kind="stable")
+        changed = np.argsort(order, axis=1, kind="stable") < wanted
+    elif left_over == FIRST:
+        changed = chosen & (number < wanted)
+    else:  # the i-th goes to number i * among / wanted, rounded down
         turn = np.ceil(number * wanted / np.maximum(among, 1))
         changed = chosen & (turn * among < (number + 1) * wanted)
-    else:
-        changed = chosen & (number < wanted)
     return np.asarray(rows + np.sign(missing) * changed, dtype=np.float64)
 
 

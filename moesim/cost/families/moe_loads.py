@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moesim.cost.curves import Array, Samples
-from moesim.cost.families.moe_draws import Draw, busiest_rows
+from moesim.cost.families.moe_draws import LEFT_OVER, Draw, busiest_rows
 
 BLOCK_ROWS = (16, 64, 128)
 """Heights of the tiles that grouped products choose among."""
@@ -71,8 +71,8 @@ def with_loads(samples: Samples) -> Samples:
     Needs num_tokens, top_k, num_experts, ep_size and routing (0: even, else the exponent of the
     power law; times averaged over draws are within 1 % of those of the mean load);
     num_expert_slots, where given, are the experts that rows are spread over evenly. Where given,
-    drawn_evenly is that of `moe_draws.Draw`, and experts are placed by EPLB in drawn_slots, if any,
-    after a power law of drawn_exponent.
+    drawn_left_over is the number of a rule in `moe_draws.LEFT_OVER`, and experts that a power law
+    of drawn_exponent makes popular are placed by EPLB in drawn_slots, if any.
     """
     if "routed" in samples:
         return samples
@@ -103,21 +103,21 @@ def _shapes(samples: Samples) -> tuple[Array, NDArray[np.int64]]:
     zeros = np.zeros(len(columns[0]))
     slots = samples.get("drawn_slots", zeros)
     columns[4] = np.where(slots > 0, samples.get("drawn_exponent", zeros), columns[4])
-    shapes = np.stack([*columns, samples.get("drawn_evenly", zeros + 1.0), slots], axis=1)
+    shapes = np.stack([*columns, samples.get("drawn_left_over", zeros), slots], axis=1)
     if "num_expert_slots" in samples:
         even = shapes[:, 4] == 0
-        shapes[even, 2] = np.maximum(shapes[even, 2], samples["num_expert_slots"][even])
+        shapes[even, 2] = np.fmax(shapes[even, 2], samples["num_expert_slots"][even])
     unique, place = np.unique(shapes, axis=0, return_inverse=True)
     return unique, place.ravel()
 
 
 def _drawn(shape: Array) -> dict[str, Array]:
     """Return the load columns of every draw; even routing draws once."""
-    tokens, top_k, experts, ranks, exponent, evenly, slots = (float(value) for value in shape)
+    tokens, top_k, experts, ranks, exponent, rule, slots = (float(value) for value in shape)
     if exponent == 0:
         return _columns(even_rows(tokens, top_k, experts, ranks)[None])
     draw = Draw(
         tokens=tokens, top_k=top_k, experts=experts, ranks=ranks, exponent=exponent,
-        evenly=bool(evenly), slots=slots,
+        left_over=LEFT_OVER[int(rule)], slots=slots,
     )  # fmt: skip
     return _columns(busiest_rows(draw))

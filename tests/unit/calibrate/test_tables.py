@@ -155,3 +155,19 @@ def test_random_loads_of_one_token_by_collection(tmp_path: Path) -> None:
     assert [g.variant for g in (older, newer, placed)] == ["a, skewed", "b, skewed", "c"]
     assert older.samples["active"] == 8 and newer.samples["active"] == 1
     assert placed.samples["routed"] == pytest.approx(4096, rel=0.02)
+
+
+def test_random_loads_on_untuned_kernels_are_left_out(tmp_path: Path) -> None:
+    head = "h100_sxm,bf16,trtllm,1.3.0rc20,a,True,5120,8192,1,16,,1"
+    (tmp_path / "mine.csv").write_text(
+        "\n".join([
+            MOE, f"{head},2,balanced,64,900,slow_outlier", f"{head},2,balanced,128,300,ok",
+            f"{head},2,power_law_1.2,64,950,random_routing",
+            f"{head},4,balanced,64,100,ok", f"{head},4,power_law_1.2,64,150,random_routing",
+        ]) + "\n", encoding="utf-8",
+    )  # fmt: skip
+    found, skipped = read_groups(tmp_path / "mine.csv")
+    assert {g.variant: len(g.seconds) for g in found} == {"a": 2, "a, skewed": 1}
+    assert {one.reason: one.rows for one in skipped} == {
+        "quality slow_outlier": 1, "random load on a kernel that is slow_outlier when balanced": 1,
+    }  # fmt: skip

@@ -186,7 +186,7 @@ def test_slots_beyond_the_experts_share_an_even_load() -> None:
 def test_loads_of_a_power_law_are_expected_ones() -> None:
     shape = {"num_tokens": 1.0, "top_k": 8.0, "num_experts": 256.0, "ep_size": 8.0, "routing": 1.2}
     samples = {name: np.array([value, value]) for name, value in shape.items()}
-    found = with_loads({**samples, "drawn_evenly": np.array([1.0, 0.0])})
+    found = with_loads({**samples, "drawn_left_over": np.array([0.0, 1.0])})
     assert list(found["active"]) == [1, 8] and list(found["routed"]) == [1, 8]
     samples["num_tokens"] = np.array([4096.0, 4096.0])
     placed = {"drawn_slots": np.array([0.0, 256.0]), "drawn_exponent": samples["routing"]}

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from moesim.cost.families.moe_draws import Draw, busiest_rows
+from moesim.cost.families.moe_draws import FIRST, MOST, SPREAD, Draw, busiest_rows
 
 
 def draw(
-    tokens: float, ranks: float, *, exponent: float = 1.2, evenly: bool = True, slots: float = 0
+    tokens: float, ranks: float, *, exponent: float = 1.2, left_over: str = SPREAD, slots: float = 0
 ) -> Draw:
     return Draw(
-        tokens=tokens, top_k=8, experts=256, ranks=ranks, exponent=exponent, evenly=evenly,
+        tokens=tokens, top_k=8, experts=256, ranks=ranks, exponent=exponent, left_over=left_over,
         slots=slots,
     )  # fmt: skip
 
@@ -30,14 +30,19 @@ def test_rows_are_whole_and_keep_their_sum(tokens: int, exponent: float) -> None
 def test_where_rows_go_that_rounding_leaves_over(ranks: int, evenly: int, crowded: int) -> None:
     # 8 choices among 256 experts: the most popular one is wanted for
     # 8 * 2 / (256 * 0.26) = 0.24 rows, and all 8 are left over
-    for spread, expected in ((True, evenly), (False, crowded)):
-        rows = busiest_rows(draw(1, ranks, evenly=spread))
+    for rule, expected in ((SPREAD, evenly), (FIRST, crowded), (MOST, crowded)):
+        rows = busiest_rows(draw(1, ranks, left_over=rule))
         assert np.all((rows > 0).sum(axis=1) == expected) and np.all(rows.max(axis=1) == 1)
 
 
 def test_few_choices_reach_different_experts() -> None:
     # 32 choices: the most popular expert is wanted for 32 * 2 / (256 * 0.26) = 0.96 rows
-    assert np.all((busiest_rows(draw(4, 1)) > 0).sum(axis=1) == 32)
+    for rule in (SPREAD, FIRST):
+        assert np.all((busiest_rows(draw(4, 1, left_over=rule)) > 0).sum(axis=1) == 32)
+    # half a row and more, of 32 / (256 * 0.26) for each of popularity 1, for popularity above 1.04:
+    # (1.04^-0.2 - 2^-0.2) / (0.01^-0.2 - 2^-0.2) = 0.074 of 256 experts, 19; they get the rest too
+    most = (busiest_rows(draw(4, 1, left_over=MOST)) > 0).sum(axis=1)
+    assert most.mean() == pytest.approx(19, rel=0.1)
 
 
 def test_a_token_chooses_an_expert_once() -> None:
