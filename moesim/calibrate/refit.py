@@ -35,10 +35,13 @@ from moesim.cost.curves import (
     Family,
     Parameters,
     Samples,
+    local_residual,
+    log_residual,
     predict_s,
     rising_pairs,
+    smooth_residual,
 )
-from moesim.cost.details import evaluate_details, scaled
+from moesim.cost.details import scaled
 from moesim.cost.surface import Surface, evaluate, fit_surface
 from moesim.errors import CalibrationError
 
@@ -104,8 +107,8 @@ def _pulled(curve: Curve, family: Family, samples: Samples, seconds: Array, chip
     names = list(curve.parameters)
     lent = np.append(np.log(_lent(curve.parameters, 1.0)), 1.0)
     begin = np.append(np.log(_lent(curve.parameters, _BELOW_ONE)), 1.0)
-    relief = _at(curve, family, samples, chip)
-    target = np.log(seconds)
+    relief = smooth_residual(family, curve, samples, chip)
+    target = np.log(seconds) - local_residual(family, curve, samples)
 
     def errors(asked: Array) -> Array:
         values = dict(zip(names, np.exp(asked[:-1]), strict=True))
@@ -129,17 +132,6 @@ def _lent(parameters: Parameters, most: float) -> list[float]:
             for name, value in parameters.items()]  # fmt: skip
 
 
-def _at(curve: Curve, family: Family, samples: Samples, chip: Chip) -> Array:
-    """Return what the surface and its details say of samples."""
-    coordinates = family.coordinates(samples)
-    total = np.zeros(np.shape(coordinates[0]))
-    if curve.surface is not None:
-        total = total + evaluate(curve.surface, coordinates)
-    if curve.details and family.places is not None:
-        total = total + evaluate_details(curve.details, family.places(samples, chip))
-    return total
-
-
 def _scaled(surface: Surface | None, scale: float) -> Surface | None:
     return surface and Surface(surface.axes, tuple(scale * value for value in surface.values))
 
@@ -153,7 +145,7 @@ def _bent(curve: Curve, family: Family, samples: Samples, seconds: Array, chip: 
     start = np.zeros(int(np.prod([len(axis.knots) for axis in axes])))
     start = start if curve.surface is None else np.asarray(curve.surface.values)
     physics = family.physics(samples, chip, curve.dtype, curve.parameters)
-    residual = np.log(seconds / physics) - _at(curve, family, samples, chip)
+    residual = np.log(seconds / physics) - log_residual(family, curve, samples, chip)
     rising = rising_pairs(family, axes, chip, curve.dtype, curve.parameters)
     if rising is not None:
         donor = Surface(axes, tuple(start))

@@ -5,13 +5,14 @@ measurements of one (device, library, dtype, variant) gave.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moesim import rng
 from moesim.cost.details import Layer, Places, evaluate_details, fit_layers, layer
+from moesim.cost.sites import Layout, Sites, evaluate_sites, fit_sites
 from moesim.cost.surface import (
     Axis,
     Rising,
@@ -85,6 +86,8 @@ class Family:
     pull: float = 0.0
     """What a parameter a factor e off its start weighs against a row a factor e off, for families
     with more parameters than some tables fix."""
+    sites: Layout | None = None
+    """How what the surface leaves is kept at measured shapes; None: not at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,18 +106,40 @@ class Curve:
     source: str
     details: tuple[Surface, ...] = ()
     """Finer tables that add to the surface, on axes that the family places samples on."""
+    sites: Sites | None = None
+    """What the surface leaves at measured shapes."""
 
 
 def predict_s(family: Family, curve: Curve, samples: Samples, chip: Chip) -> Array:
     """Return the seconds of each sample, never less than the family's bound."""
     seconds = family.physics(samples, chip, curve.dtype, curve.parameters)
-    if curve.surface is not None:
-        seconds = seconds * np.exp(evaluate(curve.surface, family.coordinates(samples)))
-    if curve.details and family.places is not None:
-        seconds = seconds * np.exp(evaluate_details(curve.details, family.places(samples, chip)))
+    seconds = seconds * np.exp(log_residual(family, curve, samples, chip))
     if family.bound_s is None:
         return seconds
     return np.maximum(seconds, family.bound_s(samples, chip, curve.dtype))
+
+
+def log_residual(family: Family, curve: Curve, samples: Samples, chip: Chip) -> Array:
+    """Return log(measured / physics) as the curve keeps it: surface, details and sites."""
+    smooth = smooth_residual(family, curve, samples, chip)
+    return smooth + local_residual(family, curve, samples)
+
+
+def smooth_residual(family: Family, curve: Curve, samples: Samples, chip: Chip) -> Array:
+    """Return what surface and details say."""
+    total: Array = np.zeros(())
+    if curve.surface is not None:
+        total = evaluate(curve.surface, family.coordinates(samples))
+    if curve.details and family.places is not None:
+        total = total + evaluate_details(curve.details, family.places(samples, chip))
+    return total
+
+
+def local_residual(family: Family, curve: Curve, samples: Samples) -> Array:
+    """Return what the curve keeps at measured shapes beyond its surface: a logarithm."""
+    if curve.sites is None or family.sites is None:
+        return np.zeros(())
+    return evaluate_sites(curve.sites, family.sites.places(samples))
 
 
 def octaves_beyond(family: Family, curve: Curve, samples: Samples) -> Array:
@@ -158,7 +183,7 @@ def fit_curve(
     family: Family, samples: Samples, measured_s: Array, chip: Chip, dtype: str,
     about: About = _NO_NAME,
 ) -> Curve:  # fmt: skip
-    """Return the family fitted to measured times: parameters first, then surface and details.
+    """Return the family fitted to measured times: parameters, surface and details, then the sites.
 
     Needs scipy (the extra `calibrate`). The same rows give the same curve.
     """
@@ -173,22 +198,30 @@ def fit_curve(
         layers[0] = Layer(axes, coordinates, rising.before, rising.after)
     growth = None if rising is None else rising.log_growth
     surface, *details = fit_layers(layers, residual, family.smoothing, growth)
-    kept = evaluate(surface, coordinates)
+    curve = Curve(
+        family=family.name, dtype=dtype, variant=about.variant, parameters=parameters,
+        surface=surface, rows=len(measured_s), median_error=1.0, p90_error=1.0,
+        source=about.source, details=tuple(details),
+    )  # fmt: skip
+    left = residual - evaluate(surface, coordinates)
     for one, table in zip(layers[1:], details, strict=True):
-        kept = kept + evaluate(table, one.rows)
-    error = np.abs(np.expm1(kept - residual))
-    return Curve(
-        family=family.name,
-        dtype=dtype,
-        variant=about.variant,
-        parameters=parameters,
-        surface=surface,
-        rows=len(measured_s),
-        median_error=float(np.median(error)),
-        p90_error=float(np.quantile(error, 0.9)),
-        source=about.source,
-        details=tuple(details),
+        left = left - evaluate(table, one.rows)
+    curve = replace(curve, sites=_sites(family, curve, samples, left, chip))
+    error = np.abs(np.expm1(local_residual(family, curve, samples) - left))
+    return replace(
+        curve, median_error=float(np.median(error)), p90_error=float(np.quantile(error, 0.9))
     )
+
+
+def _sites(family: Family, curve: Curve, samples: Samples, left: Array, chip: Chip) -> Sites | None:
+    """Return the sites of what physics and surface leave, for a family that has any."""
+    if family.sites is None:
+        return None
+
+    def log_time(asked: Samples) -> Array:
+        return np.log(predict_s(family, curve, asked, chip))
+
+    return fit_sites(family.sites, family.sites.places(samples), left, log_time)
 
 
 _ROWS_PER_KNOT = 0.5
