@@ -124,7 +124,8 @@ def seen_curves(
 def _seen(case: Case, file: CaseFile) -> list[SeenCurve]:
     deployments = Deployments(file, host=HostTime())
     table = rows(case)
-    below = [row for row, over in zip(table, saturated(case, table), strict=True) if not over]
+    above = saturated(case, table) if case.kind == "serving_curve" else [False] * len(table)
+    below = [row for row, over in zip(table, above, strict=True) if not over]
     places = sorted({round(one) for one in np.linspace(0, len(below) - 1, ROWS)} if below else ())
     found = []
     for place in places:
