@@ -100,7 +100,7 @@ CHANGES: dict[str, Change] = {
     "serving.engine.max_model_tokens": Change("540"),
     "serving.engine.prefix_caching": Change("false", TALKS),
     "serving.engine.graphs": Change("false"),
-    "serving.engine.async_scheduling": Change("true", ("serving.engine.version='0.12'",)),
+    "serving.engine.async_scheduling": Change("false"),
     "serving.engine.graph_sizes": Change("[1, 64]"),
     **drafted("serving.engine", DRAFTS),
     "serving.offload.to": Change("nvme", ("serving.offload={resident_experts: 32}",)),

@@ -91,6 +91,7 @@ def _of_pool(side: str) -> dict[str, Change]:
         f"{base}.engine.balance_steps": Change("20", patient if side == "decode" else wide),
         f"{base}.engine.graphs": Change("false", engine),
         f"{base}.engine.graph_sizes": Change("[1, 64]", engine),
+        f"{base}.engine.async_scheduling": Change("false", engine),
         f"{base}.engine.prefix_caching": Change(
             "false" if side == "prefill" else "true", (*TALKS, *_pool(side, "engine: {}"))
         ),
