@@ -71,6 +71,8 @@ def _transfer(options: Options) -> None:
         donors=tuple(options.donors), targets=tuple(options.targets or ()),
         shapes=options.shapes, draws=options.draws,
     )  # fmt: skip
+    if options.out is not None:
+        options.out.open("a", encoding="utf-8").close()  # found out before minutes of work
     with progress("transferring") as told:
         rows = judge(_groups(options.tables), plan, told)
     if options.out is not None:
