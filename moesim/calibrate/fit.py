@@ -111,8 +111,8 @@ def chip_of(target: Target, samples: Sequence[Sample]) -> Chip:
             links.append(columns(one)["bytes"] / seconds)
     if not peaks or not copies:
         raise CalibrationError(
-            "too little was measured for a profile: no matrix product or no copy yet; run again, "
-            "it goes on where it stopped"
+            "too little was measured for a profile: no matrix product or no copy yet; run again "
+            "with a longer --budget, it goes on where it stopped"
         )
     moved, seconds = max(copies)  # the largest copy: smaller ones stay in the caches
     return Chip(

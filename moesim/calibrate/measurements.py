@@ -119,14 +119,14 @@ def table_of(frame: "pd.DataFrame") -> Table | None:
 def _missing(frame: "pd.DataFrame", table: Table | None) -> tuple[str, ...]:
     """Return the columns that `frame` lacks; of no known kind, those of the kinds it is most like.
 
-    Nothing where it has no more than half of any kind's columns.
+    Nothing where it has no times, or no more than half of any kind's columns.
     """
     if table is not None:
         return lacking(frame, COLUMNS[table.operator])
     columns = set(frame.columns)
     shares = [len(columns & set(one.needs)) / len(one.needs) for one in TABLES]
     most = max(shares)
-    if most <= 0.5:
+    if most <= 0.5 or "time_us" not in columns:
         return ()
     like = [one for one, share in zip(TABLES, shares, strict=True) if share == most]
     return (" or ".join(" and ".join(n for n in one.needs if n not in columns) for one in like),)

@@ -5,7 +5,7 @@ positive numbers is left out, and the reason names the first such line. Cells ar
 a reason: they may hold anything.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,8 @@ class Columns:
     """Numbers above 0, in every row."""
     empty: Mapping[str, str | float] = field(default_factory=dict)
     """Columns that may be missing, and what an empty cell means; a text that starts with = names
-    the column that stands for it. Where that is a number, the column holds numbers from 0 up."""
+    the column that stands for it. Where that is a number, the column holds numbers above 0, or 0
+    where an empty cell means 0."""
     words: tuple[str, ...] = ("dtype",)
     """Columns of text that must be there."""
     flags: tuple[str, ...] = ()
@@ -82,7 +83,8 @@ COLUMNS: Mapping[str, Columns] = {
     "moe_alltoall": Columns(
         sizes=("tokens_per_rank", "hidden_size", "top_k", "num_experts", "ep_size", "num_nodes"),
         empty={**_NETWORK, "algorithm": "", "payload_dtype": "bf16", "num_sms": np.nan,
-               "max_nodes_per_token": np.nan},
+               "max_nodes_per_token": np.nan, "bandwidth_kind": "",
+               "reported_bandwidth_GB_per_s": np.nan},
         words=("mode", "phase"),
     ),
 }  # fmt: skip
@@ -107,27 +109,39 @@ def complete(
     `place` gives the words for the place of a row in the file.
     """
     reasons = np.full(len(frame), "", dtype=object)
-    sizes = [*columns.sizes, *(name for name in columns.either if name in frame)]
-    for name in (*sizes, "time_us"):
-        frame = _with_numbers(frame, name)
-        value = frame[name].to_numpy(dtype=float)
-        good = (value > 0) & (value <= LARGEST)
-        if name == "time_us":
-            good |= _is_empty(frame, name)
-        _blame(reasons, ~good, f"{name} is not a number above 0", place)
     for name, meant in columns.empty.items():
         frame = _filled(frame, name, meant)
-        if isinstance(meant, float):
-            frame = _with_numbers(frame, name)
-            value = frame[name].to_numpy(dtype=float)
-            good = ((value >= 0) & (value <= LARGEST)) | (np.isnan(value) & np.isnan(meant))
-            _blame(reasons, ~good, f"{name} is not a number", place)
+    for name in _numbers(frame, columns):
+        frame = _with_numbers(frame, name)
+        bad = ~_usable(frame, name, columns.empty.get(name))
+        _blame(reasons, bad, f"{name} is not a number above 0", place)
     for name in columns.words:  # a column with nothing in it at all holds floats
         if frame[name].dtype.kind == "f":
             frame = frame.assign(**{name: frame[name].astype(object).fillna("")})
     for name in columns.flags:
         frame = frame.assign(**{name: _flags(frame, name)})
     return frame.drop(columns=_GIVEN_EMPTY, errors="ignore"), reasons
+
+
+def _numbers(frame: "pd.DataFrame", columns: Columns) -> Iterator[str]:
+    """Yield the columns that hold numbers: sizes, the time, and those that may be empty."""
+    yield from columns.sizes
+    yield from (name for name in columns.either if name in frame)
+    yield "time_us"
+    for name, meant in columns.empty.items():
+        if not isinstance(meant, str) or meant.removeprefix("=") in columns.sizes:
+            yield name
+
+
+def _usable(frame: "pd.DataFrame", name: str, meant: str | float | None) -> NDArray[np.bool_]:
+    """Return which cells are numbers above 0, or 0 or empty where an empty cell means that."""
+    value = frame[name].to_numpy(dtype=float)
+    good = ((value >= 0) if meant == 0.0 else (value > 0)) & (value <= LARGEST)
+    if name == "time_us":
+        good |= _is_empty(frame, name)
+    if isinstance(meant, float) and np.isnan(meant):
+        good |= np.isnan(value)
+    return np.asarray(good)
 
 
 _GIVEN_EMPTY = "time_us was empty"

@@ -108,6 +108,8 @@ def check(
         from moesim.calibrate.check import check as judge
         from moesim.calibrate.measurements import digest, table_files
 
+        if out is not None:
+            out.open("a", encoding="utf-8").close()  # found out before minutes of work
         known = _profiles(profiles)
         seen = {found for profile in known for _, found in profile.tables}
         rows: list[Row] = []

@@ -11,6 +11,7 @@ from moesim.cli.guard import Debug, guard
 from moesim.cli.options import command_of
 from moesim.cli.progress import progress
 from moesim.cli.tables import print_table
+from moesim.errors import CalibrationError
 
 if TYPE_CHECKING:
     from moesim.calibrate.measurements import Group
@@ -71,8 +72,15 @@ def _transfer(options: Options) -> None:
         donors=tuple(options.donors), targets=tuple(options.targets or ()),
         shapes=options.shapes, draws=options.draws,
     )  # fmt: skip
+    if options.out is not None:
+        options.out.open("a", encoding="utf-8").close()  # found out before minutes of work
     with progress("transferring") as told:
         rows = judge(_groups(options.tables), plan, told)
+    if not rows:
+        raise CalibrationError(
+            "nothing to compare: no other device of the same maker has the same operator, library "
+            "and number type in these tables"
+        )
     if options.out is not None:
         text = json.dumps([row.record() for row in rows], indent=1)
         options.out.write_text(text + "\n", encoding="utf-8")
@@ -84,9 +92,16 @@ def _transfer(options: Options) -> None:
 
 
 def _groups(tables: list[Path]) -> "list[Group]":
-    from moesim.calibrate.measurements import read_groups, table_files
+    from moesim.calibrate.measurements import joined, read_groups, table_files
 
-    return [group for file in table_files(tables) for group in read_groups(file)[0]]
+    found: list[Group] = []
+    for file in table_files(tables):
+        groups, skipped = read_groups(file)
+        found += groups
+        for one in skipped:
+            if not one.hardware:  # a whole file
+                typer.echo(f"left out: {one.operator}: {one.reason}", err=True)
+    return joined(found)
 
 
 _FIGURES = ("octaves", "variants", "rows", "roofline", "physics", "datasheet", "refit")

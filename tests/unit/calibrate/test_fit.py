@@ -67,3 +67,9 @@ def test_host_times_count_where_calls_return_early(base: list[Sample]) -> None:
     assert fit(target(), base, folds=0).host_s == {}
     on = target(kind="cuda", vendor="nvidia")
     assert fit(on, base, folds=0).host_s[("elementwise", "norm")] > 0
+
+
+def test_too_few_samples_ask_for_a_longer_budget() -> None:
+    """The same budget is spent: run again with it, nothing more would be measured."""
+    with pytest.raises(CalibrationError, match="a longer --budget"):
+        fit(target(), [])

@@ -94,6 +94,36 @@ def test_a_size_that_is_none_leaves_its_row_out(kind: str, cell: str, tmp_path: 
         assert left_out.reason == f"{name} is not a number above 0, first in line 3"
 
 
+def test_numbers_that_may_be_empty_are_numbers_above_0_where_they_stand(tmp_path: Path) -> None:
+    for kind, name in (("moe", "num_expert_slots"), ("moe", "ep_size"), ("moe", "tp_size"),
+                       ("collectives", "gpus_per_node"), ("moe_alltoall", "num_sms")):  # fmt: skip
+        good = {**needed(kind), name: ""}
+        rows = [good, *({**good, name: cell} for cell in ("8", "0", "-1", "inf"))]
+        (group,), (left_out,) = read_groups(written(tmp_path, rows))
+        assert (len(group.seconds), left_out.rows) == (2, 3)
+        assert left_out.reason == f"{name} is not a number above 0, first in line 4"
+
+
+def test_what_may_be_0_may_be_empty_too(tmp_path: Path) -> None:
+    good = {**needed("attention_prefill"), "sliding_window": "", "past_kv_tokens": "0"}
+    (group,), skipped = read_groups(written(tmp_path, [good, {**good, "sliding_window": "0"}]))
+    assert skipped == []
+    assert group.samples["sliding_window"].tolist() == [0.0, 0.0]
+
+
+def test_a_bandwidth_needs_no_time(tmp_path: Path) -> None:
+    """4,096 tokens to 8 experts each, rows of 7,168 values of 2 bytes: 470 MB at 47 GB/s."""
+    row = {**needed("moe_alltoall"), "time_us": "", "tokens_per_rank": "4096", "top_k": "8",
+           "hidden_size": "7168", "reported_bandwidth_GB_per_s": "47",
+           "bandwidth_kind": "payload"}  # fmt: skip
+    (group,), skipped = read_groups(written(tmp_path, [row]))
+    assert skipped == []
+    assert group.seconds[0] == pytest.approx(4096 * 8 * 7168 * 2 / 47e9)
+    del row["bandwidth_kind"]
+    groups, (left_out,) = read_groups(written(tmp_path, [row]))
+    assert (groups, left_out.reason) == ([], "no time published")
+
+
 @pytest.mark.parametrize("cell", ["-50", "0", "inf", "50 us", "abc"])
 def test_a_time_that_is_none_leaves_its_row_out(cell: str, tmp_path: Path) -> None:
     good = needed("gemm")

@@ -260,6 +260,16 @@ class TestCommand:
         assert done.exit_code == 0
         assert len(done.stdout.splitlines()[1].split()) == 11
 
+    def test_a_device_alone_has_nobody_to_lend_to(self, tmp_path: Path) -> None:
+        other = tmp_path / "cut.csv"
+        other.write_text("hardware,m,n,k\nh100_sxm,1,2,3\n", encoding="utf-8")
+        given = [str(table(tmp_path, h100_sxm=0.8)), str(other)]
+        done = CliRunner().invoke(app, ["profile", "transfer", *given, "--from", "h100-sxm"])
+        assert (done.exit_code, done.stdout) == (2, "")
+        cut, why = done.stderr.splitlines()
+        assert cut == "left out: cut.csv: lacks time_us, dtype"
+        assert "nothing to compare" in why
+
     def test_an_unknown_device_is_one_line(self, tmp_path: Path) -> None:
         file = table(tmp_path, h100_sxm=0.8)
         done = CliRunner().invoke(app, ["profile", "transfer", str(file), "--from", "h10"])
