@@ -35,10 +35,11 @@ from moesim.cost.curves import (
     Family,
     Parameters,
     Samples,
+    details_at,
     predict_s,
     rising_pairs,
 )
-from moesim.cost.details import evaluate_details, scaled
+from moesim.cost.details import scaled
 from moesim.cost.surface import Surface, evaluate, fit_surface
 from moesim.errors import CalibrationError
 
@@ -135,9 +136,7 @@ def _at(curve: Curve, family: Family, samples: Samples, chip: Chip) -> Array:
     total = np.zeros(np.shape(coordinates[0]))
     if curve.surface is not None:
         total = total + evaluate(curve.surface, coordinates)
-    if curve.details and family.places is not None:
-        total = total + evaluate_details(curve.details, family.places(samples, chip))
-    return total
+    return total + details_at(family, curve, samples, chip) if curve.details else total
 
 
 def _scaled(surface: Surface | None, scale: float) -> Surface | None:
