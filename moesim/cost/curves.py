@@ -6,12 +6,13 @@ measurements of one (device, library, dtype, variant) gave.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moesim import rng
-from moesim.cost.details import Layer, Places, evaluate_details, fit_layers, layer
+from moesim.cost.details import Detail, Layer, evaluate_details, fit_layers, layer
 from moesim.cost.sites import Layout, Sites, evaluate_sites, fit_sites
 from moesim.cost.surface import (
     Axis,
@@ -77,10 +78,12 @@ class Family:
     quantum: Mapping[str, float] = field(default_factory=dict)
     """By what share the time may fall when a size grows, by the name of the size: what tiles, waves
     and changes of kernel do within what was measured. Other sizes do not let it fall."""
-    details: tuple[tuple[Axis, ...], ...] = ()
-    """Axes of finer tables beside the surface; none where rows are few."""
-    places: Callable[[Samples, Chip], Places] | None = None
-    """Where samples lie on the axes of `details`, by their names."""
+    details: tuple[Detail, ...] = ()
+    """Finer tables beside the surface; none where rows are few."""
+    place: Callable[[Samples, Chip, str], Array] | None = None
+    """Where samples lie on an axis of `details`, by its name."""
+    quantum_in: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """`quantum` of dtypes whose kernels step further, by dtype."""
     quantum_beyond: float = 0.0
     """The same for any size where one of both operators is extrapolated."""
     pull: float = 0.0
@@ -130,8 +133,9 @@ def smooth_residual(family: Family, curve: Curve, samples: Samples, chip: Chip) 
     total: Array = np.zeros(())
     if curve.surface is not None:
         total = evaluate(curve.surface, family.coordinates(samples))
-    if curve.details and family.places is not None:
-        total = total + evaluate_details(curve.details, family.places(samples, chip))
+    if curve.details and family.place is not None:
+        place = partial(family.place, samples, chip)
+        total = total + evaluate_details(curve.details, place)
     return total
 
 
@@ -193,7 +197,7 @@ def fit_curve(
     coordinates = family.coordinates(samples)
     axes = _covered(family.axes, coordinates)
     rising = rising_pairs(family, axes, chip, dtype, parameters)
-    layers = [Layer(axes, coordinates), *_details(family, samples, rising, chip)]
+    layers = [Layer(axes, coordinates), *_details(family, dtype, samples, rising, chip)]
     if rising is not None:
         layers[0] = Layer(axes, coordinates, rising.before, rising.after)
     growth = None if rising is None else rising.log_growth
@@ -228,17 +232,23 @@ _ROWS_PER_KNOT = 0.5
 """Rows for each knot of all details; with fewer there are none."""
 
 
-def _details(family: Family, samples: Samples, rising: Rising | None, chip: Chip) -> list[Layer]:
+def _details(
+    family: Family, dtype: str, samples: Samples, rising: Rising | None, chip: Chip
+) -> list[Layer]:
     """Return the layers of the finer tables, for a family that has any."""
-    if family.places is None:
+    if family.place is None:
         return []
-    rows, pairs = family.places(samples, chip), None
+    rows, pairs = partial(family.place, samples, chip), None
     if rising is not None and family.samples_at is not None:
-        before, after = (family.samples_at(places) for places in (rising.before, rising.after))
-        pairs = family.places(before, chip), family.places(after, chip)
-    layers = [layer(axes, rows, pairs) for axes in family.details]
+        before, after = (
+            partial(family.place, family.samples_at(places), chip)
+            for places in (rising.before, rising.after)
+        )
+        pairs = before, after
+    wanted = [one for one in family.details if dtype in (one.dtypes or (dtype,))]
+    layers = [layer(one, rows, pairs) for one in wanted]
     knots = sum(int(np.prod([len(axis.knots) for axis in one.axes])) for one in layers)
-    count = len(next(iter(rows.values())))
+    count = len(next(iter(samples.values())))
     return layers if count >= _ROWS_PER_KNOT * knots else []
 
 

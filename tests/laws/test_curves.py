@@ -4,7 +4,7 @@ Every operator has a time, no time beats the datasheet, and what grows does not 
 the quantum that its family states.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pytest
@@ -67,11 +67,15 @@ def assert_no_faster(one: Shipped, columns: Columns, size: str, by: Array) -> No
     more = grown(columns, size, by)
     kept = seconds(one, more) / seconds(one, columns)
     beyond = extrapolated(one, columns) | extrapolated(one, more)
-    within = one.family.quantum.get(size, 0.0)
+    within = quantum(one).get(size, 0.0)
     allowed = np.where(beyond, max(within, one.family.quantum_beyond), within)
     worst = int(np.argmin(kept + allowed))
     shape = {name: float(column[worst]) for name, column in columns.items()}
     assert kept[worst] >= 1 - allowed[worst] - ROUNDING, (one, size, float(by[worst]), shape)
+
+
+def quantum(one: Shipped) -> Mapping[str, float]:
+    return one.family.quantum_in.get(one.curve.dtype, one.family.quantum)
 
 
 def extrapolated(one: Shipped, columns: Columns) -> NDArray[np.bool_]:
@@ -127,7 +131,7 @@ def test_whole_tiles_of_rows_are_no_faster(places: list[float], by: float, numbe
     columns["m"] = np.ceil(columns["m"] / 128.0) * 128.0
     assert np.all(padding(columns["m"]) == 0.0)
     before, after = (seconds(one, c)[0] for c in (columns, grown(columns, "m", np.array([by]))))
-    assert after >= before * (1 - one.family.quantum["n"])
+    assert after >= before * (1 - quantum(one)["n"])
 
 
 def test_products_seldom_fall() -> None:

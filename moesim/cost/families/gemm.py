@@ -12,7 +12,7 @@ from math import ceil, exp, log2
 import numpy as np
 
 from moesim.cost.curves import Array, Chip, Curve, Family, Parameters, Samples
-from moesim.cost.details import Places
+from moesim.cost.details import Detail
 from moesim.cost.families.number_types import NUMBER_TYPES, OUTPUT_BYTES, peak_flop_per_s
 from moesim.cost.families.tiles import (
     BLOCK_SCALED,
@@ -26,7 +26,8 @@ from moesim.cost.families.tiles import (
     traffic_s,
     waves,
 )
-from moesim.cost.surface import Axis, evaluate_one, octaves
+from moesim.cost.families.wide_waves import scalar_wide_wave, wide_wave
+from moesim.cost.surface import Axis, evaluate_one, evaluate_pair, octaves
 
 _SPLITS = (1, 2, 4, 8)
 _PARTIAL_SUM_BYTES = 8.0
@@ -139,12 +140,13 @@ _ROWS = (
 _COLUMNS = (5.0, 7.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 16.0, 17.0)
 """Of log2 n: closer where the columns of most models lie."""
 
-_QUANTUM = {"m": 0.5, "n": 0.48, "k": 0.12}
+_QUANTUM = {"m": 0.5, "n": 0.42, "k": 0.12}
 """Of the measured neighbours in m and in n 0.1 % fall by more than 0.48, in k by more than 0.30:
-rows that fill tiles up are up to twice as fast as some fewer that do not, and DeepGEMM takes 2.5
-times as long for one wave of 128 x 192 tiles as for two waves of a somewhat larger product. Such
-steps are rare: 1 % of the neighbours fall by more than 0.23, 0.13, 0.07. Products whose rows fill
-their tiles keep to the quantum of n."""
+rows that fill tiles up are up to twice as fast as some fewer that do not. Such steps are rare: 1 %
+of the neighbours fall by more than 0.23, 0.13, 0.07. Products whose rows fill their tiles keep to
+the quantum of n."""
+_QUANTUM_IN = {"fp8_block128": {"m": 0.75, "n": 0.75, "k": 0.2}}
+"""Where one wave of wide tiles (`wide_wave`) gives way: see there. k as measured, 0.30, at most."""
 
 _FINE_ROWS = (
     0, 1, 2, 3, 4, 4.087, 5, 5.044, 5.585, 5.615, 6, 6.022, 6.322, 6.34, 6.585, 6.6, 6.807, 6.82,
@@ -164,32 +166,39 @@ _WAVES = tuple(
     )
 )  # fmt: skip
 """Of tiles per compute unit: full waves, just beyond them, and in between."""
-_WAVE_TILES = ((128, 128), (128, 256), (64, 128))
+_WAVES_OF: dict[str, Tile] = {
+    f"log2_waves_{a}x{b}": (a, b) for a, b in ((128, 128), (128, 256), (64, 128))
+}
 
 
 def _axis(name: str, knots: tuple[float, ...]) -> Axis:
     return Axis(name, tuple(float(knot) for knot in knots))
 
 
-def _waves_name(tile: Tile) -> str:
-    return f"log2_waves_{tile[0]}x{tile[1]}"
-
-
 _DETAILS = (
-    (_axis("log2_m", _FINE_ROWS), _axis("log2_n", _FINE_COLUMNS)),
-    (_axis("log2_n", _FINE_COLUMNS), _axis("log2_k", _FINE_COLUMNS)),
-    *((_axis(_waves_name(tile), _WAVES), _axis("log2_m", _FEW_ROWS)) for tile in _WAVE_TILES),
+    Detail((_axis("log2_m", _FINE_ROWS), _axis("log2_n", _FINE_COLUMNS))),
+    Detail((_axis("log2_n", _FINE_COLUMNS), _axis("log2_k", _FINE_COLUMNS))),
+    *(Detail((_axis(name, _WAVES), _axis("log2_m", _FEW_ROWS))) for name in _WAVES_OF),
+    Detail(
+        (_axis("wide_wave", (0, 1, 2, 3)), _axis("log2_k", (10, 12, 14, 16))),
+        dtypes=("fp8_block128",),
+        held=False,
+    ),
 )
 
 
-def places(samples: Samples, chip: Chip) -> Places:
-    """Return log2 of the sizes, and of the tiles per compute unit for each of `_WAVE_TILES`."""
-    m, n, k = samples["m"], samples["n"], samples["k"]
-    found = {"log2_m": np.log2(m), "log2_n": np.log2(n), "log2_k": np.log2(k)}
-    for a, b in _WAVE_TILES:
-        tiles = np.ceil(m / a) * np.ceil(n / b)
-        found[_waves_name((a, b))] = np.log2(tiles / chip.compute_units)
-    return found
+def place(samples: Samples, chip: Chip, name: str) -> Array:
+    """Return where products lie on the axis of a detail.
+
+    log2 of a size, or of the tiles of one shape per compute unit, or `wide_wave`.
+    """
+    m, n = samples["m"], samples["n"]
+    if name in _WAVES_OF:
+        a, b = _WAVES_OF[name]
+        return np.log2(np.ceil(m / a) * np.ceil(n / b) / chip.compute_units)
+    if name == "wide_wave":
+        return wide_wave(m, n, chip.compute_units)
+    return np.log2(samples[name.removeprefix("log2_")])
 
 
 GEMM = Family(
@@ -204,13 +213,15 @@ GEMM = Family(
         octaves("log2_k", 5.0, 17.0, 2.0),
         Axis("padding", (0.0, 0.5)),
     ),
+    smoothing=0.1,
     bound_s=bound_s,
     samples_at=samples_at,
     rising=((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0)),
     around=4.0,
     details=_DETAILS,
-    places=places,
+    place=place,
     quantum=_QUANTUM,
+    quantum_in=_QUANTUM_IN,
     quantum_beyond=0.1,
 )
 
@@ -238,15 +249,15 @@ def scalar_s(m: float, n: float, k: float, chip: Chip, dtype: str, curve: Curve)
 
 def _scalar_details(curve: Curve, m: float, n: float, k: float, units: int) -> float:
     at = {"log2_m": log2(m), "log2_n": log2(n), "log2_k": log2(k)}
-    for name, (a, b) in _WAVES_OF:
+    for name, (a, b) in _WAVES_OF.items():
         at[name] = log2(ceil(m / a) * ceil(n / b) / units)
     total = 0.0
     for table in curve.details:
-        total += evaluate_one(table, [at[axis.name] for axis in table.axes])
+        first, second = table.axes
+        if first.name == "wide_wave":
+            at["wide_wave"] = scalar_wide_wave(m, n, units)
+        total += evaluate_pair(table, at[first.name], at[second.name])
     return total
-
-
-_WAVES_OF = tuple((_waves_name(tile), tile) for tile in _WAVE_TILES)
 
 
 def _scalar_physics_s(
