@@ -39,8 +39,30 @@ def with_routing(frame: "pd.DataFrame") -> "pd.DataFrame":
         drawn_at_random=~even & (frame["ep_size"] > 1),
         drawn_exponent=exponent.fillna(0.0),
         drawn_slots=slots.where(placed, 0.0),
+        drawn_in_groups=_in_groups(frame),
         drawn_left_over=collection.map(_LEFT_OVER).fillna(SPREAD).map(LEFT_OVER.index),
     )
+
+
+_DEEPSEEK_V3 = {"hidden_size": 7168, "expert_ffn_size": 2048, "num_experts": 256, "top_k": 8}
+_UNGROUPED = ("sglang 0.5.10", "vllm 0.14.0")
+
+
+def _in_groups(frame: "pd.DataFrame") -> "pd.Series[bool]":
+    """Tell rows that the collector routes as DeepSeek-V3 does.
+
+    TensorRT-LLM's kernels of low latency with 8 choices, the model itself in SGLang and vLLM. Read
+    off the times: of these shapes only, balanced rows on one rank take as long as on two, and less
+    than rows under a power law; 32 choices read the weights of some 17 experts.
+    """
+    import pandas as pd
+
+    kernel = frame["kernel"].astype(str) if "kernel" in frame else frame["routing"].astype(str)
+    model = np.all([frame[name] == size for name, size in _DEEPSEEK_V3.items()], axis=0)
+    collection = frame["library"] + " " + frame["version"]
+    grouped = frame["library"].isin(["sglang", "vllm"]) & ~collection.isin(_UNGROUPED) & model
+    found = (kernel.str.endswith("min_latency") & (frame["top_k"] == 8)) | grouped
+    return pd.Series(np.asarray(found, dtype=bool), index=frame.index)
 
 
 def on_untuned_kernels(frame: "pd.DataFrame") -> "pd.Series[bool]":

@@ -13,6 +13,7 @@ import numpy as np
 
 from moesim import rng
 from moesim.cost.curves import Array
+from moesim.cost.families.moe_groups import grouped_rows
 from moesim.moe.packing import pack, replicate
 
 _DRAWS = 64
@@ -41,6 +42,8 @@ class Draw:
     """Of the power law."""
     left_over: str = SPREAD
     """One of LEFT_OVER."""
+    grouped: bool = False
+    """Whether tokens are limited to groups of experts after the draw (`moe_groups`)."""
     slots: float = 0.0
     """Where given, EPLB places the experts in so many slots, the surplus for copies of hot ones."""
 
@@ -55,7 +58,23 @@ def busiest_rows(draw: Draw) -> Array:
         return _busiest(_placed(rows, int(draw.slots), int(draw.ranks)))
     local = max(1, int(draw.experts / draw.ranks))
     ranks = rows.shape[1] // local
-    return _busiest(rows[:, : ranks * local].reshape(len(rows), ranks, local))
+    of_ranks = rows[:, : ranks * local].reshape(len(rows), ranks, local)
+    return _after_grouping(of_ranks, int(draw.tokens)) if draw.grouped else _busiest(of_ranks)
+
+
+_GROUPED_DRAWS = 16
+"""Draws whose tokens are followed one by one."""
+
+
+def _after_grouping(of_ranks: Array, tokens: int) -> Array:
+    """Return the rows of the rank that was offered most: it changes places with the first one."""
+    found = []
+    for ranks in of_ranks[:_GROUPED_DRAWS]:
+        busiest = int(ranks.sum(axis=1).argmax())
+        order = np.arange(len(ranks))
+        order[[0, busiest]] = busiest, 0
+        found.append(grouped_rows(ranks[order].ravel(), tokens)[: ranks.shape[1]])
+    return np.asarray(found, dtype=np.float64)
 
 
 @lru_cache(maxsize=16)

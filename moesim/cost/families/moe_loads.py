@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from moesim.cost.curves import Array, Samples
 from moesim.cost.families.moe_draws import LEFT_OVER, Draw, busiest_rows
+from moesim.cost.families.moe_groups import even_grouped_rows
 
 BLOCK_ROWS = (16, 64, 128)
 """Heights of the tiles that grouped products choose among."""
@@ -72,7 +73,8 @@ def with_loads(samples: Samples) -> Samples:
     power law; times averaged over draws are within 1 % of those of the mean load);
     num_expert_slots, where given, are the experts that rows are spread over evenly. Where given,
     drawn_left_over is the number of a rule in `moe_draws.LEFT_OVER`, and experts that a power law
-    of drawn_exponent makes popular are placed by EPLB in drawn_slots, if any.
+    of drawn_exponent makes popular are placed by EPLB in drawn_slots, if any; drawn_in_groups tells
+    rows whose tokens are limited to groups of experts (`moe_groups`).
     """
     if "routed" in samples:
         return samples
@@ -103,7 +105,8 @@ def _shapes(samples: Samples) -> tuple[Array, NDArray[np.int64]]:
     zeros = np.zeros(len(columns[0]))
     slots = samples.get("drawn_slots", zeros)
     columns[4] = np.where(slots > 0, samples.get("drawn_exponent", zeros), columns[4])
-    shapes = np.stack([*columns, samples.get("drawn_left_over", zeros), slots], axis=1)
+    drawn = (samples.get(name, zeros) for name in ("drawn_left_over", "drawn_in_groups"))
+    shapes = np.stack([*columns, *drawn, slots], axis=1)
     if "num_expert_slots" in samples:
         even = shapes[:, 4] == 0
         shapes[even, 2] = np.fmax(shapes[even, 2], samples["num_expert_slots"][even])
@@ -113,11 +116,14 @@ def _shapes(samples: Samples) -> tuple[Array, NDArray[np.int64]]:
 
 def _drawn(shape: Array) -> dict[str, Array]:
     """Return the load columns of every draw; even routing draws once."""
-    tokens, top_k, experts, ranks, exponent, rule, slots = (float(value) for value in shape)
+    tokens, top_k, experts, ranks, exponent, rule, grouped, slots = map(float, shape)
+    if exponent == 0 and grouped:
+        local = max(1, int(experts / ranks))
+        return _columns(even_grouped_rows(int(tokens), int(experts))[None, :local])
     if exponent == 0:
         return _columns(even_rows(tokens, top_k, experts, ranks)[None])
     draw = Draw(
         tokens=tokens, top_k=top_k, experts=experts, ranks=ranks, exponent=exponent,
-        left_over=LEFT_OVER[int(rule)], slots=slots,
+        left_over=LEFT_OVER[int(rule)], grouped=bool(grouped), slots=slots,
     )  # fmt: skip
     return _columns(busiest_rows(draw))

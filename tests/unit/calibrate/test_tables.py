@@ -157,6 +157,24 @@ def test_random_loads_of_one_token_by_collection(tmp_path: Path) -> None:
     assert placed.samples["routed"] == pytest.approx(4096, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ("library", "kernel", "hidden", "top_k", "active"),
+    [
+        ("sglang,0.5.14", "any", 7168, 8, 17), ("sglang,0.5.10", "any", 7168, 8, 32),
+        ("vllm,0.24.0", "any", 6144, 8, 32), ("trtllm,1.3.0rc20", "any", 7168, 8, 32),
+        ("trtllm,1.3.0rc20", "x_min_latency", 4096, 8, 17),
+        ("trtllm,1.3.0rc20", "x_min_latency", 4096, 4, 16),
+    ],
+)  # fmt: skip
+def test_which_rows_are_limited_to_groups_of_experts(
+    tmp_path: Path, library: str, kernel: str, hidden: int, top_k: int, active: int
+) -> None:
+    """4 tokens: 8 choices each of different experts, or 16 kept and 16 on the first five."""
+    row = f"b200_sxm,bf16,{library},{kernel},True,{hidden},2048,{top_k},256,256,1,1,balanced,4,9,ok"
+    (found,) = groups(tmp_path, MOE, row)
+    assert found.samples["active"] == active and found.samples["routed"] == 4 * top_k
+
+
 def test_random_loads_on_untuned_kernels_are_left_out(tmp_path: Path) -> None:
     head = "h100_sxm,bf16,trtllm,1.3.0rc20,a,True,5120,8192,1,16,,1"
     (tmp_path / "mine.csv").write_text(
