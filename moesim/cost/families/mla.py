@@ -245,8 +245,9 @@ def decode_samples_at(places: tuple[Array, ...]) -> Samples:
 
 
 _RISING = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
-_LET_BE_KERNEL = (0.015, 0.015, 0.25)
-_DECODE_SMOOTHING = Smoothing(bend=(0.03, 0.03, 0.03), slope=(0.01, 0.01, 0.01))
+_LET_BE_DECODE = (0.015, 0.015, 0.25)
+_MODULE_SMOOTHING = 0.1
+_FINE_SMOOTHING = Smoothing(bend=(0.03, 0.03, 0.03), slope=(0.01, 0.01, 0.01))
 _LET_BE = 0.015
 _PREFILL_QUANTUM = {"seq_len": 0.35, "batch_size": 0.35, "local_num_heads": 0.3}
 _DECODE_QUANTUM = {"kv_tokens": 0.15, "batch_size": 0.25, "local_num_heads": 0.6}
@@ -267,30 +268,37 @@ _DECODE_AXES = (
     Axis("log2 local_num_heads", (0.0, 3.0, 5.0, 6.0, 7.0)),
 )
 
+_FINE_PREFILL_AXES = (
+    Axis("log2 seq_len", (0.0, *(float(knot) for knot in range(4, 14)), 15.0)),
+    Axis("log2 batch_size", tuple(float(knot) for knot in range(9))),
+    _PREFILL_AXES[2],
+)
+
 MLA_PREFILL_KERNEL = Family(
     name="mla_prefill_kernel", table="mla_prefill", physics=prefill_s, start=prefill_start,
-    coordinates=prefill_coordinates, axes=_PREFILL_AXES, bound_s=prefill_bound_s,
+    coordinates=prefill_coordinates, axes=_FINE_PREFILL_AXES, bound_s=prefill_bound_s,
+    smoothing=_FINE_SMOOTHING,
     samples_at=prefill_samples_at, rising=_RISING, let_be=_LET_BE,
     quantum=_PREFILL_QUANTUM, quantum_beyond=0.5,
 )  # fmt: skip
 MLA_PREFILL_MODULE = Family(
     name="mla_prefill_module", table="mla_prefill", physics=prefill_module_s,
     start=prefill_module_start, coordinates=prefill_coordinates, axes=_PREFILL_AXES,
-    bound_s=prefill_module_bound_s,
+    bound_s=prefill_module_bound_s, smoothing=_MODULE_SMOOTHING,
     samples_at=prefill_samples_at, rising=_RISING, let_be=_LET_BE,
     quantum=_PREFILL_QUANTUM, quantum_beyond=0.5,
 )  # fmt: skip
 MLA_ABSORBED_PREFILL_KERNEL = Family(
     name="mla_absorbed_prefill_kernel", table="mla_prefill", physics=absorbed_prefill_s,
-    start=prefill_start, coordinates=prefill_coordinates, axes=_PREFILL_AXES,
-    bound_s=absorbed_prefill_bound_s,
+    start=prefill_start, coordinates=prefill_coordinates, axes=_FINE_PREFILL_AXES,
+    bound_s=absorbed_prefill_bound_s, smoothing=_FINE_SMOOTHING,
     samples_at=prefill_samples_at, rising=_RISING, let_be=_LET_BE,
     quantum=_PREFILL_QUANTUM, quantum_beyond=0.5,
 )  # fmt: skip
 MLA_ABSORBED_PREFILL_MODULE = Family(
     name="mla_absorbed_prefill_module", table="mla_prefill", physics=absorbed_prefill_module_s,
     start=prefill_module_start, coordinates=prefill_coordinates, axes=_PREFILL_AXES,
-    bound_s=absorbed_prefill_module_bound_s,
+    bound_s=absorbed_prefill_module_bound_s, smoothing=_MODULE_SMOOTHING,
     samples_at=prefill_samples_at, rising=_RISING, let_be=_LET_BE,
     quantum=_PREFILL_QUANTUM, quantum_beyond=0.5,
 )  # fmt: skip
@@ -302,15 +310,15 @@ _FINE_DECODE_AXES = (
 
 MLA_DECODE_KERNEL = Family(
     name="mla_decode_kernel", table="mla_decode", physics=decode_s, start=tiled_decode_start,
-    tries=TRIES, counts=COUNTS, smoothing=_DECODE_SMOOTHING,
+    tries=TRIES, counts=COUNTS, smoothing=_FINE_SMOOTHING,
     coordinates=decode_coordinates, axes=_FINE_DECODE_AXES, bound_s=decode_bound_s,
-    samples_at=decode_samples_at, rising=_RISING, let_be=_LET_BE_KERNEL,
+    samples_at=decode_samples_at, rising=_RISING, let_be=_LET_BE_DECODE,
     quantum=_DECODE_QUANTUM, quantum_beyond=0.25,
 )  # fmt: skip
 MLA_DECODE_MODULE = Family(
     name="mla_decode_module", table="mla_decode", physics=decode_module_s,
     start=decode_module_start, coordinates=decode_coordinates, axes=_DECODE_AXES,
-    bound_s=decode_module_bound_s,
-    samples_at=decode_samples_at, rising=_RISING, let_be=_LET_BE,
+    bound_s=decode_module_bound_s, smoothing=_FINE_SMOOTHING,
+    samples_at=decode_samples_at, rising=_RISING, let_be=_LET_BE_DECODE,
     quantum=_DECODE_QUANTUM, quantum_beyond=0.25,
 )  # fmt: skip
