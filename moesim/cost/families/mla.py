@@ -20,7 +20,6 @@ from moesim.cost.families.attention_work import (
     Work,
     causal_pairs,
     element_bytes,
-    peak_flop_per_s,
     work_bound_s,
     work_peak,
 )
@@ -246,10 +245,12 @@ def decode_samples_at(places: tuple[Array, ...]) -> Samples:
 
 
 _RISING = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
-_LET_BE_KERNEL = (0.015, 0.015, 0.25)
-_DECODE_SMOOTHING = Smoothing(bend=(0.03, 0.03, 0.03), slope=(0.01, 0.01, 0.01))
+_LET_BE_DECODE = (0.015, 0.015, 0.25)
+_MODULE_SMOOTHING = 0.1
+_FINE_SMOOTHING = Smoothing(bend=(0.03, 0.03, 0.03), slope=(0.01, 0.01, 0.01))
 _LET_BE = 0.015
 _PREFILL_QUANTUM = {"seq_len": 0.35, "batch_size": 0.35, "local_num_heads": 0.3}
+_MODULE_QUANTUM = {"kv_tokens": 0.12, "batch_size": 0.25, "local_num_heads": 0.25}
 _DECODE_QUANTUM = {"kv_tokens": 0.15, "batch_size": 0.25, "local_num_heads": 0.6}
 """Kernels for few sequences or heads cut their keys otherwise than those for many: of the measured
 neighbours 2 to 10 % fall by more than 5 %. Heads are measured at powers of two only, and on
@@ -268,30 +269,37 @@ _DECODE_AXES = (
     Axis("log2 local_num_heads", (0.0, 3.0, 5.0, 6.0, 7.0)),
 )
 
+_FINE_PREFILL_AXES = (
+    Axis("log2 seq_len", (0.0, *(float(knot) for knot in range(4, 14)), 15.0)),
+    Axis("log2 batch_size", tuple(float(knot) for knot in range(9))),
+    _PREFILL_AXES[2],
+)
+
 MLA_PREFILL_KERNEL = Family(
     name="mla_prefill_kernel", table="mla_prefill", physics=prefill_s, start=prefill_start,
-    coordinates=prefill_coordinates, axes=_PREFILL_AXES, bound_s=prefill_bound_s,
+    coordinates=prefill_coordinates, axes=_FINE_PREFILL_AXES, bound_s=prefill_bound_s,
+    smoothing=_FINE_SMOOTHING,
     samples_at=prefill_samples_at, rising=_RISING, let_be=_LET_BE,
     quantum=_PREFILL_QUANTUM, quantum_beyond=0.5,
 )  # fmt: skip
 MLA_PREFILL_MODULE = Family(
     name="mla_prefill_module", table="mla_prefill", physics=prefill_module_s,
     start=prefill_module_start, coordinates=prefill_coordinates, axes=_PREFILL_AXES,
-    bound_s=prefill_module_bound_s,
+    bound_s=prefill_module_bound_s, smoothing=_MODULE_SMOOTHING,
     samples_at=prefill_samples_at, rising=_RISING, let_be=_LET_BE,
     quantum=_PREFILL_QUANTUM, quantum_beyond=0.5,
 )  # fmt: skip
 MLA_ABSORBED_PREFILL_KERNEL = Family(
     name="mla_absorbed_prefill_kernel", table="mla_prefill", physics=absorbed_prefill_s,
-    start=prefill_start, coordinates=prefill_coordinates, axes=_PREFILL_AXES,
-    bound_s=absorbed_prefill_bound_s,
+    start=prefill_start, coordinates=prefill_coordinates, axes=_FINE_PREFILL_AXES,
+    bound_s=absorbed_prefill_bound_s, smoothing=_FINE_SMOOTHING,
     samples_at=prefill_samples_at, rising=_RISING, let_be=_LET_BE,
     quantum=_PREFILL_QUANTUM, quantum_beyond=0.5,
 )  # fmt: skip
 MLA_ABSORBED_PREFILL_MODULE = Family(
     name="mla_absorbed_prefill_module", table="mla_prefill", physics=absorbed_prefill_module_s,
     start=prefill_module_start, coordinates=prefill_coordinates, axes=_PREFILL_AXES,
-    bound_s=absorbed_prefill_module_bound_s,
+    bound_s=absorbed_prefill_module_bound_s, smoothing=_MODULE_SMOOTHING,
     samples_at=prefill_samples_at, rising=_RISING, let_be=_LET_BE,
     quantum=_PREFILL_QUANTUM, quantum_beyond=0.5,
 )  # fmt: skip
@@ -303,96 +311,15 @@ _FINE_DECODE_AXES = (
 
 MLA_DECODE_KERNEL = Family(
     name="mla_decode_kernel", table="mla_decode", physics=decode_s, start=tiled_decode_start,
-    tries=TRIES, counts=COUNTS, smoothing=_DECODE_SMOOTHING,
+    tries=TRIES, counts=COUNTS, smoothing=_FINE_SMOOTHING,
     coordinates=decode_coordinates, axes=_FINE_DECODE_AXES, bound_s=decode_bound_s,
-    samples_at=decode_samples_at, rising=_RISING, let_be=_LET_BE_KERNEL,
+    samples_at=decode_samples_at, rising=_RISING, let_be=_LET_BE_DECODE,
     quantum=_DECODE_QUANTUM, quantum_beyond=0.25,
 )  # fmt: skip
 MLA_DECODE_MODULE = Family(
     name="mla_decode_module", table="mla_decode", physics=decode_module_s,
     start=decode_module_start, coordinates=decode_coordinates, axes=_DECODE_AXES,
-    bound_s=decode_module_bound_s,
-    samples_at=decode_samples_at, rising=_RISING, let_be=_LET_BE,
-    quantum=_DECODE_QUANTUM, quantum_beyond=0.25,
-)  # fmt: skip
-
-
-def _bmm_shape(samples: Samples) -> tuple[Array, Array, Array]:
-    """Return the heads, the tokens and the products of both widths: 128 to 512 or back."""
-    heads, tokens = samples["local_num_heads"], samples["num_tokens"]
-    return heads, tokens, heads * (NOPE * KV_LORA)
-
-
-def _bmm_bytes(samples: Samples, dtype: str) -> Array:
-    heads, tokens, weights = _bmm_shape(samples)
-    return weights * element_bytes(dtype) + 2.0 * tokens * heads * (NOPE + KV_LORA)
-
-
-def bmm_bound_s(samples: Samples, chip: Chip, dtype: str) -> Array:
-    """Return the seconds that no kernel can beat: weights, inputs and outputs; FLOP at peak.
-
-    What fits into the L2 cache before or after does not count: a repeated measurement finds it
-    there.
-    """
-    _, tokens, weights = _bmm_shape(samples)
-    moved = np.maximum(_bmm_bytes(samples, dtype) - 2.0 * chip.l2_bytes, 0.0)
-    compute = 2.0 * tokens * weights / peak_flop_per_s(chip, dtype)
-    return np.maximum(compute, moved / chip.memory_bandwidth_bytes_per_s)
-
-
-def bmm_s(samples: Samples, chip: Chip, dtype: str, parameters: Parameters) -> Array:
-    """Return the seconds of one absorbed product: [tokens, 128] times [128, 512] for each head.
-
-    t = launch + ceil(heads ceil(tokens / 128) / units) t_tile + FLOP (1 + e) / peak
-      + bytes / bandwidth (h (1 + e) + (1 - h) s), h = bytes / (bytes + L2)
-
-    Tokens are padded to 64; of what the L2 cache keeps, moving takes s times as long as bandwidth.
-    """
-    heads, tokens, weights = _bmm_shape(samples)
-    moved = _bmm_bytes(samples, dtype)
-    outside = moved / (moved + chip.l2_bytes)
-    slowness = outside * (1.0 + parameters["memory_excess"])
-    slowness = slowness + (1.0 - outside) * parameters["l2_slowness"]
-    padded = np.ceil(tokens / 64.0) * 64.0
-    rate = peak_flop_per_s(chip, dtype) / (1.0 + parameters["compute_excess"])
-    waves = np.ceil(heads * np.ceil(tokens / 128.0) / chip.compute_units)
-    memory = moved / chip.memory_bandwidth_bytes_per_s * slowness
-    return (
-        parameters["launch_s"]
-        + waves * parameters["tile_s"]
-        + memory
-        + 2.0 * padded * weights / rate
-    )
-
-
-def bmm_start(chip: Chip, dtype: str) -> dict[str, float]:
-    """Return where the fit begins: a batched product on Hopper, in round figures."""
-    del chip, dtype
-    return {
-        "launch_s": 4e-6, "tile_s": 2e-7, "memory_excess": 0.2, "l2_slowness": 0.5,
-        "compute_excess": 0.5,
-    }  # fmt: skip
-
-
-def bmm_coordinates(samples: Samples) -> tuple[Array, ...]:
-    """Return log2 of tokens and of heads."""
-    return np.log2(samples["num_tokens"]), np.log2(samples["local_num_heads"])
-
-
-def bmm_samples_at(places: tuple[Array, ...]) -> Samples:
-    """Return products at places of the surface."""
-    return {"num_tokens": np.exp2(places[0]), "local_num_heads": np.exp2(places[1])}
-
-
-MLA_BMM = Family(
-    name="mla_bmm", table="mla_bmm", physics=bmm_s, start=bmm_start, coordinates=bmm_coordinates,
-    axes=(
-        Axis("log2 num_tokens", (0.0, 4.0, 6.0, 7.0, 8.0, 10.0, 12.0, 14.0)),
-        Axis("log2 local_num_heads", (0.0, 3.0, 5.0, 7.0)),
-    ),
-    bound_s=bmm_bound_s,
-    samples_at=bmm_samples_at,
-    rising=((1, 0), (0, 1)),
-    quantum={"num_tokens": 0.02, "local_num_heads": 0.02},
-    quantum_beyond=0.02,
+    bound_s=decode_module_bound_s, smoothing=_FINE_SMOOTHING,
+    samples_at=decode_samples_at, rising=_RISING, let_be=_LET_BE_DECODE,
+    quantum=_MODULE_QUANTUM, quantum_beyond=0.25,
 )  # fmt: skip

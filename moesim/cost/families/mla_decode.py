@@ -32,66 +32,68 @@ COUNTS = ("tile_rows", "wide_rows")
 def tiled_decode_s(work: Work, chip: Chip, dtype: str, parameters: Parameters) -> Array:
     """Return the seconds of attention with one query per sequence over shared keys.
 
-    t = launch + combine_s (1 - 1/f) + the least over tiles of (busy^p + memory^p)^(1/p),
-    p = 1 + overlap, f = max(keys / split_keys, 1) the most parts that keys are cut into.
-    Wide tiles are for more than a quarter as many heads: TensorRT-LLM takes 32 heads in two
-    tiles of 16, and 64 in one of 128.
+    t = launch + combine_s (1 - 1/f) + (busy^p + memory^p)^(1/p), p = 1 + overlap
+
+    f = max(keys / split_keys, 1) is the most parts that keys are cut into, busy that of the tile
+    with the least of it; wide tiles are for more than a quarter as many heads: TensorRT-LLM takes
+    32 heads in two tiles of 16, and 64 in one of 128. Parts leave results in fp32, written and
+    read: 8 s heads v (1 - 1/f) bytes per sequence.
     """
-    moved_s = _memory_s(work, chip, dtype, parameters)
-    narrow = _tiled_s(work, chip, parameters, _rows(parameters, "tile_rows"), moved_s)
-    wide_rows = _rows(parameters, "wide_rows")
-    wide = _tiled_s(work, chip, parameters, wide_rows, moved_s)
-    least = np.where(4.0 * work.heads > wide_rows, np.minimum(narrow, wide), narrow)
-    finest = _finest(work, parameters)
-    return parameters["launch_s"] + parameters["combine_s"] * (1.0 - 1.0 / finest) + least
+    finest = np.maximum(work.keys / parameters["split_keys"], 1.0)
+    rows, wide_rows = _rows(parameters, "tile_rows"), _rows(parameters, "wide_rows")
+    busy, parts = _busy_s(work, chip, parameters, rows, finest)
+    wide = 4.0 * work.heads > wide_rows
+    if wide_rows != rows and np.any(wide):
+        wide_busy, wide_parts = _busy_s(work, chip, parameters, wide_rows, finest)
+        wide &= wide_busy < busy
+        busy, parts = np.where(wide, wide_busy, busy), np.where(wide, wide_parts, parts)
+    cut = 1.0 - 1.0 / finest
+    partial = work.sequences * parts * work.heads * cut * (8.0 * work.v_dim)
+    memory = _moved_bytes(work, chip, dtype, parameters) + partial * parameters["partial_slowness"]
+    memory = memory * (1.0 / chip.memory_bandwidth_bytes_per_s)
+    both = together(busy, memory, 1.0 + parameters["overlap"])
+    return np.asarray(parameters["launch_s"] + parameters["combine_s"] * cut + both)
 
 
 def _rows(parameters: Parameters, name: str) -> float:
     return max(float(round(parameters[name])), 1.0)
 
 
-def _finest(work: Work, parameters: Parameters) -> Array:
-    return np.maximum(work.keys / parameters["split_keys"], 1.0)
+def _moved_bytes(work: Work, chip: Chip, dtype: str, parameters: Parameters) -> Array:
+    """Return the bytes of the cache, of queries and of outputs, as if all came from memory.
 
-
-def _memory_s(work: Work, chip: Chip, dtype: str, parameters: Parameters) -> Array:
-    """Return the seconds to move the cache, the queries and the outputs.
-
-    (cache (1 + e) (out + (1 - out) o / (1 + o)) + query and output bytes (1 + e)) / bandwidth,
+    cache (1 + e) (out + (1 - out) o / (1 + o)) + query and output bytes (1 + e),
     out = 1 / (1 + (share L2 / cache)^4)
 
     Repetitions of a measurement find what fits into the L2 cache there; what is read in turn and
     does not fit is found not at all, so that the change is steep.
     """
     cache = cache_bytes(work)
-    out = 1.0 / (1.0 + (chip.l2_bytes * parameters["l2_share"] / cache) ** 4)
+    fits = np.square(np.square(chip.l2_bytes * parameters["l2_share"] / cache))
     inside = parameters["l2_odds"] / (1.0 + parameters["l2_odds"])
-    moved = cache * (1.0 + parameters["cache_excess"]) * (out + (1.0 - out) * inside)
-    moved = moved + query_bytes(work, dtype) * (1.0 + parameters["query_excess"])
-    return moved / chip.memory_bandwidth_bytes_per_s
+    seen = (1.0 + inside * fits) / (1.0 + fits)
+    moved = cache * seen * (1.0 + parameters["cache_excess"])
+    return np.asarray(moved + query_bytes(work, dtype) * (1.0 + parameters["query_excess"]))
 
 
-def _tiled_s(work: Work, chip: Chip, parameters: Parameters, rows: float, moved_s: Array) -> Array:
-    """Return the seconds with tiles of `rows` heads, without launches.
+def _busy_s(
+    work: Work, chip: Chip, parameters: Parameters, rows: float, finest: Array
+) -> tuple[Array, Array]:
+    """Return how long units are busy with tiles of `rows` heads, and the parts of each sequence.
 
-    busy: items = sequences ceil(heads / rows), each cut into s = max(units / items, 1) parts but
-    no more than f; a part takes keys / s * max(2 rows (qk + v) (1 + e) units / peak,
-    row bytes units u / bandwidth) + t_item, in waves over the units. memory: what has to be moved,
-    and of kernels that cut the parts' results in fp32, written and read: 8 s heads v (1 - 1/f).
+    items = sequences ceil(heads / rows), each cut into s = max(units / items, 1) parts but no more
+    than `finest`; a part takes keys / s * max(2 rows (qk + v) (1 + e) units / peak,
+    row bytes units u / bandwidth) + t_item, in waves over the units.
     """
     units, bandwidth = chip.compute_units, chip.memory_bandwidth_bytes_per_s
     items = work.sequences * np.ceil(work.heads / rows)
-    finest = _finest(work, parameters)
     parts = np.minimum(np.maximum(units / items, 1.0), finest)
     product_s = (1.0 + parameters["compute_excess"]) * units / work.peak_flop_per_s
     key_s = np.maximum(
         2.0 * rows * (work.qk_dim + work.v_dim) * product_s,
         work.row_bytes * (units / bandwidth * parameters["unit_slowness"]),
     )
-    busy = _waves_s(items * parts / units, work.keys / parts * key_s, parameters)
-    partial = work.sequences * parts * work.heads * work.v_dim * (8.0 * (1.0 - 1.0 / finest))
-    both = moved_s + partial * (parameters["partial_slowness"] / bandwidth)
-    return together(busy, both, 1.0 + parameters["overlap"])
+    return _waves_s(items * parts / units, work.keys / parts * key_s, parameters), parts
 
 
 def _waves_s(rounds: Array, part_s: Array, parameters: Parameters) -> Array:
@@ -105,8 +107,8 @@ def _waves_s(rounds: Array, part_s: Array, parameters: Parameters) -> Array:
     rest = np.maximum(rounds - whole, 0.0)
     pair, item_s = parameters["pair_excess"], parameters["item_s"]
     full = part_s * (1.0 + pair) + item_s
-    shared = np.clip((rest - 0.5) / 0.05, 0.0, 1.0)
-    last = np.where(rest > 1e-9, part_s * (1.0 + pair * shared) + item_s, 0.0)
+    shared = np.minimum(np.maximum(20.0 * rest - 10.0, 0.0), 1.0)
+    last = (part_s * (1.0 + pair * shared) + item_s) * (rest > 1e-9)
     blend = min(parameters["blend"], 1.0)
     spread = np.where(whole > 0.0, rest * full, last)
     return np.asarray(whole * full + (1.0 - blend) * last + blend * spread)

@@ -1,7 +1,16 @@
 """Every family by name, and how each is asked for seconds."""
 
 from moesim.cost.curves import Array, Chip, Curve, Family, Samples, predict_s
-from moesim.cost.families import attention, collectives, elementwise, exchange, gemm, mla, moe
+from moesim.cost.families import (
+    attention,
+    collectives,
+    elementwise,
+    exchange,
+    gemm,
+    mla,
+    mla_bmm,
+    moe,
+)
 from moesim.cost.families.moe_loads import with_loads
 
 FAMILIES: dict[str, Family] = {
@@ -18,7 +27,7 @@ FAMILIES: dict[str, Family] = {
         mla.MLA_ABSORBED_PREFILL_MODULE,
         mla.MLA_DECODE_KERNEL,
         mla.MLA_DECODE_MODULE,
-        mla.MLA_BMM,
+        mla_bmm.MLA_BMM,
         *elementwise.ELEMENTWISE.values(),
         *collectives.FAMILIES,
         exchange.FORWARDED,

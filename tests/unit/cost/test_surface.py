@@ -6,6 +6,7 @@ import pytest
 from moesim.cost.surface import (
     Axis,
     Rising,
+    Smoothing,
     Surface,
     evaluate,
     fit_surface,
@@ -67,3 +68,12 @@ def test_a_fit_that_is_to_rise_does() -> None:
     values = evaluate(found, (np.arange(0.0, 4.5, 0.5),))
     assert np.all(np.diff(values) + growth > -3e-3)
     assert values[-1] < values[0]
+
+
+def test_each_axis_is_smoothed_by_its_own_weights() -> None:
+    axes = (Axis("x", (0.0, 1.0)), Axis("y", (0.0, 1.0)))
+    corners = (np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.0, 1.0, 0.0, 1.0]))
+    stiff = Smoothing(bend=(0.0, 0.0), slope=(0.0, 1e6))
+    found = fit_surface(axes, corners, np.array([0.0, 0.02, 1.0, 1.02]), stiff)
+    # level along y, where the two values of each x differ by 0.02, and free along x
+    assert found.values == pytest.approx([0.01, 0.01, 1.01, 1.01], abs=2e-3)

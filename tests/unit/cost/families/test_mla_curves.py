@@ -11,16 +11,15 @@ from moesim.cost.curves import Array, Chip, Family, fit_curve, predict_s
 from moesim.cost.families.mla import (
     MLA_ABSORBED_PREFILL_KERNEL,
     MLA_ABSORBED_PREFILL_MODULE,
-    MLA_BMM,
     MLA_DECODE_KERNEL,
     MLA_DECODE_MODULE,
     MLA_PREFILL_KERNEL,
     MLA_PREFILL_MODULE,
-    bmm_bound_s,
     decode_bound_s,
     prefill_bound_s,
     projection_weights,
 )
+from moesim.cost.families.mla_bmm import MLA_BMM, bmm_bound_s
 
 CHIP = Chip(
     name="round", vendor="nvidia", peak_flop_per_s={"bf16": 1e15, "fp8": 2e15},
