@@ -6,7 +6,6 @@ measurements of one (device, library, dtype, variant) gave.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,12 +72,13 @@ class Family:
     and changes of kernel do within what was measured. Other sizes do not let it fall."""
     quantum_beyond: float = 0.0
     """The same for any size where one of both operators is extrapolated."""
-    switches: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """Parameters at which kernels change: a fit begins anew at each of these values, and the best
-    end counts, since a step has no slope that leads to it."""
+    beginnings: tuple[Mapping[str, float], ...] = ({},)
+    """Switches of kernels that a fit begins at, over `start`; the best end counts, since a step has
+    no slope that leads to it."""
+    switch_pull: float = 0.0
+    """What a switch a factor e off where it began weighs against a row a factor e off."""
     pull: float = 0.0
-    """What a parameter a factor e off its start weighs against a row a factor e off, for families
-    with more parameters than some tables fix."""
+    """The same for all other parameters, for families with more than some tables fix."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,24 +242,19 @@ def fit_parameters(
         return np.log(family.physics(few, chip, dtype, values)) - target
 
     ends = []
-    for begin in _begins(start, family.switches):
+    for begun in family.beginnings:
+        begin = np.log([{**start, **begun}[name] for name in names])
+        pull = np.array([family.switch_pull if name in begun else family.pull for name in names])
 
-        def pulled(logs: Array, begin: Array = begin) -> Array:
-            return np.concatenate([errors(logs), family.pull * (logs - begin)])
+        def pulled(logs: Array, begin: Array = begin, pull: Array = pull) -> Array:
+            return np.concatenate([errors(logs), pull * (logs - begin)])
 
         bounds = (begin - 4.0, begin + 4.0)
-        aim = pulled if family.pull else errors
-        ends.append(least_squares(
-            aim, begin, bounds=bounds, loss="soft_l1", f_scale=0.05, max_nfev=60
-        ))  # fmt: skip
+        ends.append(
+            least_squares(pulled, begin, bounds=bounds, loss="soft_l1", f_scale=0.05, max_nfev=60)
+        )
     found = min(ends, key=lambda end: float(end.cost))
     return {name: float(f"{np.exp(v):.5g}") for name, v in zip(names, found.x, strict=True)}
-
-
-def _begins(start: Parameters, switches: Mapping[str, tuple[float, ...]]) -> list[Array]:
-    """Return the logarithms of `start`, once for every choice of the switches."""
-    choices = [dict(zip(switches, values, strict=True)) for values in product(*switches.values())]
-    return [np.log([{**start, **choice}[name] for name in start]) for choice in choices]
 
 
 def _spread_rows(rows: int) -> NDArray[np.int64]:
