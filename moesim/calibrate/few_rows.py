@@ -2,7 +2,9 @@
 
 A published table of three rows cannot fix ten parameters; it can move those of a relative. The
 relative is a curve of the same family, and of the same phase where there is one: of the same
-library on the nearest device, else of the nearest device, those of other makers last. Where nothing
+library on the nearest device, else of the nearest device, those of other makers last. A group of
+few rows, moved so, may lend in turn: another's measurement of the same library says more of it than
+a table of other kernels does. Where nothing
 was fitted, all groups of the family on one fabric are fitted together, from where its parameters
 start: the rates of links and networks are columns.
 """
@@ -25,6 +27,11 @@ Fitted = tuple[Group, Curve]
 _OTHER_MAKER = 100.0
 """Octaves that count for a device of another maker: farther than any of the same."""
 
+MUTUAL = ("direct",)
+"""Families whose groups of few rows lend to each other: there, libraries differ more than devices
+(pplx, UCCL-EP, MORI). All of `forwarded` go the way of DeepEP, whose curves have hundreds of rows:
+lent among the few, median errors rose (H100 with UCCL-EP 3 to 11 %, H200 29 to 54 %)."""
+
 POOLED = ("alltoall_across", "all_gather_across", "reduce_scatter_across", "send_across")
 """Families whose few rows are pooled where no curve can lend."""
 
@@ -34,13 +41,19 @@ def from_few(
 ) -> list[Fitted]:
     """Return a curve for each group that has a relative, or companions enough to go without."""
     found: list[Fitted] = []
+    lent: list[Fitted] = []
     alone: dict[str, list[Group]] = defaultdict(list)
     for group in groups:
         relative = _relative(group, fitted, chips)
         if relative is not None:
-            found.append((group, _moved(relative, [group], chips)))
+            lent.append((group, _anew(relative, [group], chips)))
         elif group.family in POOLED:
             alone[group.family].append(group)
+    for group, _ in lent:
+        others = [pair for pair in lent if pair[0] is not group and group.family in MUTUAL]
+        relative = _relative(group, [*fitted, *others], chips)
+        if relative is not None:
+            found.append((group, _moved(relative, [group], chips)))
     for companions in alone.values():
         found += _pooled(companions, chips)
     return found
@@ -73,12 +86,23 @@ def _relative(group: Group, fitted: Sequence[Fitted], chips: dict[str, Chip]) ->
     return min(alike, key=lambda pair: _distance(group, pair[0], chips))[1]
 
 
-def _distance(group: Group, other: Group, chips: dict[str, Chip]) -> tuple[int, bool, float, int]:
-    """Return how far a relative is: another phase, another library, another device, fewer rows."""
+def _distance(group: Group, other: Group, chips: dict[str, Chip]) -> tuple[float, ...]:
+    """Return how far a relative is, what counts most first.
+
+    Another phase, another place or fabric, another library, another device, another type, and
+    fewer rows.
+    """
     apart = octaves_apart(chips[group.hardware], chips[other.hardware])
     octaves = _OTHER_MAKER if apart is None else apart
-    differing = len(_phase(group.variant) ^ _phase(other.variant))
-    return differing, other.library != group.library, octaves, -len(other.seconds)
+    phase, others = _phase(group.variant), _phase(other.variant)
+    return (
+        len(phase ^ others), "nodes" in phase ^ others, _on_efa(group) != _on_efa(other),
+        other.library != group.library, octaves, other.dtype != group.dtype, -len(other.seconds),
+    )  # fmt: skip
+
+
+def _on_efa(group: Group) -> bool:
+    return "EFA" in group.variant
 
 
 _PHASES = ("dispatch", "combine", "prepare", "nodes")
@@ -105,7 +129,7 @@ def _moved(curve: Curve, groups: Sequence[Group], chips: dict[str, Chip]) -> Cur
     first = groups[0]
     lent = replace(curve, dtype=first.dtype)
     on = chips[first.hardware]
-    moved = refit(lent, FAMILIES[curve.family], samples, seconds, on)
+    moved = _anew(curve, groups, chips)
     errors = np.abs(_left_out(lent, samples, seconds, on))
     sources = tuple(sorted({source for group in groups for source in group.sources}))
     names = ", ".join(sorted({f"{group.library} {group.version}" for group in groups}))
@@ -116,6 +140,14 @@ def _moved(curve: Curve, groups: Sequence[Group], chips: dict[str, Chip]) -> Cur
         p90_error=float(np.quantile(errors, 0.9)),
         source=f"{described(sources)}; {names}; from {_origin(curve)}",
     )
+
+
+def _anew(curve: Curve, groups: Sequence[Group], chips: dict[str, Chip]) -> Curve:
+    """Return `curve` fitted anew to all rows of the groups, on the device of the first."""
+    samples, seconds = _together(groups, chips)
+    first = groups[0]
+    lent = replace(curve, dtype=first.dtype)
+    return refit(lent, FAMILIES[curve.family], samples, seconds, chips[first.hardware])
 
 
 def _origin(curve: Curve) -> str:

@@ -86,9 +86,11 @@ class Family:
     """`quantum` of dtypes whose kernels step further, by dtype."""
     quantum_beyond: float = 0.0
     """The same for any size where one of both operators is extrapolated."""
+    switch_pull: float = 0.0
+    """What a parameter of a try a factor e off where it began weighs against a row a factor e off.
+    """
     pull: float = 0.0
-    """What a parameter a factor e off its start weighs against a row a factor e off, for families
-    with more parameters than some tables fix."""
+    """The same for all other parameters, for families with more than some tables fix."""
     sites: Layout | None = None
     """How what the surface leaves is kept at measured shapes; None: not at all."""
 
@@ -316,15 +318,17 @@ def fit_parameters(
     few = {name: column[chosen] for name, column in samples.items()}
     target = np.log(measured_s[chosen])
 
-    def fitted(start: dict[str, float]) -> tuple[float, dict[str, float]]:
+    def fitted(tried: Mapping[str, float]) -> tuple[float, dict[str, float]]:
+        start = family.start(chip, dtype) | dict(tried)
         names = [name for name in start if name not in family.counts]
 
         begin = np.log(np.asarray([start[name] for name in names]))
+        pull = np.array([family.switch_pull if name in tried else family.pull for name in names])
 
         def errors(logs: Array) -> Array:
             values = start | dict(zip(names, np.exp(logs), strict=True))
             missed = np.log(family.physics(few, chip, dtype, values)) - target
-            return np.concatenate([missed, family.pull * (logs - begin)]) if family.pull else missed
+            return np.concatenate([missed, pull * (logs - begin)]) if pull.any() else missed
 
         bounds = (begin - 4.0, begin + 4.0)
         found = least_squares(
@@ -333,8 +337,7 @@ def fit_parameters(
         best = zip(names, np.exp(found.x), strict=True)
         return float(found.cost), start | {name: float(f"{v:.5g}") for name, v in best}
 
-    tries = [fitted(family.start(chip, dtype) | dict(replaced)) for replaced in family.tries]
-    return min(tries, key=lambda one: one[0])[1]
+    return min(map(fitted, family.tries), key=lambda one: one[0])[1]
 
 
 def _spread_rows(rows: int) -> NDArray[np.int64]:

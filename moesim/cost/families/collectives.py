@@ -1,4 +1,4 @@
-"""Seconds of NCCL collectives and of one-shot all-reduce kernels.
+"""Seconds of NCCL collectives.
 
 Columns of the samples: `bytes` (NCCL-tests convention: the buffer of one rank for all_reduce,
 broadcast, send and alltoall, the output of all_gather, the input of reduce_scatter), `ranks`; and
@@ -43,8 +43,17 @@ from dataclasses import replace
 import numpy as np
 
 from moesim.cost.curves import Array, Chip, Curve, Family, Parameters, Samples, predict_s
-from moesim.cost.families.ramps import column, fraction, link_rate, network_rate, rising_s, together
-from moesim.cost.surface import Axis, octaves
+from moesim.cost.families.custom_all_reduce import CUSTOM_ALL_REDUCE, RANKS
+from moesim.cost.families.ramps import (
+    beyond,
+    column,
+    fraction,
+    link_rate,
+    network_rate,
+    rising_s,
+    together,
+)
+from moesim.cost.surface import octaves
 
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "alltoall", "broadcast", "send")
 """The collectives that have a family of their name, and one with `_across` behind it."""
@@ -54,9 +63,6 @@ _STEEPNESS = 4.0
 
 _HARD = 8.0
 """The same within 0.8 octaves: tables have a size per octave, and no step finer than that shows."""
-
-_HOST_SHARPNESS = 8.0
-"""The launch by the host and the kernel run side by side: nearly the slower of both."""
 
 
 def near_bytes(collective: str, samples: Samples) -> Array:
@@ -123,13 +129,13 @@ def _all_reduce_s(samples: Samples, chip: Chip, dtype: str, fitted: Parameters) 
     size, ranks = samples["bytes"], samples["ranks"]
     rate, steps, sharp = link_rate(samples, chip), ranks - 1.0, fitted["sharpness"]
     wire = near_bytes("all_reduce", samples)
-    wide = _beyond(size / ranks, fitted["wide_bytes"], _HARD)
+    wide = beyond(size / ranks, fitted["wide_bytes"], _HARD)
     low = fitted["floor_s"] + fitted["step_s"] * steps
     low = low + wide * (fitted["wide_s"] + fitted["wide_step_s"] * steps)
     low = low + wire / (fraction(fitted, "low_fraction") * rate)
     start = fitted["simple_s"] + fitted["simple_step_s"] * steps
     simple = together(start, wire / (fraction(fitted, "fraction") * rate), sharp)
-    change = _beyond(size / ranks, fitted["switch_bytes"], _HARD)
+    change = beyond(size / ranks, fitted["switch_bytes"], _HARD)
     total = low ** (1.0 - change) * simple**change
     begun = fitted["in_switch_s"] + fitted["in_switch_step_s"] * steps
     moved = in_switch_bytes(samples) / (fraction(fitted, "in_switch_fraction") * rate)
@@ -140,7 +146,7 @@ def _within(collective: str) -> Callable[[Samples, Chip, str, Parameters], Array
     def seconds(samples: Samples, chip: Chip, dtype: str, fitted: Parameters) -> Array:
         size, ranks = samples["bytes"], samples["ranks"]
         rate, steps = link_rate(samples, chip), ranks - 1.0
-        simple = _beyond(size / ranks, fitted["switch_bytes"])
+        simple = beyond(size / ranks, fitted["switch_bytes"], _STEEPNESS)
         latency = fitted["floor_s"] + fitted["step_s"] * steps
         latency = latency + simple * (fitted["simple_s"] + fitted["simple_step_s"] * steps)
         wire = near_bytes(collective, samples) / (fraction(fitted, "fraction") * rate)
@@ -152,12 +158,6 @@ def _within(collective: str) -> Callable[[Samples, Chip, str, Parameters], Array
         return np.minimum(total, together(start, moved, fitted["sharpness"]))
 
     return seconds
-
-
-def _beyond(size: Array, threshold: float, steepness: float = _STEEPNESS) -> Array:
-    """Return 0 well below the threshold, 1 well above: 1 / (1 + (size / threshold)^-steepness)."""
-    share = np.clip(size / threshold, 1e-9, 1e9)
-    return np.asarray(1.0 / (1.0 + share**-steepness))
 
 
 def _across(collective: str) -> Callable[[Samples, Chip, str, Parameters], Array]:
@@ -192,26 +192,6 @@ def _hops(collective: str, ranks: Array, domains: Array) -> Array:
     return domains - 1.0
 
 
-def custom_all_reduce_s(samples: Samples, chip: Chip, dtype: str, fitted: Parameters) -> Array:
-    """Return the seconds of the all-reduce kernels of inference engines: one shot or two.
-
-    One shot reads all others' buffers, (n-1) B through each link; two shots reduce a share each and
-    gather, 2 (n-1)/n B. The faster counts; beyond several MiB (`library_bytes`) the engines call
-    NCCL, which starts later. Launched eagerly, the host hides what is shorter than `host_s`.
-    Source: TensorRT-LLM customAllReduceKernels.cu, vLLM csrc/custom_all_reduce.cuh.
-    """
-    size, ranks = samples["bytes"], samples["ranks"]
-    rate, others = link_rate(samples, chip), ranks - 1.0
-    start = fitted["floor_s"] + fitted["step_s"] * others
-    start = start + fitted["library_s"] * _beyond(size, fitted["library_bytes"])
-    one = others * size / (fraction(fitted, "one_shot_fraction") * rate)
-    two = 2.0 * others / ranks * size / (fraction(fitted, "fraction") * rate)
-    sharp = fitted["sharpness"]
-    later = start + fitted["second_shot_s"]
-    kernel = np.minimum(together(start, one, sharp), together(later, two, sharp))
-    return together(kernel, np.full_like(kernel, fitted["host_s"]), _HOST_SHARPNESS)
-
-
 def seconds(family: Family, curve: Curve, samples: Samples, chip: Chip) -> Array:
     """Return the fitted seconds, never falling with the bytes and never below the bound.
 
@@ -231,7 +211,7 @@ def laid_out(family: Family, curve: Curve) -> Family:
     axis = curve.surface.axes[0].name if curve.surface else family.axes[0].name
     if axis == family.axes[0].name:
         return family
-    return replace(family, coordinates=_size_and_ranks, axes=(_SIZES, _RANKS))
+    return replace(family, coordinates=CUSTOM_ALL_REDUCE.coordinates, axes=CUSTOM_ALL_REDUCE.axes)
 
 
 def collective_of(family: Family) -> str:
@@ -289,24 +269,6 @@ def _start_across(collective: str) -> Callable[[Chip, str], dict[str, float]]:
     return start
 
 
-def _start_custom(chip: Chip, dtype: str) -> dict[str, float]:
-    return {
-        "floor_s": 3e-6,
-        "step_s": 2e-7,
-        "second_shot_s": 2e-6,
-        "library_s": 5e-6,
-        "library_bytes": 8e6,
-        "host_s": 3e-6,
-        "one_shot_fraction": 0.6,
-        "fraction": 0.7,
-        "sharpness": 1.0,
-    }
-
-
-def _size_and_ranks(samples: Samples) -> tuple[Array, ...]:
-    return np.log2(samples["bytes"]), np.log2(samples["ranks"])
-
-
 def _share_and_ranks(samples: Samples) -> tuple[Array, ...]:
     return np.log2(samples["bytes"] / samples["ranks"]), np.log2(samples["ranks"])
 
@@ -318,10 +280,6 @@ def _size_and_domains(samples: Samples) -> tuple[Array, ...]:
 _QUANTUM = {"ranks": 0.3}
 """More ranks at the same bytes: the share of each is smaller, for which NCCL may take a faster
 protocol, and a reducing switch moves B (1 + 1/n). More bytes are never faster."""
-_CUSTOM_QUANTUM = {"ranks": 0.6}
-"""For more ranks the engines use other kernels."""
-_RANKS = Axis("log2_ranks", (1.0, 2.0, 3.0, 4.0, 5.0, 6.0))
-_SIZES = octaves("log2_bytes", 8.0, 34.0, 2.0)
 _SHARES = octaves("log2_bytes_per_rank", 6.0, 34.0, 1.0)
 
 
@@ -332,7 +290,7 @@ def _within_family(collective: str) -> Family:
         physics=_within(collective),
         start=_start,
         coordinates=_share_and_ranks,
-        axes=(_SHARES, _RANKS),
+        axes=(_SHARES, RANKS),
         smoothing=0.1,
         quantum=_QUANTUM,
     )
@@ -343,6 +301,7 @@ ALL_REDUCE = replace(
     physics=_all_reduce_s,
     start=_start_all_reduce,
     tries=tuple({"switch_bytes": size} for size in (6e4, 2.5e5, 1e6, 4e6)),
+    switch_pull=0.1,
     pull=0.1,
 )
 """NCCL's all-reduce inside a domain."""
@@ -359,18 +318,6 @@ def _across_family(collective: str) -> Family:
         smoothing=1.0,
     )
 
-
-CUSTOM_ALL_REDUCE = Family(
-    name="custom_all_reduce",
-    table="collectives",
-    physics=custom_all_reduce_s,
-    start=_start_custom,
-    coordinates=_size_and_ranks,
-    axes=(_SIZES, _RANKS),
-    smoothing=0.1,
-    quantum=_CUSTOM_QUANTUM,
-)
-"""One-shot and two-shot kernels; the variant is the column `algorithm` of the table."""
 
 FAMILIES: tuple[Family, ...] = (
     ALL_REDUCE,

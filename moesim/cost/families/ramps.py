@@ -21,6 +21,12 @@ def together(first: Array, second: Array, sharpness: float) -> Array:
     return np.asarray(larger * (1.0 + ratio**power) ** (1.0 / power))
 
 
+def beyond(size: Array, threshold: float, steepness: float) -> Array:
+    """Return 0 well below the threshold, 1 well above: 1 / (1 + (size / threshold)^-steepness)."""
+    share = np.clip(size / threshold, 1e-9, 1e9)
+    return np.asarray(1.0 / (1.0 + share**-steepness))
+
+
 def column(samples: Samples, name: str, otherwise: float) -> Array:
     """Return a column, or a constant where the samples do not have it."""
     if name in samples:

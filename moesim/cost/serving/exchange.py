@@ -6,7 +6,7 @@ from moesim.cost import fitted_transfers as curves
 from moesim.cost.collectives import Network, collective_s, exchange_s
 from moesim.cost.curves import Array, predict_s
 from moesim.cost.families import exchange
-from moesim.cost.families.collectives import CUSTOM_ALL_REDUCE
+from moesim.cost.families.custom_all_reduce import CUSTOM_ALL_REDUCE
 from moesim.cost.fitted import Found
 from moesim.cost.serving.deployment import Deployment
 from moesim.model.architecture import MoeFfn

@@ -9,7 +9,7 @@ from moesim.calibrate.few_rows import from_few
 from moesim.calibrate.measurements import Group
 from moesim.cost.curves import Array, Chip, Curve
 from moesim.cost.families.collectives import FAMILIES as COLLECTIVES
-from moesim.cost.families.exchange import FORWARDED
+from moesim.cost.families.exchange import DIRECT, FORWARDED
 from moesim.cost.families.table import FAMILIES, seconds_of
 
 pytest.importorskip("scipy")
@@ -115,6 +115,33 @@ def test_a_single_row_tells_the_error_of_the_relative() -> None:
     ((_, curve),) = from_few([few], [relative], CHIPS)
     lent = seconds_of(FORWARDED, relative[1], few.samples, NEAR)
     assert curve.median_error == pytest.approx(abs(float(lent[0]) / float(few.seconds[0]) - 1))
+
+
+def test_few_rows_of_the_same_library_lend_where_libraries_send_by_ways_of_their_own() -> None:
+    # two published rows on two devices, of a library that takes four times as long to start
+    true = DIRECT.start(NEAR, "bf16")
+    slow = {**true, "floor_s": 4 * true["floor_s"], "away_floor_s": 4 * true["away_floor_s"]}
+    variant = "low_latency dispatch over nodes"
+    few = [
+        group(name, "mine", "direct", variant, {**exchanges(1), "tokens": np.array([1.0])}, slow)
+        for name in ("near", "far")
+    ]
+    curve = replace(fitted("near", "theirs", variant)[1], family="direct", parameters=true)
+    theirs = group("near", "theirs", "direct", variant, exchanges(6), true)
+    found = from_few(few, [(theirs, curve)], CHIPS)
+    alone = from_few(few[:1], [(theirs, curve)], CHIPS)
+    assert alone[0][1].median_error > 0.5
+    assert all(one.median_error < 0.5 * alone[0][1].median_error for _, one in found)
+    # and never to itself: a single one has but the other library to go by
+    assert "theirs on near" in alone[0][1].source
+
+
+def test_the_same_fabric_comes_before_the_same_library() -> None:
+    candidates = (
+        fitted("near", "mine", "high_throughput dispatch over EFA"),
+        fitted("near", "theirs", DISPATCH),
+    )
+    assert "theirs" in lender(DISPATCH, "mine", *candidates)
 
 
 def test_companions_without_a_relative_are_fitted_together() -> None:

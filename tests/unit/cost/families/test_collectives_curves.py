@@ -13,7 +13,6 @@ from moesim.cost.curves import Array, Chip, Curve, Family, Samples, fit_curve, f
 from moesim.cost.families.collectives import (
     ALL_REDUCE,
     COLLECTIVES,
-    CUSTOM_ALL_REDUCE,
     FAMILIES,
     away_bytes,
     bound_s,
@@ -21,6 +20,7 @@ from moesim.cost.families.collectives import (
     near_bytes,
     seconds,
 )
+from moesim.cost.families.custom_all_reduce import CUSTOM_ALL_REDUCE
 from moesim.cost.surface import Axis, Surface
 from tests.shared_files import shared
 
@@ -109,23 +109,56 @@ def test_beyond_one_domain_the_network_must_be_known() -> None:
         )
 
 
-def test_one_shot_for_small_two_shots_for_large() -> None:
-    fitted = {**CUSTOM_ALL_REDUCE.start(CHIP, "bf16"), "host_s": 1e-9}
-    small = CUSTOM_ALL_REDUCE.physics(group(1.0, 8), CHIP, "bf16", fitted)
-    assert small == pytest.approx([3e-6 + 7 * 2e-7], rel=1e-3)
-    large = CUSTOM_ALL_REDUCE.physics(group(1e13, 8), CHIP, "bf16", fitted)
-    assert large == pytest.approx([2 * 7 / 8 * 1e13 / (0.7 * 450e9)], rel=1e-3)
-    eager = {**fitted, "host_s": 4e-5}
-    hidden = CUSTOM_ALL_REDUCE.physics(group(1.0, 8), CHIP, "bf16", eager)
-    assert hidden == pytest.approx([4e-5], rel=1e-3)
+def custom(fitted: dict[str, float], size: float, ranks: float) -> float:
+    return float(CUSTOM_ALL_REDUCE.physics(group(size, ranks), CHIP, "bf16", fitted)[0])
+
+
+def test_one_shot_two_shots_and_the_library() -> None:
+    fitted = {**CUSTOM_ALL_REDUCE.start(CHIP, "bf16"), "two_shot_bytes": 1.5e6}
+    # 3 us and 7 peers of 0.15 us; one byte adds nothing
+    assert custom(fitted, 1.0, 8) == pytest.approx(4.05e-6, rel=1e-3)
+    # 128 KiB of 8: 7 B at 0.7 of 450 GB/s; 512 KiB: 3 us more and 14/8 B at 0.75
+    one = 4.05e-6 + 7 * 2**17 / 315e9
+    assert custom(fitted, 2.0**17, 8) == pytest.approx(one, rel=1e-2)
+    two = 7.05e-6 + 1.75 * 2**19 / 337.5e9
+    assert custom(fitted, 2.0**19, 8) == pytest.approx(two, rel=1e-2)
+    # two ranks have nobody to share with: one shot up to the library
+    pair = 3.15e-6 + 2**22 / 315e9
+    assert custom(fitted, 2.0**22, 2) == pytest.approx(pair, rel=1e-2)
+    # 1 TB of 8 in a switch that reduces: 9/8 B at 0.65, less than the ring's 14/8 at 0.75
+    assert custom(fitted, 1e12, 8) == pytest.approx(1.125e12 / (0.65 * 450e9), rel=1e-2)
+
+
+def test_a_host_hides_what_is_shorter_than_its_launch() -> None:
+    eager = {**CUSTOM_ALL_REDUCE.start(CHIP, "bf16"), "host_s": 4e-5}
+    assert custom(eager, 1.0, 8) == pytest.approx(4e-5, rel=1e-3)
+
+
+def test_a_limit_may_fall_with_the_ranks() -> None:
+    fitted = {**CUSTOM_ALL_REDUCE.start(CHIP, "bf16"), "library_bytes": 6e6, "library_power": 1.0,
+              "two_shot_bytes": 1e12, "library_s": 1.0}  # fmt: skip
+    # 6 MB of 2, 1.5 MB of 8: one second of the library shows on which side a size is
+    assert custom(fitted, 2e6, 2) < 1e-3 < custom(fitted, 20e6, 2)
+    assert custom(fitted, 0.5e6, 8) < 1e-3 < custom(fitted, 6e6, 8)
+
+
+def test_custom_kernels_fitted_before_keep_their_times() -> None:
+    former = {
+        "floor_s": 3e-6, "step_s": 2e-7, "second_shot_s": 2e-6, "library_s": 5e-6,
+        "library_bytes": 8e6, "host_s": 1e-9, "one_shot_fraction": 0.6, "fraction": 0.7,
+        "sharpness": 1.0,
+    }  # fmt: skip
+    assert custom(former, 1.0, 8) == pytest.approx(3e-6 + 7 * 2e-7, rel=1e-3)
+    assert custom(former, 1e13, 8) == pytest.approx(1.75e13 / (0.7 * 450e9), rel=1e-3)
 
 
 sizes = st.floats(1e-3, 1e18)
 counts = st.sampled_from([2.0, 4.0, 8.0, 16.0, 72.0, 1024.0])
 
 
-WITHOUT_CHANGE = [family for family in FAMILIES if family is not ALL_REDUCE]
-"""Families whose physics rises by itself; that of an all-reduce has protocols of several rates."""
+BY_SWITCHES = (ALL_REDUCE, CUSTOM_ALL_REDUCE)
+WITHOUT_CHANGE = [family for family in FAMILIES if family not in BY_SWITCHES]
+"""Families whose physics rises by itself; all-reduces change to kernels of another rate."""
 
 
 def at_start(family: Family) -> Curve:
@@ -145,19 +178,21 @@ def test_physics_rises_with_bytes_and_stays_above_the_link(
     )  # fmt: skip
     assert np.isfinite(one).all()
     assert (more >= one * (1 - 1e-9)).all()
-    if family is not CUSTOM_ALL_REDUCE:
-        name = family.name.removesuffix("_across")
-        bound = bound_s(name, group(size, ranks, domains), CHIP, in_switch=True)
-        assert (one >= bound * (1 - 1e-9)).all()
+    name = family.name.removesuffix("_across")
+    bound = bound_s(name, group(size, ranks, domains), CHIP, in_switch=True)
+    assert (one >= bound * (1 - 1e-9)).all()
 
 
 @settings(deadline=None)
-@given(size=st.floats(1.0, 1e12), ranks=counts, factor=st.floats(1.0, 1e4))
+@given(
+    family=st.sampled_from(BY_SWITCHES), size=st.floats(1.0, 1e12), ranks=counts,
+    factor=st.floats(1.0, 1e4),
+)  # fmt: skip
 def test_an_all_reduce_rises_with_bytes_and_stays_above_the_link(
-    size: float, ranks: float, factor: float
+    family: Family, size: float, ranks: float, factor: float
 ) -> None:
     both = {"bytes": np.array([size, size * factor]), "ranks": np.array([ranks, ranks])}
-    times = seconds(ALL_REDUCE, at_start(ALL_REDUCE), both, CHIP)
+    times = seconds(family, at_start(family), both, CHIP)
     assert times[1] >= times[0] * (1 - 1e-9)
     assert (times >= bound_s("all_reduce", both, CHIP, in_switch=True) * (1 - 1e-9)).all()
 
