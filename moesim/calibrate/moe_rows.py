@@ -52,8 +52,8 @@ def _in_groups(frame: "pd.DataFrame") -> "pd.Series[bool]":
     """Tell rows that the collector routes as DeepSeek-V3 does.
 
     TensorRT-LLM's kernels of low latency with 8 choices, the model itself in SGLang and vLLM. Read
-    off the times: of these shapes only, balanced rows on one rank take as long as on two, and less
-    than rows under a power law; 32 choices read the weights of some 17 experts.
+    off the times, not off the collector: of these shapes only, balanced rows take less time than
+    rows under a power law where both read many experts, and on one rank as long as on two.
     """
     import pandas as pd
 
@@ -69,7 +69,7 @@ def on_untuned_kernels(frame: "pd.DataFrame") -> "pd.Series[bool]":
     """Tell random rows of a shape, cut and ranks of which half the balanced rows are slow outliers.
 
     RANDOM takes the place of that quality where a load is random; the kernels are the same: where
-    the balanced row is a slow outlier, the median random row takes 1.6 to 2.2 times as long as
+    the balanced row is a slow outlier, the median random row takes 1.5 to 2.2 times as long as
     predicted.
     """
     import pandas as pd

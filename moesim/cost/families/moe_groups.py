@@ -4,7 +4,8 @@ The router of DeepSeek-V3 (arXiv 2412.19437, section 2.1.2; 8 groups, of which e
 ranks groups by their two best experts, then takes the best of the groups left. Where the offered
 choices score all alike, groups with two of them or more come first, then those of lowest number,
 and free places go to the experts of lowest number: half the choices of an even load, one in each
-group, end up with the first four experts. Measured: one rank then takes as long as two.
+group, end up with the first four experts. How ties fall is read off the times (with even loads all
+experts take as long on one rank as half of them do on each of two).
 """
 
 import numpy as np
