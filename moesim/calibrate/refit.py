@@ -35,6 +35,8 @@ from moesim.cost.curves import (
     Family,
     Parameters,
     Samples,
+    local_residual,
+    log_residual,
     predict_s,
     rising_pairs,
 )
@@ -107,7 +109,7 @@ def _pulled(
     lent = np.append(np.log(_lent(curve.parameters, 1.0)), 1.0)
     begin = np.append(np.log(_lent(curve.parameters, _BELOW_ONE)), 1.0)
     relief = _at(curve.surface, family, samples)
-    target = np.log(seconds)
+    target = np.log(seconds) - local_residual(family, curve, samples)
 
     def errors(asked: Array) -> Array:
         values = dict(zip(names, np.exp(asked[:-1]), strict=True))
@@ -147,7 +149,7 @@ def _bent(curve: Curve, family: Family, samples: Samples, seconds: Array, chip: 
     start = np.zeros(int(np.prod([len(axis.knots) for axis in axes])))
     start = start if curve.surface is None else np.asarray(curve.surface.values)
     physics = family.physics(samples, chip, curve.dtype, curve.parameters)
-    residual = np.log(seconds / physics) - _at(curve.surface, family, samples)
+    residual = np.log(seconds / physics) - log_residual(family, curve, samples)
     rising = rising_pairs(family, axes, chip, curve.dtype, curve.parameters)
     if rising is not None:
         donor = Surface(axes, tuple(start))

@@ -199,7 +199,7 @@ def _lent(row: Transfer, target: Group, curve: Curve, on: Chip) -> Transfer:
         row,
         fit_median=curve.median_error,
         roofline=_errors(roofline_errors(target, on)),
-        physics=_of(replace(curve, surface=None), target, on),
+        physics=_of(replace(curve, surface=None, sites=None), target, on),
         datasheet=_of(curve, target, on),
     )
 

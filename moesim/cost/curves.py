@@ -5,12 +5,13 @@ measurements of one (device, library, dtype, variant) gave.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moesim import rng
+from moesim.cost.sites import Layout, Sites, evaluate_sites, fit_sites
 from moesim.cost.surface import (
     Axis,
     Rising,
@@ -72,6 +73,8 @@ class Family:
     and changes of kernel do within what was measured. Other sizes do not let it fall."""
     quantum_beyond: float = 0.0
     """The same for any size where one of both operators is extrapolated."""
+    sites: Layout | None = None
+    """How what the surface leaves is kept at measured shapes; None: not at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,16 +91,32 @@ class Curve:
     median_error: float
     p90_error: float
     source: str
+    sites: Sites | None = None
+    """What the surface leaves at measured shapes."""
 
 
 def predict_s(family: Family, curve: Curve, samples: Samples, chip: Chip) -> Array:
     """Return the seconds of each sample, never less than the family's bound."""
     seconds = family.physics(samples, chip, curve.dtype, curve.parameters)
-    if curve.surface is not None:
-        seconds = seconds * np.exp(evaluate(curve.surface, family.coordinates(samples)))
+    seconds = seconds * np.exp(log_residual(family, curve, samples))
     if family.bound_s is None:
         return seconds
     return np.maximum(seconds, family.bound_s(samples, chip, curve.dtype))
+
+
+def log_residual(family: Family, curve: Curve, samples: Samples) -> Array:
+    """Return log(measured / physics) as the curve keeps it: its surface and its sites."""
+    if curve.surface is None:
+        return local_residual(family, curve, samples)
+    smooth = evaluate(curve.surface, family.coordinates(samples))
+    return smooth + local_residual(family, curve, samples)
+
+
+def local_residual(family: Family, curve: Curve, samples: Samples) -> Array:
+    """Return what the curve keeps at measured shapes beyond its surface: a logarithm."""
+    if curve.sites is None or family.sites is None:
+        return np.zeros(())
+    return evaluate_sites(curve.sites, family.sites.places(samples))
 
 
 def octaves_beyond(family: Family, curve: Curve, samples: Samples) -> Array:
@@ -141,7 +160,7 @@ def fit_curve(
     family: Family, samples: Samples, measured_s: Array, chip: Chip, dtype: str,
     about: About = _NO_NAME,
 ) -> Curve:  # fmt: skip
-    """Return the family fitted to measured times: parameters first, then the surface.
+    """Return the family fitted to measured times: parameters, then the surface, then the sites.
 
     Needs scipy (the extra `calibrate`). The same rows give the same curve.
     """
@@ -152,18 +171,28 @@ def fit_curve(
     axes = _covered(family.axes, coordinates)
     rising = rising_pairs(family, axes, chip, dtype, parameters)
     surface = fit_surface(axes, coordinates, residual, family.smoothing, rising)
-    error = np.abs(np.expm1(evaluate(surface, coordinates) - residual))
-    return Curve(
-        family=family.name,
-        dtype=dtype,
-        variant=about.variant,
-        parameters=parameters,
-        surface=surface,
-        rows=len(measured_s),
-        median_error=float(np.median(error)),
-        p90_error=float(np.quantile(error, 0.9)),
+    curve = Curve(
+        family=family.name, dtype=dtype, variant=about.variant, parameters=parameters,
+        surface=surface, rows=len(measured_s), median_error=1.0, p90_error=1.0,
         source=about.source,
+    )  # fmt: skip
+    left = residual - evaluate(surface, coordinates)
+    curve = replace(curve, sites=_sites(family, curve, samples, left, chip))
+    error = np.abs(np.expm1(local_residual(family, curve, samples) - left))
+    return replace(
+        curve, median_error=float(np.median(error)), p90_error=float(np.quantile(error, 0.9))
     )
+
+
+def _sites(family: Family, curve: Curve, samples: Samples, left: Array, chip: Chip) -> Sites | None:
+    """Return the sites of what physics and surface leave, for a family that has any."""
+    if family.sites is None:
+        return None
+
+    def log_time(asked: Samples) -> Array:
+        return np.log(predict_s(family, curve, asked, chip))
+
+    return fit_sites(family.sites, family.sites.places(samples), left, log_time)
 
 
 _RISING_STEP = 0.5

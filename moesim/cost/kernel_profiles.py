@@ -3,11 +3,13 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import log2
 from pathlib import Path
 
 from moesim.cost.curves import Curve
+from moesim.cost.sites import Sites
 from moesim.cost.surface import Axis, Surface
-from moesim.spec.kernels import CurveSpec, KernelsSpec, TableSpec
+from moesim.spec.kernels import CurveSpec, KernelsSpec, SitesSpec, TableSpec
 from moesim.spec.shipped import find_named, shipped, shipped_names
 from moesim.spec.validate import load
 
@@ -78,12 +80,25 @@ def _curve(spec: CurveSpec) -> Curve:
         median_error=spec.median_error,
         p90_error=spec.p90_error,
         source=spec.source,
+        sites=_sites(spec.sites) if spec.sites else None,
     )
 
 
 def _surface(spec: TableSpec) -> Surface:
     axes = tuple(Axis(axis.name, tuple(axis.knots)) for axis in spec.axes)
     return Surface(axes, tuple(int(number) / 1000 for number in spec.values.split()))
+
+
+def _sites(spec: SitesSpec) -> Sites:
+    sizes = [log2(float(size)) for size in spec.places.split()]
+    width = len(spec.names)
+    return Sites(
+        names=tuple(spec.names),
+        reach=tuple(spec.reach),
+        knots=tuple(spec.knots),
+        places=tuple(tuple(sizes[i : i + width]) for i in range(0, len(sizes), width)),
+        values=tuple(int(number) / 1000 for number in spec.values.split()),
+    )
 
 
 def profile_text(profile: KernelProfile) -> str:
@@ -126,6 +141,7 @@ def _curve_text(curve: Curve, kind: str) -> str:
         f'"p90_error": {curve.p90_error:.4f}',
         f'"parameters": {{{parameters}}}',
         *([f'"table": {_table_text(curve.surface)}'] if curve.surface else []),
+        *([f'"sites": {_sites_text(curve.sites)}'] if curve.sites else []),
     ]
     return "    {" + ",\n     ".join(lines) + "}"
 
@@ -136,6 +152,16 @@ def _table_text(surface: Surface) -> str:
     )
     values = " ".join(str(round(1000 * value)) for value in surface.values)
     return f'{{"axes": [{axes}],\n       "values": "{values}"}}'
+
+
+def _sites_text(sites: Sites) -> str:
+    names = ", ".join(_json(name) for name in sites.names)
+    places = " ".join(f"{2.0**part:.6g}" for place in sites.places for part in place)
+    values = " ".join(str(round(1000 * value)) for value in sites.values)
+    head = (
+        f'"names": [{names}], "reach": [{_listed(sites.reach)}], "knots": [{_listed(sites.knots)}]'
+    )
+    return f'{{{head},\n       "places": "{places}",\n       "values": "{values}"}}'
 
 
 def _listed(knots: Sequence[float]) -> str:

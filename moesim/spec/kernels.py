@@ -40,6 +40,42 @@ class TableSpec(Spec):
         return self
 
 
+class SitesSpec(Spec):
+    """What is left at measured shapes, beyond physics and table."""
+
+    names: Annotated[Listed[str], Field(min_length=1, max_length=6)]
+    """Coordinates of a shape."""
+    reach: Annotated[Listed[Positive], Field(min_length=1, max_length=6)]
+    """Octaves along each of them after which a site counts 1/e."""
+    knots: Annotated[Listed[Annotated[float, Field(strict=False)]], Field(min_length=2)]
+    """log2 of the rows at which each site has a value."""
+    places: str
+    """Sizes of the first site, then of the second, … separated by spaces."""
+    values: str
+    """Weights in thousandths, the knots of a site together; whole numbers separated by spaces."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "SitesSpec":
+        sizes, values = self.places.split(), self.values.split()
+        if len(self.reach) != len(self.names):
+            raise ValueError(f"{len(self.names)} names but {len(self.reach)} reaches")
+        try:
+            positive = all(0.0 < float(size) < _LARGEST for size in sizes)
+        except ValueError:
+            positive = False
+        if not sizes or len(sizes) % len(self.names) or not positive:
+            raise ValueError(f"places must be positive, {len(self.names)} numbers for each site")
+        wanted = len(sizes) // len(self.names) * len(self.knots)
+        if len(values) != wanted:
+            raise ValueError(f"sites and knots ask for {wanted} values, there are {len(values)}")
+        if not all(value.lstrip("-").isdigit() for value in values):
+            raise ValueError("values must be whole numbers separated by spaces")
+        return self
+
+
+_LARGEST = 1e12
+
+
 class CurveSpec(Spec):
     """One operator at one dtype: parameters of the physics, and the table beside it."""
 
@@ -55,6 +91,8 @@ class CurveSpec(Spec):
     """Parameters of the physics formula."""
     table: TableSpec | None = None
     """Residuals; left out, the physics stands alone."""
+    sites: SitesSpec | None = None
+    """What the table leaves at single shapes; left out, nothing is added to it."""
     rows: Annotated[int, Field(ge=1)]
     """Measured rows that the fit used."""
     median_error: Error

@@ -9,10 +9,19 @@ the weights of the experts that have rows: the same tiles, waves and overlap as 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from moesim.cost.curves import Array, Chip, Curve, Family, Parameters, Samples
+from moesim.cost.curves import (
+    Array,
+    Chip,
+    Curve,
+    Family,
+    Parameters,
+    Samples,
+    log_residual,
+)
 from moesim.cost.families.moe_loads import (
     LOAD_COLUMNS,
     busy_experts,
@@ -30,6 +39,7 @@ from moesim.cost.families.tiles import (
     traffic_s,
     waves,
 )
+from moesim.cost.sites import Layout, Places, Sites, evaluate_sites, nearest
 from moesim.cost.surface import evaluate, octaves
 
 _TILES = ((16, 128), (64, 128), (128, 128), (128, 256))
@@ -50,6 +60,10 @@ class ExpertShape:
     tokens: int
     """Of the whole expert-parallel group."""
     gated: bool = True
+    ranks: int = 1
+    """Over which the experts are spread evenly."""
+    top_k: int | None = None
+    """Experts of each token; None: as many as there are rows for each token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +158,43 @@ def samples_at(places: tuple[Array, ...]) -> Samples:
     }  # fmt: skip
 
 
+def site_places(samples: Samples) -> Places:
+    """Return log2 of hidden size, local width, experts of the rank and top_k; then of its rows."""
+    load = with_loads(samples)
+    routed, ranks = np.maximum(load["routed"], 1.0), load.get("ep_size", 1.0)
+    chosen = load["top_k"] if "top_k" in load else routed / np.maximum(load["num_tokens"], 1.0)
+    width = load["expert_ffn_size"] / load["tp_size"]
+    sizes = (load["hidden_size"], width, load["num_experts"] / ranks, chosen, routed)
+    return tuple(np.log2(np.maximum(size, _LEAST_SIZE)) for size in sizes)
+
+
+_LEAST_SIZE = 1e-9
+
+
+def samples_at_site(places: Places, busy_share: float = 1.0) -> Samples:
+    """Return layers at places among sites: gated, equal loads of a share of the experts."""
+    hidden, width, experts, top_k, rows = (np.exp2(place) for place in places)
+    one, busy = np.ones_like(rows), np.minimum(np.maximum(experts * busy_share, 1.0), rows)
+    return {
+        "hidden_size": hidden, "expert_ffn_size": width, "tp_size": one, "gated": one,
+        "num_tokens": rows / top_k, "num_experts": experts, "top_k": top_k,
+        **equal_loads(busy, rows / busy),
+    }  # fmt: skip
+
+
+_BUSY_SHARE = 0.125
+"""Of the experts, under skew: then weights already read meet more rows."""
+
+SITES = Layout(
+    names=("hidden", "width", "experts", "top_k"),
+    reach=(2.0, 4.0, 1.0, 1.0),
+    step=1.5,
+    most=64,
+    places=site_places,
+    samples_at=(samples_at_site, partial(samples_at_site, busy_share=_BUSY_SHARE)),
+    rising=((0, 0, 0, 0, 0.5), (0, 1, 0, 0, 0), (1, 0, 0, 0, 0)),
+)
+
 _QUANTUM = {
     "rows": 0.06, "hidden_size": 0.04, "expert_ffn_size": 0.04, "experts": 0.25, "moved_row": 0.15,
 }  # fmt: skip
@@ -168,6 +219,7 @@ MOE = Family(
     rising=((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (-1, 0, 0, 1)),
     quantum=_QUANTUM,
     quantum_beyond=0.4,
+    sites=SITES,
 )
 
 
@@ -230,9 +282,7 @@ def layer_parts_s(
     samples = _samples(rows, shape)
     parts = _parts(samples, chip, curve.dtype, curve.parameters)
     whole = np.asarray(sum(parts.values()), dtype=np.float64)
-    factor = np.ones_like(whole)
-    if curve.surface is not None:
-        factor = np.exp(evaluate(curve.surface, coordinates(samples)))
+    factor = np.exp(log_residual(MOE, curve, samples)) * np.ones_like(whole)
     factor = np.maximum(factor, bound_s(samples, chip, curve.dtype) / whole)
     return LayerParts(**{name: float(np.mean(part * factor)) for name, part in parts.items()})
 
@@ -253,6 +303,8 @@ def _samples(rows: Sequence[Sequence[float] | Array], shape: ExpertShape) -> Sam
         "gated": shape.gated,
         "num_tokens": shape.tokens,
         "num_experts": shape.num_experts,
+        "ep_size": shape.ranks,
+        **({"top_k": shape.top_k} if shape.top_k else {}),
     }
     columns = {name: np.full(len(loads), float(value)) for name, value in same.items()}
     columns.update({name: np.asarray([load[name] for load in loads]) for name in LOAD_COLUMNS})
@@ -264,8 +316,9 @@ def grouped_gemm_s(
 ) -> float:
     """Return the seconds of one [rows[e], k] x [k, n] per expert, by a curve of this module.
 
-    A curve of whole layers lends its tiles, rates and surface (at width n, where k is the hidden
-    size); it knows no launch of one product alone, so that none is counted.
+    A curve of whole layers lends its tiles, rates, surface and sites (at width n, where k is the
+    hidden size; experts and top_k are those of the nearest site); it knows no launch of one product
+    alone, so that none is counted.
     """
     load = {name: np.asarray([value]) for name, value in summarise(rows).items()}
     samples = {**load, "n": np.asarray([float(n)]), "k": np.asarray([float(k)])}
@@ -273,6 +326,10 @@ def grouped_gemm_s(
     seconds = grouped_product_s(samples, chip, curve.dtype, parameters)
     if curve.surface is not None:
         seconds = seconds * np.exp(evaluate(curve.surface, product_places(curve, samples)))
+    if curve.sites is not None:
+        seconds = seconds * np.exp(
+            evaluate_sites(curve.sites, _product_sites(curve.sites, samples))
+        )
     return float(np.maximum(seconds, _grouped_bound_s(samples, chip, curve.dtype))[0])
 
 
@@ -282,3 +339,11 @@ def product_places(curve: Curve, samples: Samples) -> tuple[Array, ...]:
     if curve.family == GROUPED_GEMM.name:
         return rows, n, k
     return rows, np.minimum(n, k), np.maximum(n, k), np.log2(busy_experts(samples))
+
+
+def _product_sites(sites: Sites, samples: Samples) -> Places:
+    """Return where a product lies among the sites of a layer curve."""
+    n, k = np.log2(samples["n"]), np.log2(samples["k"])
+    known = {0: np.maximum(n, k), 1: np.minimum(n, k), 2: np.log2(busy_experts(samples))}
+    place = nearest(sites, known)
+    return *known.values(), place[3], np.log2(np.maximum(samples["routed"], 1.0))

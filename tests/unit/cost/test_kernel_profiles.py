@@ -1,11 +1,14 @@
 """Kernel profiles survive the way to disk and back, and mistakes in them are named."""
 
+from dataclasses import replace
+from math import log2
 from pathlib import Path
 
 import pytest
 
 from moesim.cost.curves import Curve
 from moesim.cost.kernel_profiles import KernelProfile, load_kernels, profile_text
+from moesim.cost.sites import Sites
 from moesim.cost.surface import Axis, Surface
 from moesim.errors import ScenarioError
 
@@ -44,3 +47,39 @@ def test_a_table_of_the_wrong_size_is_named(tmp_path: Path) -> None:
 def test_an_unknown_name_has_its_nearest() -> None:
     with pytest.raises(ScenarioError, match="unknown kernel profile"):
         load_kernels("no-such-profile")
+
+
+SITES = Sites(
+    names=("hidden", "top_k"), reach=(2.0, 0.5), knots=(0.0, 1.5, 3.0),
+    places=((log2(2816.0), 3.0), (12.0, 0.0)), values=(0.1, -0.2, 0.0, 1.5, 0.25, -0.011),
+)  # fmt: skip
+
+
+def _with_sites(file: Path, old: str = "", new: str = "") -> KernelProfile:
+    profile = replace(PROFILE, curves=(replace(CURVE, sites=SITES),))
+    file.write_text(profile_text(profile).replace(old, new) if old else profile_text(profile))
+    return profile
+
+
+def test_sites_there_and_back(tmp_path: Path) -> None:
+    file = tmp_path / "sites.yaml"
+    profile = _with_sites(file)
+    assert load_kernels(str(file)) == profile
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("2816 8", "2816", "2 numbers for each site"),
+        ("2816 8", "2816 -8", "must be positive"),
+        ("2816 8", "2816 eight", "must be positive"),
+        ("1500 250", "1500", "6 values, there are 5"),
+        ("1500 250", "1500 x", "whole numbers"),
+        ("[2, 0.5]", "[2]", "2 names but 1 reaches"),
+    ],
+)
+def test_sites_that_do_not_add_up_are_named(tmp_path: Path, old: str, new: str, said: str) -> None:
+    file = tmp_path / "bad.yaml"
+    _with_sites(file, old, new)
+    with pytest.raises(ScenarioError, match=said):
+        load_kernels(str(file))

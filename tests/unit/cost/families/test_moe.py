@@ -1,5 +1,7 @@
 """Experts of one layer: rows per expert, padding, empty experts, and what the parts add up to."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -26,6 +28,7 @@ from moesim.cost.families.moe_loads import (
     summarise,
     with_loads,
 )
+from moesim.cost.sites import Sites
 from tests.unit.cost.families.chips import ROUND
 
 SHAPE = ExpertShape(hidden=4096, width=2048, num_experts=64, tokens=512)
@@ -253,3 +256,41 @@ def test_equal_loads_are_those_of_a_vector() -> None:
     assert {name: float(column[0]) for name, column in found.items()} == pytest.approx(
         summarise([130.0] * 6)
     )
+
+
+SITES = Sites(
+    names=("hidden", "width", "experts", "top_k"), reach=(2.0, 4.0, 1.0, 1.0), knots=(0.0, 20.0),
+    places=((12.0, 11.0, 6.0, 3.0),), values=(0.2, 0.2),
+)  # fmt: skip
+
+
+def test_a_layer_at_its_site_takes_what_the_site_says_in_all_its_parts() -> None:
+    shape = replace(SHAPE, top_k=8)
+    rows = [[512.0] * 64]
+    plain, there = (
+        layer_parts_s(rows, shape, ROUND, c) for c in (curve(), replace(curve(), sites=SITES))
+    )
+    for name in ("fixed_s", "up_s", "activation_s", "down_s", "shuffle_s"):
+        assert getattr(there, name) == pytest.approx(getattr(plain, name) * np.exp(0.2))
+    # two ranks hold half of the experts each: an octave away
+    spread = replace(shape, ranks=2)
+    assert layer_s(rows[0], spread, ROUND, replace(curve(), sites=SITES)) == pytest.approx(
+        layer_s(rows[0], spread, ROUND, curve()) * np.exp(0.2 / np.e)
+    )
+
+
+def test_rows_for_each_token_stand_for_an_unknown_top_k() -> None:
+    rows = [512.0 * 8 / 64] * 64
+    known, unknown = (
+        layer_s(rows, replace(SHAPE, top_k=top_k), ROUND, replace(curve(), sites=SITES))
+        for top_k in (8, None)
+    )
+    assert known == unknown
+
+
+def test_a_product_by_a_layer_curve_keeps_its_site() -> None:
+    rows = [512.0] * 64
+    plain, there = (
+        grouped_gemm_s(rows, 2048, 4096, ROUND, c) for c in (curve(), replace(curve(), sites=SITES))
+    )
+    assert there == pytest.approx(plain * np.exp(0.2))
