@@ -132,7 +132,7 @@ _FALL_WEIGHT = 300.0
 _WEIGHED = 8
 """Rounds that weigh the rows anew; those after look for falls only, until none comes or goes."""
 _ROUNDS = 24
-_LEAST_GAIN = 0.02
+_LEAST_GAIN = 0.01
 """Mean residual of a site beyond what the others say, below which it is not kept."""
 
 Growth = Callable[[Mapping[str, Array]], Array]
