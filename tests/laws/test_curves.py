@@ -248,6 +248,21 @@ def test_a_row_that_moves_between_equals_saves_a_tile_at_most(
     assert after >= before * (1 - one.family.quantum["moved_row"])
 
 
+def test_twice_the_rows_at_a_site_are_no_faster() -> None:
+    for one in shipped(("moe",)):
+        if one.curve.sites is None or one.family.sites is None:
+            continue
+        sites = np.asarray(one.curve.sites.places).T
+        for rows in (1.0, 3.5, 6.0, 9.0, 13.0):
+            small, large = ((*sites, np.full(len(sites[0]), rows + more)) for more in (0.0, 1.0))
+            for name, samples_at in zip(_AT_SITES, one.family.sites.samples_at, strict=True):
+                kept = seconds(one, dict(samples_at(large))) / seconds(one, dict(samples_at(small)))
+                assert np.min(kept) >= 1 - one.family.quantum[name], (one, name, rows)
+
+
+_AT_SITES = ("even_rows_at_site", "skewed_rows_at_site")
+
+
 @given(choice=LAYERS, rows=LOADS, empty=st.integers(1, 200))
 @settings(max_examples=50, deadline=None)
 def test_experts_without_rows_cost_nothing(
