@@ -20,6 +20,7 @@ from moesim.calibrate.table_fit import (
 )
 from moesim.cost.curves import Array, Chip, Curve
 from moesim.cost.families.table import FAMILIES, bound_of
+from moesim.cost.fitted import stand_ins
 from moesim.cost.kernel_profiles import KernelProfile, curve_index
 from moesim.cost.transferred import octaves_apart
 
@@ -204,16 +205,27 @@ def _curve_for(group: Group, known: Known, on: Chip) -> tuple[Curve | None, str]
 
 
 def _of_profile(group: Group, profile: KernelProfile) -> tuple[Curve | None, str]:
-    """Return a profile's curve for a group, and its variant where that is another."""
-    index = curve_index(profile)
+    """Return a profile's curve for a group, and its name where that is another.
+
+    Without a curve of the group's number type that of another counts which a run would take too.
+    """
     plain = group.variant.removesuffix(SKEWED)
-    if (group.family, group.dtype, plain) in index:
-        return index[group.family, group.dtype, plain], ""
-    others = [c for c in profile.curves if (c.family, c.dtype) == (group.family, group.dtype)]
-    if not others:
-        return None, ""
-    curve = max(others, key=lambda other: (other.variant.startswith(f"{plain}_"), other.rows))
-    return curve, curve.variant
+    for dtype in dict.fromkeys((group.dtype, *stand_ins(group.dtype, group.family))):
+        curve = _of_type(group.family, dtype, plain, profile)
+        if curve is not None:
+            own = "" if dtype == group.dtype else dtype
+            other = "" if curve.variant == plain else curve.variant
+            return curve, " ".join(filter(None, (other, own)))
+    return None, ""
+
+
+def _of_type(family: str, dtype: str, plain: str, profile: KernelProfile) -> Curve | None:
+    index = curve_index(profile)
+    if (family, dtype, plain) in index:
+        return index[family, dtype, plain]
+    others = [c for c in profile.curves if (c.family, c.dtype) == (family, dtype)]
+    return max(others, default=None,
+               key=lambda other: (other.variant.startswith(f"{plain}_"), other.rows))  # fmt: skip
 
 
 def _lenders(group: Group, known: Known, on: Chip) -> list[str]:

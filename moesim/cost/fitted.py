@@ -103,7 +103,7 @@ class Kernels:
             return None  # the device has no units for it, whatever others measured
         key = next(key for key, families in FAMILY_OF.items() if roles[0][0] in families)
         wanted = [(family, name, role) for family, role in roles
-                  for name in _stand_ins(dtype, family)]  # fmt: skip
+                  for name in stand_ins(dtype, family)]  # fmt: skip
         few: Found | None = None
         for lender in self.lenders.get(key, ()):
             curves = _main_curves(lender.name)
@@ -137,14 +137,14 @@ class Kernels:
     def _every(self, dtype: str, family: str, ending: str) -> Iterator[Found]:
         key = next(key for key, families in FAMILY_OF.items() if family in families)
         for lender in self.lenders.get(key, ()):
-            for name in _stand_ins(dtype, family):
+            for name in stand_ins(dtype, family):
                 for found in _variants(lender.name, name, family).get(ending, ()):
                     yield _lent(*found, lender)
 
     def _kind(self, dtype: str, family: str, ending: str) -> Found | None:
         key = next(key for key, families in FAMILY_OF.items() if family in families)
         for lender in self.lenders.get(key, ()):
-            for name in _stand_ins(dtype, family):
+            for name in stand_ins(dtype, family):
                 found = _special(lender.name, name, family).get(ending)
                 if found is not None:
                     return _lent(*found, lender)
@@ -162,7 +162,8 @@ def _has_units(dtype: str, on: Chip) -> bool:
     return dtype in on.peak_flop_per_s
 
 
-def _stand_ins(dtype: str, family: str) -> tuple[str, ...]:
+def stand_ins(dtype: str, family: str) -> tuple[str, ...]:
+    """Return the dtypes of tables whose curves stand for one, itself first."""
     names = DTYPES.get(dtype, (dtype,))
     if dtype != "fp32" and family in _FORMATS_ALIKE:
         return tuple(name for name in names if name != "fp32")
