@@ -69,9 +69,14 @@ class Sites:
         return table
 
     @cached_property
+    def located(self) -> Array:
+        """The places, [sites, coordinates]."""
+        return np.asarray(self.places)
+
+    @cached_property
     def scaled(self) -> Array:
         """The places in units of the reach, [sites, coordinates]."""
-        scaled: Array = np.asarray(self.places) / np.asarray(self.reach)
+        scaled: Array = self.located / np.asarray(self.reach)
         return scaled
 
 
@@ -80,12 +85,15 @@ def evaluate_sites(sites: Sites, places: Places) -> Array:
     shape = np.shape(places[0])
     scaled = np.stack([np.ravel(p) for p in places[:-1]], axis=1) / np.asarray(sites.reach)
     place, inverse = _distinct(scaled)
-    known = _kernel(place, sites.scaled) @ sites.table
+    blocks = [place[i : i + _BLOCK] for i in range(0, max(len(place), 1), _BLOCK)]
+    known = np.concatenate([_kernel(block, sites.scaled) @ sites.table for block in blocks])
     lower, part = _between(sites.knots, np.ravel(places[-1]))
     found = known[inverse, lower] * (1.0 - part) + known[inverse, lower + 1] * part
     return found.reshape(shape)
 
 
+_BLOCK = 1024
+"""Places that are evaluated together, so that what lies between stays in the cache."""
 _FEW = 16
 """Places from which on it is worth looking for equal ones."""
 
@@ -93,8 +101,13 @@ _FEW = 16
 def _distinct(scaled: Array) -> tuple[Array, NDArray[np.int64]]:
     if len(scaled) < _FEW:
         return scaled, np.arange(len(scaled))
-    found, inverse = np.unique(scaled, axis=0, return_inverse=True)
-    return found, inverse.ravel()
+    code = np.zeros(len(scaled), dtype=np.int64)
+    for column in scaled.T:
+        values, number = np.unique(column, return_inverse=True)
+        # numbered anew after each column, so that the product of two counts is the most there is
+        code = np.unique(code * len(values) + number, return_inverse=True)[1]
+    first = np.unique(code, return_index=True)[1]
+    return scaled[first], code
 
 
 def _kernel(places: Array, sites: Array) -> Array:
@@ -118,7 +131,7 @@ def nearest(sites: Sites, known: Mapping[int, Array]) -> tuple[Array, ...]:
         np.abs(values[:, None] / sites.reach[i] - sites.scaled[None, :, i])
         for i, values in known.items()
     )
-    rows = np.asarray(sites.places)[np.argmin(apart, axis=1)]
+    rows = sites.located[np.argmin(apart, axis=1)]
     return tuple(known[i] if i in known else rows[:, i] for i in range(rows.shape[1]))
 
 
