@@ -245,13 +245,14 @@ def decode_samples_at(places: tuple[Array, ...]) -> Samples:
 
 
 _RISING = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
-_LET_BE_DECODE = (0.015, 0.015, 0.25)
+_LET_BE_DECODE = (0.015, 0.015, 0.4)
+_LET_BE_MODULE = (0.015, 0.015, 0.25)
 _MODULE_SMOOTHING = 0.1
 _FINE_SMOOTHING = Smoothing(bend=(0.03, 0.03, 0.03), slope=(0.01, 0.01, 0.01))
 _LET_BE = 0.015
 _PREFILL_QUANTUM = {"seq_len": 0.35, "batch_size": 0.35, "local_num_heads": 0.3}
 _MODULE_QUANTUM = {"kv_tokens": 0.12, "batch_size": 0.25, "local_num_heads": 0.25}
-_DECODE_QUANTUM = {"kv_tokens": 0.15, "batch_size": 0.25, "local_num_heads": 0.6}
+_DECODE_QUANTUM = {"kv_tokens": 0.15, "batch_size": 0.25, "local_num_heads": 0.55}
 """Kernels for few sequences or heads cut their keys otherwise than those for many: of the measured
 neighbours 2 to 10 % fall by more than 5 %. Heads are measured at powers of two only, and on
 Blackwell the step from 32 to 64 (two tiles of 16 rows, then one of 128) falls by up to 37 %: 3 % of
@@ -320,6 +321,6 @@ MLA_DECODE_MODULE = Family(
     name="mla_decode_module", table="mla_decode", physics=decode_module_s,
     start=decode_module_start, coordinates=decode_coordinates, axes=_DECODE_AXES,
     bound_s=decode_module_bound_s, smoothing=_FINE_SMOOTHING,
-    samples_at=decode_samples_at, rising=_RISING, let_be=_LET_BE_DECODE,
+    samples_at=decode_samples_at, rising=_RISING, let_be=_LET_BE_MODULE,
     quantum=_MODULE_QUANTUM, quantum_beyond=0.25,
 )  # fmt: skip
