@@ -116,21 +116,30 @@ _USUAL_HEADS = 32.0
 
 
 def prefill_samples_at(places: tuple[Array, ...]) -> Samples:
-    """Return prompts at places of the surface, without earlier tokens."""
+    """Return prompts at places of the surface, behind earlier tokens.
+
+    Tables have no earlier tokens: a fit that lets no time fall behind `_EARLIER` of them, where new
+    ones add least, lets it fall nowhere else.
+    """
     tokens, both, head_dim, hides, group = places
     heads = np.maximum(np.minimum(np.exp2(both), _USUAL_HEADS), np.exp2(group))
     window = np.where(hides > 0.0, np.exp2(tokens + 1.0 - hides), 0.0)
     return {
         "batch_size": np.exp2(both) / heads, "seq_len": np.exp2(tokens), "num_heads": heads,
         "num_kv_heads": heads / np.exp2(group), "head_dim": np.exp2(head_dim),
-        "sliding_window": window,
+        "sliding_window": window, "past_kv_tokens": np.full_like(tokens, _EARLIER),
     }  # fmt: skip
 
+
+_EARLIER = 4096.0
+"""Tokens: as many as the prompts of most tables reach."""
 
 _HEAD_DIMS = (6.0, 7.0, 7.585, 8.0, 9.0)
 """log2 of 64, 128, 192, 256 and 512: libraries compile kernels for each, with tiles of its own."""
 _SMOOTHING = 0.1
 """Less than for other families: kernels differ from knot to knot, and most knots have many rows."""
+_SMOOTHING_PROMPTS = 0.03
+"""Less still: tiles of queries come and go with every octave of a prompt."""
 
 # Kernels change with the length of a prompt; earlier tokens make the work of tiles in a window more
 # even. A window itself is no size: with it runs another kernel, often a slower one. Beyond what was
@@ -148,7 +157,7 @@ PREFILL = Family(
         Axis("log2 2 seq_len / sliding_window", (0.0, 2.0)),
         Axis("log2 num_heads / num_kv_heads", (0.0, 1.5, 4.0)),
     ),
-    smoothing=0.03,
+    smoothing=_SMOOTHING_PROMPTS,
     bound_s=prefill_bound_s,
     samples_at=prefill_samples_at,
     rising=((1, 0, 0, 0, 0), (0, 1, 0, 0, 0)),
