@@ -9,7 +9,7 @@ from pathlib import Path
 from moesim.cost.curves import Curve
 from moesim.cost.sites import Sites
 from moesim.cost.surface import Axis, Surface
-from moesim.spec.kernels import CurveSpec, KernelsSpec, SitesSpec, TableSpec
+from moesim.spec.kernels import CurveSpec, KernelsSpec, SitesSpec, TableSpec, whole_numbers
 from moesim.spec.shipped import find_named, shipped, shipped_names
 from moesim.spec.validate import load
 
@@ -87,7 +87,12 @@ def _curve(spec: CurveSpec) -> Curve:
 
 def _surface(spec: TableSpec) -> Surface:
     axes = tuple(Axis(axis.name, tuple(axis.knots)) for axis in spec.axes)
-    return Surface(axes, tuple(int(number) / 1000 for number in spec.values.split()))
+    return Surface(axes, _values(spec.values, spec.step))
+
+
+def _values(text: str, step: int) -> tuple[float, ...]:
+    """Return numbers that count in `step` per mille."""
+    return tuple(number * step / 1000 for number in whole_numbers(text))
 
 
 def _sites(spec: SitesSpec) -> Sites:
@@ -98,7 +103,7 @@ def _sites(spec: SitesSpec) -> Sites:
         reach=tuple(spec.reach),
         knots=tuple(spec.knots),
         places=tuple(tuple(sizes[i : i + width]) for i in range(0, len(sizes), width)),
-        values=tuple(int(number) / 1000 for number in spec.values.split()),
+        values=_values(spec.values, spec.step),
     )
 
 
@@ -157,18 +162,30 @@ def _table_text(surface: Surface) -> str:
     axes = ", ".join(
         f'{{"name": {_json(axis.name)}, "knots": [{_listed(axis.knots)}]}}' for axis in surface.axes
     )
-    values = " ".join(str(round(1000 * value)) for value in surface.values)
-    return f'{{"axes": [{axes}],\n       "values": "{values}"}}'
+    values = _counted(surface.values)
+    return f'{{"axes": [{axes}],\n       "step": {_STEP}, "values": "{values}"}}'
+
+
+_STEP = 5
+"""Per mille that values are written in: a small part of what is left of any fit, and one figure
+less for most of them."""
+
+
+def _counted(values: Sequence[float]) -> str:
+    """Return numbers with a sign between them."""
+    return "".join(f"{round(1000 * value / _STEP):+d}" for value in values).removeprefix("+")
 
 
 def _sites_text(sites: Sites) -> str:
     names = ", ".join(_json(name) for name in sites.names)
     places = " ".join(f"{2.0**part:.6g}" for place in sites.places for part in place)
-    values = " ".join(str(round(1000 * value)) for value in sites.values)
+    values = _counted(sites.values)
     head = (
         f'"names": [{names}], "reach": [{_listed(sites.reach)}], "knots": [{_listed(sites.knots)}]'
     )
-    return f'{{{head},\n       "places": "{places}",\n       "values": "{values}"}}'
+    return (
+        f'{{{head},\n       "places": "{places}",\n       "step": {_STEP}, "values": "{values}"}}'
+    )
 
 
 def _listed(knots: Sequence[float]) -> str:

@@ -1,5 +1,6 @@
 """A kernel profile: how long operators take on one accelerator with one library, as fitted."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -24,20 +25,31 @@ class TableSpec(Spec):
 
     axes: Annotated[Listed[AxisSpec], Field(min_length=1, max_length=6)]
     """The directions; the last one varies fastest in `values`."""
+    step: Annotated[int, Field(ge=1, le=100)] = 1
+    """What the values count in, in thousandths."""
     values: str
-    """Thousandths, as whole numbers separated by spaces."""
+    """Whole numbers, with spaces or signs between them."""
 
     @model_validator(mode="after")
     def _check(self) -> "TableSpec":
         wanted = 1
         for axis in self.axes:
             wanted *= len(axis.knots)
-        numbers = self.values.split()
+        numbers = whole_numbers(self.values)
         if len(numbers) != wanted:
             raise ValueError(f"the axes ask for {wanted} values, there are {len(numbers)}")
-        if not all(number.lstrip("-").isdigit() for number in numbers):
-            raise ValueError("values must be whole numbers separated by spaces")
         return self
+
+
+def whole_numbers(text: str) -> list[int]:
+    """Return numbers such as `-3+12 7`; ValueError for another text."""
+    if not _NUMBERS.fullmatch(text):
+        raise ValueError("values must be whole numbers with spaces or signs between them")
+    return [int(number) for number in _NUMBER.findall(text)]
+
+
+_NUMBER = re.compile(r"[+-]?\d+")
+_NUMBERS = re.compile(r"[+-]?\d+(?:(?: [+-]?|[+-])\d+)*")
 
 
 class SitesSpec(Spec):
@@ -51,12 +63,14 @@ class SitesSpec(Spec):
     """log2 of the rows at which each site has a value."""
     places: str
     """Sizes of the first site, then of the second, … separated by spaces."""
+    step: Annotated[int, Field(ge=1, le=100)] = 1
+    """What the values count in, in thousandths."""
     values: str
-    """Weights in thousandths, the knots of a site together; whole numbers separated by spaces."""
+    """Weights, the knots of a site together; whole numbers, with spaces or signs between them."""
 
     @model_validator(mode="after")
     def _check(self) -> "SitesSpec":
-        sizes, values = self.places.split(), self.values.split()
+        sizes, values = self.places.split(), whole_numbers(self.values)
         if len(self.reach) != len(self.names):
             raise ValueError(f"{len(self.names)} names but {len(self.reach)} reaches")
         try:
@@ -68,8 +82,6 @@ class SitesSpec(Spec):
         wanted = len(sizes) // len(self.names) * len(self.knots)
         if len(values) != wanted:
             raise ValueError(f"sites and knots ask for {wanted} values, there are {len(values)}")
-        if not all(value.lstrip("-").isdigit() for value in values):
-            raise ValueError("values must be whole numbers separated by spaces")
         return self
 
 

@@ -43,7 +43,7 @@ def test_there_and_back(tmp_path: Path) -> None:
 
 def test_a_table_of_the_wrong_size_is_named(tmp_path: Path) -> None:
     file = tmp_path / "bad.yaml"
-    file.write_text(profile_text(PROFILE).replace("100 -200", "100"), encoding="utf-8")
+    file.write_text(profile_text(PROFILE).replace("20-40", "20"), encoding="utf-8")
     with pytest.raises(ScenarioError, match=r"bad\.yaml:\d+:\d+: .*4 values, there are 3"):
         load_kernels(str(file))
 
@@ -53,9 +53,21 @@ def test_an_unknown_name_has_its_nearest() -> None:
         load_kernels("no-such-profile")
 
 
+@pytest.mark.parametrize("values", ["20 -40 0 300", "20-40+0+300", "+20 -40+0 300"])
+def test_values_with_spaces_or_signs_between(tmp_path: Path, values: str) -> None:
+    file = tmp_path / "spaced.yaml"
+    text = profile_text(PROFILE)
+    assert "20-40+0+300" in text
+    file.write_text(text.replace("20-40+0+300", values), encoding="utf-8")
+    assert load_kernels(str(file)) == PROFILE
+    whole = text.replace('"step": 5, "values": "20-40+0+300"', '"values": "100 -200 0 1500"')
+    file.write_text(whole, encoding="utf-8")
+    assert load_kernels(str(file)) == PROFILE
+
+
 SITES = Sites(
     names=("hidden", "top_k"), reach=(2.0, 0.5), knots=(0.0, 1.5, 3.0),
-    places=((log2(2816.0), 3.0), (12.0, 0.0)), values=(0.1, -0.2, 0.0, 1.5, 0.25, -0.011),
+    places=((log2(2816.0), 3.0), (12.0, 0.0)), values=(0.1, -0.2, 0.0, 1.5, 0.25, -0.01),
 )  # fmt: skip
 
 
@@ -77,8 +89,8 @@ def test_sites_there_and_back(tmp_path: Path) -> None:
         ("2816 8", "2816", "2 numbers for each site"),
         ("2816 8", "2816 -8", "must be positive"),
         ("2816 8", "2816 eight", "must be positive"),
-        ("1500 250", "1500", "6 values, there are 5"),
-        ("1500 250", "1500 x", "whole numbers"),
+        ("+300+50", "+300", "6 values, there are 5"),
+        ("+300+50", "+300 x", "whole numbers"),
         ("[2, 0.5]", "[2]", "2 names but 1 reaches"),
     ],
 )
