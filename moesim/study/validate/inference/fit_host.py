@@ -31,12 +31,13 @@ from moesim.study.validate.inference.words import Row, Said, engine_of, rows
 from moesim.study.validate.skipped import SkippedError
 
 SEQUENCE_S = tuple(1e-6 * one for one in (0, 10, 20, 30, 45, 60, 80))
-"""The grid: what schedule, inputs and token of a sequence take, mostly in Python."""
-PLACES_S = tuple(1e-3 * one for one in (0, 1, 2, 4, 8))
+"""The grid: what schedule, inputs and token of a sequence take, mostly in Python; more than the last
+would be a loop of thousands of steps."""
+PLACES_S = tuple(1e-3 * one for one in (0, 1, 2, 4, 8, 12))
 """Times per iteration that are simulated, all of them where the device may hide the host."""
 _ADDED_S = (0.0, 2e-3, 8e-3)
 """Those where it adds to the device."""
-ITERATION_S = tuple(1e-6 * one for one in (*range(0, 2001, 100), *range(2500, 8001, 500)))
+ITERATION_S = tuple(1e-6 * one for one in (*range(0, 2001, 100), *range(2500, 12_001, 500)))
 REQUEST_S = tuple(1e-3 * one for one in (*range(0, 41, 2), *range(45, 201, 5)))
 ROWS = 3
 """Rows of each case that count."""
