@@ -8,16 +8,8 @@ import numpy as np
 from moesim.calibrate.device import Target
 from moesim.calibrate.samples import Sample, by_curve
 from moesim.calibrate.suite import Case, columns
-from moesim.cost.curves import (
-    About,
-    Array,
-    Chip,
-    Curve,
-    Family,
-    fit_curve,
-    predict_s,
-    uncertainty,
-)
+from moesim.cost.curve_fit import About, fit_curve
+from moesim.cost.curves import Array, Chip, Curve, Family, predict_s, uncertainty
 from moesim.cost.families import simple
 from moesim.errors import CalibrationError
 

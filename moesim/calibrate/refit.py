@@ -28,6 +28,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from moesim.cost.curve_fit import rising_pairs
 from moesim.cost.curves import (
     Array,
     Chip,
@@ -38,7 +39,6 @@ from moesim.cost.curves import (
     local_residual,
     log_residual,
     predict_s,
-    rising_pairs,
     smooth_residual,
 )
 from moesim.cost.details import scaled

@@ -12,7 +12,8 @@ from moesim.calibrate.few_rows import from_few
 from moesim.calibrate.measurements import Group, held_out
 from moesim.calibrate.sources import described
 from moesim.cost.chips import chip
-from moesim.cost.curves import About, Array, Chip, Curve, Samples, fit_curve
+from moesim.cost.curve_fit import About, fit_curve
+from moesim.cost.curves import Array, Chip, Curve, Samples
 from moesim.cost.families.table import FAMILIES, bound_of, seconds_of
 from moesim.cost.kernel_profiles import KernelProfile
 from moesim.hardware.device import device

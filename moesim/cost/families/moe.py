@@ -13,15 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from moesim.cost.curves import (
-    Array,
-    Chip,
-    Curve,
-    Family,
-    Parameters,
-    Samples,
-    log_residual,
-)
+from moesim.cost.curves import Array, Chip, Curve, Family, Parameters, Samples, log_residual
 from moesim.cost.families.moe_loads import (
     LOAD_COLUMNS,
     busy_experts,

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
+from moesim.cost.curve_fit import fit_curve
 from moesim.cost.curves import (
     Array,
     Chip,
     Curve,
     Family,
     Samples,
-    fit_curve,
     is_extrapolated,
     octaves_beyond,
     predict_s,

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moesim.cost.curves import Family, Samples, fit_curve, predict_s
+from moesim.cost.curve_fit import fit_curve
+from moesim.cost.curves import Family, Samples, predict_s
 from moesim.cost.details import Detail, Layer, evaluate_details, fit_layers, layer, scaled
 from moesim.cost.families.gemm import GEMM, place, start, tiled_gemm_s
 from moesim.cost.families.wide_waves import scalar_wide_wave, wide_wave

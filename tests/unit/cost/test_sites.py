@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moesim.cost.curves import Array, Chip, Family, Samples, fit_curve, predict_s
+from moesim.cost.curve_fit import fit_curve
+from moesim.cost.curves import Array, Chip, Family, Samples, predict_s
 from moesim.cost.sites import Layout, Places, Sites, evaluate_sites, fit_sites, nearest
 from moesim.cost.surface import Axis
 from tests.unit.cost.families.chips import ROUND

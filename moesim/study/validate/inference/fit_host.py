@@ -31,8 +31,8 @@ from moesim.study.validate.inference.words import Row, Said, engine_of, rows
 from moesim.study.validate.skipped import SkippedError
 
 SEQUENCE_S = tuple(1e-6 * one for one in (0, 10, 20, 30, 45, 60, 80))
-"""The grid: what schedule, inputs and token of a sequence take, mostly in Python; more than the last
-would be a loop of thousands of steps."""
+"""The grid: what schedule, inputs and token of a sequence take, mostly in Python; more than the
+last would be a loop of thousands of steps."""
 PLACES_S = tuple(1e-3 * one for one in (0, 1, 2, 4, 8, 12))
 """Times per iteration that are simulated, all of them where the device may hide the host."""
 _ADDED_S = (0.0, 2e-3, 8e-3)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moesim.cost.curves import Array, Chip, Family, Parameters, Samples, fit_parameters
+from moesim.cost.curve_fit import fit_parameters
+from moesim.cost.curves import Array, Chip, Family, Parameters, Samples
 from moesim.cost.families.attention import (
     DECODE,
     FLASH_ATTENTION_2,

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moesim.cost.curves import Array, Chip, Curve, Family, Samples, fit_curve, fit_parameters
+from moesim.cost.curve_fit import fit_curve, fit_parameters
+from moesim.cost.curves import Array, Chip, Curve, Family, Samples
 from moesim.cost.families.collectives import (
     ALL_REDUCE,
     COLLECTIVES,

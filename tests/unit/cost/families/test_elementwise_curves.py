@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moesim.cost.curves import Array, Chip, fit_parameters
+from moesim.cost.curve_fit import fit_parameters
+from moesim.cost.curves import Array, Chip
 from moesim.cost.families.elementwise import (
     BYTES_PER_COLUMN,
     ELEMENTWISE,

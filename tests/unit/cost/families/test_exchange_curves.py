@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moesim.cost.curves import Array, Chip, Family, Samples, fit_curve, fit_parameters
+from moesim.cost.curve_fit import fit_curve, fit_parameters
+from moesim.cost.curves import Array, Chip, Family, Samples
 from moesim.cost.families.exchange import (
     DIRECT,
     DISTINCT,

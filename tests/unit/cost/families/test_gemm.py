@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moesim.cost.curves import Array, Curve, Samples, fit_curve, predict_s
+from moesim.cost.curve_fit import fit_curve
+from moesim.cost.curves import Array, Curve, Samples, predict_s
 from moesim.cost.families.gemm import GEMM, bound_s, padding, scalar_s, start, tiled_gemm_s
 from moesim.cost.families.number_types import NUMBER_TYPES, peak_flop_per_s
 from tests.unit.cost.families.chips import ROUND

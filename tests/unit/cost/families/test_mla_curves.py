@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moesim.cost.curves import Array, Chip, Family, fit_curve, predict_s
+from moesim.cost.curve_fit import fit_curve
+from moesim.cost.curves import Array, Chip, Family, predict_s
 from moesim.cost.families.mla import (
     MLA_ABSORBED_PREFILL_KERNEL,
     MLA_ABSORBED_PREFILL_MODULE,

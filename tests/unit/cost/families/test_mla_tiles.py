@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moesim.cost.curves import Array, Chip, fit_curve
+from moesim.cost.curve_fit import fit_curve
+from moesim.cost.curves import Array, Chip
 from moesim.cost.families import mla, mla_bmm, mla_decode
 from moesim.cost.families.attention import decode_start, decode_work_s
 from moesim.cost.families.mla_decode import START, TRIES

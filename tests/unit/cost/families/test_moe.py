@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moesim.cost.curves import Array, Curve, Samples, fit_curve, predict_s
+from moesim.cost.curve_fit import fit_curve
+from moesim.cost.curves import Array, Curve, Samples, predict_s
 from moesim.cost.families.moe import (
     GROUPED_GEMM,
     MOE,

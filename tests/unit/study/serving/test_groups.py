@@ -13,7 +13,6 @@ from moesim.study.serving.host import host_time
 from moesim.study.serving.simulate import times_of
 from tests.unit.study.serving.served import served
 
-
 WAITS = "engine: {async_scheduling: false}"
 
 
