@@ -23,6 +23,9 @@ from moesim.sim.serving.replica import Plan, Replica
 _ENDLESS = 1 << 60
 """More steps than there are."""
 
+Busy = tuple[int, int, int, Lines]
+"""A rank that decodes: its number, tokens in its cache, sequences, and their attention."""
+
 
 @dataclass(slots=True)
 class Joint:
@@ -150,12 +153,13 @@ class Lockstep:
         counts = [len(rank.running) for rank in self.ranks]
         most = max(counts)
         common = self.times.common_ps(most, most, sum(counts))
-        fullest = self._fullest(0)
-        if steps > 1 and self._fullest(steps - 1) != fullest:
+        busy = self._busy(counts)
+        fullest = _fullest(busy, 0)
+        if steps > 1 and _fullest(busy, steps - 1) != fullest:
             low, high = 1, steps
             while low < high:
                 middle = (low + high + 1) // 2
-                alike = self._fullest(middle - 1) == fullest
+                alike = _fullest(busy, middle - 1) == fullest
                 low, high = (middle, high) if alike else (low, middle - 1)
             steps = low
         rank = self.ranks[fullest]
@@ -164,18 +168,14 @@ class Lockstep:
         took = steps_ps(lines, rank.cached + growth, growth, steps)
         return Joint(plans, steps, self.now + took, lines, fullest)
 
-    def _fullest(self, later: int) -> int:
-        """Return the rank whose attention is longest so many steps later, the first of equals."""
-        longest, found, attention = -1, 0, self.times.attention
-        for number, rank in enumerate(self.ranks):
-            running = len(rank.running)
-            if running:
-                lines, cached = attention(running), rank.cached + running * (later + 1)
-                at = bisect_right(lines.knots, cached) - 1
-                took = lines.starts[at] + lines.slopes[at] * cached  # step_ps, quicker
-                if took > longest:
-                    longest, found = took, number
-        return found
+    def _busy(self, counts: Sequence[int]) -> list[Busy]:
+        """Return the ranks that decode, with the lines of their attention."""
+        attention = self.times.attention
+        return [
+            (number, self.ranks[number].cached, running, attention(running))
+            for number, running in enumerate(counts)
+            if running
+        ]
 
     def _cut(self, joint: Joint, until: int) -> Joint:
         assert joint.lines is not None
@@ -210,6 +210,18 @@ class Lockstep:
             self.waited = 0
         elif joint.waits:
             self.waited += joint.steps
+
+
+def _fullest(busy: Sequence[Busy], later: int) -> int:
+    """Return the rank whose attention is longest so many steps later, the first of equals."""
+    longest, found, steps = -1, 0, later + 1
+    for number, held, running, lines in busy:
+        cached = held + running * steps
+        at = bisect_right(lines.knots, cached) - 1
+        took = lines.starts[at] + lines.slopes[at] * cached  # step_ps, quicker
+        if took > longest:
+            longest, found = took, number
+    return found
 
 
 def _planned(rank: Replica) -> Plan | None:
