@@ -136,6 +136,7 @@ class TabledTimes:
     alone: dict[int, Lines] = field(default_factory=dict)
     batches: dict[tuple[int, int, int], int] = field(default_factory=dict)
     attended: dict[Chunk, int] = field(default_factory=dict)
+    leasts: dict[int, int] = field(default_factory=dict)
 
     def lines(self, sequences: int) -> Lines:
         """Return the decode step of so many sequences."""
@@ -165,11 +166,22 @@ class TabledTimes:
             known = attended.get(chunk)
             total += self._attend(chunk) if known is None else known
         together = sequences + len(chunks)
-        return max(total + self.common_ps(tokens, together), self.least_ps(together))
+        common = self.batches.get((tokens, together, tokens))
+        total += self.common_ps(tokens, together) if common is None else common
+        if self.least_s is None:
+            return total
+        least = self.leasts.get(together)
+        least = self.least_ps(together) if least is None else least
+        return total if total > least else least
 
     def least_ps(self, sequences: int) -> int:
         """Return what an iteration takes at least."""
-        return 0 if self.least_s is None else round(self.least_s(sequences) * PS_PER_S)
+        if self.least_s is None:
+            return 0
+        found = self.leasts.get(sequences)
+        if found is None:
+            found = self.leasts[sequences] = round(self.least_s(sequences) * PS_PER_S)
+        return found
 
     def common_ps(self, tokens: int, sequences: int, everyone: int | None = None) -> int:
         """Return everything but attention of an iteration."""

@@ -175,7 +175,7 @@ def _predicted(said: Said, served: Served, host: HostTime) -> list[float]:
 def with_host(times: TabledTimes, host: HostTime, *, hidden: bool) -> TabledTimes:
     """Return iterations that were priced without a host's time, with it; attention is shared."""
     if hidden:
-        return replace(times, least_s=host.needs_s, known={})
+        return replace(times, least_s=host.needs_s, known={}, leasts={})
     device = times.batch_s
 
     def batch_s(tokens: int, sequences: int, everyone: int) -> float:
