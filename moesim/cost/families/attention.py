@@ -71,7 +71,8 @@ def _norm(a: Array, b: Array, overlap: float) -> Array:
     """Return (a^p + b^p)^(1/p) with p = 1 + overlap: the sum at 0, the greater at infinity."""
     power = min(1.0 + overlap, 20.0)
     high = np.maximum(a, b)
-    return high * (1.0 + (np.minimum(a, b) / high) ** power) ** (1.0 / power)
+    low = np.maximum(np.minimum(a, b), 0.0)  # work of absurd sizes cancels to less than nothing
+    return high * (1.0 + (low / high) ** power) ** (1.0 / power)
 
 
 def prefill_s(samples: Samples, chip: Chip, dtype: str, parameters: Parameters) -> Array:
