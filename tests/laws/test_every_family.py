@@ -93,13 +93,14 @@ def test_a_size_of_any_magnitude_has_a_time_above_its_bound() -> None:
                 assert_possible(one, {**columns, **changed})
 
 
-def test_a_prompt_shorter_than_a_token_behind_an_endless_one_has_a_time() -> None:
+def test_a_windowed_prompt_behind_endless_tokens_has_a_time() -> None:
     """Differences of sizes that floats cannot tell apart come out below zero."""
     columns = {
-        "num_heads": 32.0, "num_kv_heads": 8.0, "head_dim": 128.0, "sliding_window": 0.0,
-        "batch_size": 1.0, "seq_len": 1e-12, "past_kv_tokens": 1e17, "kv_element_bytes": 2.0,
+        "num_heads": 32.0, "num_kv_heads": 8.0, "head_dim": 128.0, "sliding_window": 128.0,
+        "batch_size": 1.0, "kv_element_bytes": 2.0,
     }  # fmt: skip
-    rows = {name: np.array([value]) for name, value in columns.items()}
+    rows = {name: np.full(2, value) for name, value in columns.items()}
+    rows["seq_len"], rows["past_kv_tokens"] = np.array([1e-6, 1e3]), np.array([1e10, 3e17])
     asked = [one for one in shipped_curves() if one.curve.family == "attention_prefill"]
     assert asked
     for one in asked:
