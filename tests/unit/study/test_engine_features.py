@@ -60,6 +60,7 @@ def refused(engine: str, text: str, **more: Any) -> str:
         ("vllm", "--async-scheduling", {"async_scheduling": True}),
         ("vllm", "--no-async-scheduling", {"async_scheduling": False}),
         ("sglang", "--disable-overlap-schedule", {"async_scheduling": False}),
+        ("trtllm", "--disable_overlap_scheduler", {"async_scheduling": False}),
         ("sglang", "--disable-radix-cache", {"prefix_caching": False}),
         ("vllm", "--enforce-eager --cuda-graph-sizes 64", {"graphs": False}),
         ("vllm", "-O0", {"graphs": False}),
