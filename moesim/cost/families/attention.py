@@ -42,7 +42,8 @@ def prefill_work_s(work: Work, chip: Chip, dtype: str, parameters: Parameters) -
     Tiles of T = 128 queries by 128 keys as in FlashAttention-2 (arXiv 2307.08691, section 3.1);
     t_token is the kernel that writes the cache, one small block per token, and t_write what one of
     512 threads takes longer: a unit runs the more blocks at once the smaller they are (vLLM,
-    csrc/cache_kernels.cu, reshape_and_cache_flash: min(kv_heads * head_dim, 512) threads).
+    csrc/cache_kernels.cu, reshape_and_cache_flash: min(kv_heads * head_dim, 512) threads; from
+    memory, unchecked, but the tables show the step at 512).
     """
     units = chip.compute_units
     product_s = (1.0 + parameters["compute_excess"]) * units / work.peak_flop_per_s
@@ -228,7 +229,7 @@ def _splits(work: Work, units_per_item: Array, parameters: Parameters) -> Array:
     power a where no query heads share keys: libraries run another kernel there, that may not cut
     at all (a = 0; FlashAttention-2, csrc/flash_attn/flash_api.cpp, mha_varlen_fwd: splits only
     where it could swap the group for queries) or as finely (a = 1; TensorRT-LLM's masked
-    multi-head attention beside XQA).
+    multi-head attention beside XQA); both from memory, unchecked.
     """
     finest = np.maximum(work.keys / parameters["split_keys"], 1.0)
     splits = np.minimum(np.maximum(units_per_item, 1.0), finest)

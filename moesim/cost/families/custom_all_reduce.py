@@ -18,8 +18,8 @@ So a fit begins at each and hardly moves it: the tables have a size per octave.
 
 The sizes are read off the tables, those of vLLM from memory besides; none was looked up in sources.
 
-Sources: vLLM csrc/custom_all_reduce.cuh, TensorRT-LLM customAllReduceKernels.cu. Validity: 256 B to
-1 GiB, 2 to 8 ranks. Behind PCIe (L40S) the ranks share a link, which the formulas do not know.
+Algorithms: vLLM csrc/custom_all_reduce.cuh, TensorRT-LLM customAllReduceKernels.cu. Validity: 256 B
+to 1 GiB, 2 to 8 ranks. Behind PCIe (L40S) the ranks share a link, which the formulas do not know.
 """
 
 import numpy as np

@@ -3,7 +3,8 @@
 One latent serves all heads of a sequence, so a kernel stacks heads as rows of one product. Each
 tile of rows reads the keys anew: 16 rows in Triton's grouped kernel (vLLM, triton_decode_attention,
 BLOCK_H), 64 in FlashMLA and FlashAttention-3 (rows of wgmma, PTX ISA), and both, or 128 by a pair
-of units, in TensorRT-LLM, which has a kernel for each and picks one by how many units it fills.
+of units, in TensorRT-LLM, which has a kernel for each and picks one by how many units it fills
+(all from memory, unchecked; a fit keeps the menu that the times ask for).
 """
 
 import numpy as np

@@ -2,11 +2,11 @@
 
 On sm_90 it takes the tiles with the fewest waves, then those that fill the last wave most, among
 64, 128 and 256 rows by up to 160, 192 or 256 columns, one side not above 128
-(github.com/deepseek-ai/DeepGEMM, csrc/jit_kernels/heuristics). Where 128 x 160 and 64 x 256 need a
-second wave and wider ones do not, the kernels of SGLang 0.5.14 that were measured on H100 and H200
-take 1.8 to 3.3 times as long as beside it: always with 128 x 192, with an even number of rows of
-tiles with 128 x 256, and with an even number of columns of tiles with 256 x 96. Up to 192 rows they
-do not.
+(github.com/deepseek-ai/DeepGEMM, csrc/jit_kernels/heuristics, from memory, unchecked). Where
+128 x 160 and 64 x 256 need a second wave and wider ones do not, the kernels of SGLang 0.5.14 that
+were measured on H100 and H200 take 1.8 to 3.3 times as long as beside it: always with 128 x 192,
+with an even number of rows of tiles with 128 x 256, and with an even number of columns of tiles
+with 256 x 96. Up to 192 rows they do not.
 """
 
 from math import ceil
